@@ -1,0 +1,79 @@
+"""What a node may ask of whatever runs it: ComfyUI (`comfy/`) or this project's own executor (`headless/`).
+
+Exactly one host is installed for a process, before the first node runs. Nodes reach it through `host()`.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+
+class Host(Protocol):
+    """The interface; both implementations satisfy it structurally."""
+
+    def model_names(self) -> list[str]:
+        """Files and folders in the user's model folders, as names relative to them. Presets are not among them."""
+        ...
+
+    def find_model(self, name: str) -> Path | None:
+        """Where the model folders hold `name`, or None."""
+        ...
+
+    def device(self) -> torch.device:
+        """Where networks compute."""
+        ...
+
+    def dtype(self, stage: str) -> torch.dtype:
+        """What `default` means for the dtype of "C", "B" or "A" on this machine."""
+        ...
+
+    def keep(self, network: nn.Module) -> Any:
+        """What travels through a socket for a loaded network; `network_of` and `resident` take it back."""
+        ...
+
+    def network_of(self, kept: Any) -> nn.Module:
+        """The network inside what `keep` returned, wherever its weights are now."""
+        ...
+
+    def resident(self, kept: Any, *, working_memory: int = 0) -> AbstractContextManager[nn.Module]:
+        """The network with its weights on `device()` for as long as the context lasts.
+
+        Args:
+            working_memory: bytes that the computation itself will need, beside the weights.
+        """
+        ...
+
+    def progress(self, steps: int, label: str) -> Callable[[int, torch.Tensor | None], None]:
+        """A function to call after each step with (steps done, a small preview image [h, w, 3] in 0..1 or None).
+
+        It raises the host's own interruption when the user has cancelled.
+        """
+        ...
+
+    def output_folder(self) -> Path:
+        """Where finished files go."""
+        ...
+
+
+_installed: Host | None = None
+
+
+def install(host: Host) -> None:
+    """Make `host` the one that every node of this process uses."""
+    global _installed
+    _installed = host
+
+
+def host() -> Host:
+    """The installed host.
+
+    Raises:
+        RuntimeError: none was installed; a program that runs nodes by hand installs one first.
+    """
+    if _installed is None:
+        raise RuntimeError("No host is installed; call nodes.host.install(HeadlessHost()) before running a node.")
+    return _installed

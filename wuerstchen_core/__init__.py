@@ -1,0 +1,72 @@
+"""Würstchen v2: text to image in three stages.
+
+The names below are loaded on first use, so that importing the package costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .saving import save_stage_c as save_stage_c
+    from .errors import CheckpointError as CheckpointError
+    from .errors import InputError as InputError
+    from .errors import WeightsMissingError as WeightsMissingError
+    from .errors import WorkflowError as WorkflowError
+    from .errors import WuerstchenError as WuerstchenError
+    from .pipeline import generate as generate
+    from .interpolation import interpolate as interpolate
+    from .loading import load_stage_a as load_stage_a
+    from .loading import load_stage_b as load_stage_b
+    from .loading import load_stage_c as load_stage_c
+    from .loading import load_text_encoder as load_text_encoder
+    from .schedule import DEFAULT_STAGE_B_TIMESTEPS as DEFAULT_STAGE_B_TIMESTEPS
+    from .schedule import DEFAULT_STAGE_C_TIMESTEPS as DEFAULT_STAGE_C_TIMESTEPS
+    from .schedule import alpha_cumprod as alpha_cumprod
+    from .schedule import linear_timesteps as linear_timesteps
+    from .schedule import v2_timesteps as v2_timesteps
+    from .stage_a import StageA as StageA
+    from .stage_a import StageAConfig as StageAConfig
+    from .stage_b import StageB as StageB
+    from .stage_b import StageBConfig as StageBConfig
+    from .stage_c import StageC as StageC
+    from .stage_c import StageCConfig as StageCConfig
+    from .stages import decode_stage_a as decode_stage_a
+    from .stages import encode_stage_a as encode_stage_a
+    from .stages import sample_stage_b as sample_stage_b
+    from .stages import sample_stage_c as sample_stage_c
+    from .text import TextEncoder as TextEncoder
+
+_MODULE_OF = {
+    "saving": ["save_stage_c"],
+    "errors": ["CheckpointError", "InputError", "WeightsMissingError", "WorkflowError", "WuerstchenError"],
+    "pipeline": ["generate"],
+    "interpolation": ["interpolate"],
+    "loading": ["load_stage_a", "load_stage_b", "load_stage_c", "load_text_encoder"],
+    "schedule": [
+        "DEFAULT_STAGE_B_TIMESTEPS",
+        "DEFAULT_STAGE_C_TIMESTEPS",
+        "alpha_cumprod",
+        "linear_timesteps",
+        "v2_timesteps",
+    ],
+    "stage_a": ["StageA", "StageAConfig"],
+    "stage_b": ["StageB", "StageBConfig"],
+    "stage_c": ["StageC", "StageCConfig"],
+    "stages": ["decode_stage_a", "encode_stage_a", "sample_stage_b", "sample_stage_c"],
+    "text": ["TextEncoder"],
+}
+_HOME = {name: module for module, names in _MODULE_OF.items() for name in names}
+
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

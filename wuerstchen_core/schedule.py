@@ -1,0 +1,68 @@
+"""The noise schedule: which timestep ratios are visited, and how much signal is left at each.
+
+Source: cosine schedule of Nichol & Dhariwal (2021), s = 0.008, as in `DDPMWuerstchenScheduler`.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+_OFFSET = 0.008
+
+
+def alpha_cumprod(t: float | Tensor) -> Tensor:
+    """Share of signal variance left at timestep ratio `t`.
+
+    Args:
+        t: 1 (noise) to 0 (image), any shape.
+    Returns:
+        Tensor: float32, the shape of `t`, within 0.0001 and 0.9999.
+    """
+    s = torch.tensor(_OFFSET)
+    at_zero = torch.cos(s / (1 + s) * math.pi * 0.5) ** 2
+    t = torch.as_tensor(t, dtype=torch.float32)
+    return (torch.cos((t + s) / (1 + s) * math.pi * 0.5) ** 2 / at_zero).clamp(0.0001, 0.9999)
+
+
+def _linspace(start: float, stop: float, count: int) -> list[float]:
+    return torch.linspace(start, stop, count, dtype=torch.float64).tolist()
+
+
+def linear_timesteps(steps: int) -> list[float]:
+    """`steps` even steps from 1 to 0: steps + 1 values.
+
+    Raises:
+        InputError: `steps` is not a whole number of at least 1.
+    """
+    _check_steps(steps)
+    return _linspace(1.0, 0.0, steps + 1)
+
+
+def v2_timesteps(steps: int) -> list[float]:
+    """Two thirds of the steps between 1 and 2/3, the rest down to 0: steps + 1 values. 29 gives the published list.
+
+    Raises:
+        InputError: `steps` is not a whole number of at least 1.
+    """
+    _check_steps(steps)
+    if steps == 1:
+        return [1.0, 0.0]
+    noisy = min(steps - 1, max(1, round(steps * 2 / 3)))
+    return _linspace(1.0, 2 / 3, noisy + 1) + _linspace(2 / 3, 0.0, steps - noisy + 1)[1:]
+
+
+SCHEDULES: dict[str, Callable[[int], list[float]]] = {"v2": v2_timesteps, "linear": linear_timesteps}
+
+DEFAULT_STAGE_C_TIMESTEPS = v2_timesteps(29)
+"""The published Stage C list: 20 values from 1 to 2/3, then 10 more to 0."""
+
+DEFAULT_STAGE_B_TIMESTEPS = linear_timesteps(12)
+
+
+def _check_steps(steps: int) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise InputError(f"steps is {steps!r}; expected a whole number of at least 1.")

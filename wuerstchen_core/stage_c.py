@@ -1,0 +1,71 @@
+"""Stage C, the prior: denoises the tiny 16-channel latent under the text ("Stage C" in the paper, "prior" in diffusers)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import AttnBlock, LayerNorm2d, ResBlock, TimestepBlock, timestep_embedding
+
+
+@dataclass(frozen=True)
+class StageCConfig:
+    """Shape of a Stage C network. Field names are those of the published config.json.
+
+    c_in: channels of the latent. c: width. c_cond: width of the text embeddings. c_r: length of the timestep
+    embedding. depth: number of (residual, timestep, attention) triples. nhead: attention heads.
+    """
+
+    c_in: int = 16
+    c: int = 1280
+    c_cond: int = 1024
+    c_r: int = 64
+    depth: int = 16
+    nhead: int = 16
+    dropout: float = 0.1
+
+    @classmethod
+    def v2(cls) -> "StageCConfig":
+        """The published v2 prior, 0.99 B parameters (warp-ai/wuerstchen-prior, prior/config.json)."""
+        return cls(c_in=16, c=1536, c_cond=1280, c_r=64, depth=32, nhead=24)
+
+
+class StageC(nn.Module):
+    """The prior network: predicts the noise in image embeddings."""
+
+    def __init__(self, config: StageCConfig) -> None:
+        super().__init__()
+        self.config = config
+        c = config.c
+        self.projection = nn.Conv2d(config.c_in, c, kernel_size=1)
+        self.cond_mapper = nn.Sequential(nn.Linear(config.c_cond, c), nn.LeakyReLU(0.2), nn.Linear(c, c))
+        self.blocks = nn.ModuleList()
+        for _ in range(config.depth):
+            self.blocks.append(ResBlock(c, dropout=config.dropout))
+            self.blocks.append(TimestepBlock(c, config.c_r))
+            self.blocks.append(AttnBlock(c, c, config.nhead, dropout=config.dropout))
+        self.out = nn.Sequential(LayerNorm2d(c), nn.Conv2d(c, config.c_in * 2, kernel_size=1))
+
+    def forward(self, x: Tensor, timestep_ratio: Tensor, text: Tensor) -> Tensor:
+        """Predict the noise in `x`.
+
+        Args:
+            x (Tensor): [batch, c_in, height, width], noised embeddings, float32 as the sampler keeps it.
+            timestep_ratio (Tensor): [batch], 1 (noise) to 0, float32.
+            text (Tensor): [batch, tokens, c_cond], text embeddings.
+        Returns:
+            Tensor: [batch, c_in, height, width], the noise, in the dtype of `x`.
+        """
+        dtype = self.projection.weight.dtype
+        timestep = timestep_embedding(timestep_ratio, self.config.c_r).to(dtype)
+        text = self.cond_mapper(text.to(dtype))
+        h = self.projection(x.to(dtype)).contiguous(memory_format=torch.channels_last)
+        for block in self.blocks:
+            if isinstance(block, TimestepBlock):
+                h = block(h, timestep)
+            elif isinstance(block, AttnBlock):
+                h = block(h, text)
+            else:
+                h = block(h)
+        a, b = self.out(h).to(x.dtype).chunk(2, dim=1)
+        return (x - a) / ((1 - b).abs() + 1e-5)
