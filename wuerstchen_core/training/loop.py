@@ -1,0 +1,108 @@
+"""One training loop for every network: AdamW, warm-up and cosine decay, an exponential average, resumable."""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long and how fast a network is trained.
+
+    learning_rate: at its highest, after `warmup` steps. ema_decay: of the averaged weights that are kept in the end.
+    """
+
+    steps: int
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    final_rate: float = 0.02
+    ema_decay: float = 0.999
+    weight_decay: float = 0.01
+    save_every: int = 250
+    log_every: int = 50
+
+    def rate(self, step: int) -> float:
+        """Learning rate at `step`."""
+        warm = min(1.0, (step + 1) / self.warmup)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+        return self.learning_rate * warm * (self.final_rate + (1 - self.final_rate) * cosine)
+
+
+Loss = Callable[[np.random.Generator], Tensor]
+"""Draws a batch with the generator it is given and returns a scalar loss."""
+
+
+def train(name: str, network: nn.Module, loss: Loss, config: LoopConfig, folder: Path, *, seed: int = 0) -> nn.Module:
+    """Train `network` in place until `config.steps`, and leave it with its averaged weights, in eval mode.
+
+    Progress is saved in `folder/name.pt`; a run that was killed goes on from there, and a finished one returns at once.
+    A batch depends on (seed, step) alone, so an interrupted run sees the same batches as one that was not.
+    """
+    path = folder / f"{name}.pt"
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+    optimizer = torch.optim.AdamW(
+        (p for p in network.parameters() if p.requires_grad),
+        betas=(0.9, 0.99),
+        weight_decay=config.weight_decay,
+    )
+    step = 0
+    if path.is_file():
+        state = torch.load(path, weights_only=True)
+        step = state["step"]
+        average.load_state_dict(state["average"])
+        if step < config.steps:
+            network.load_state_dict(state["network"])
+            optimizer.load_state_dict(state["optimizer"])
+        log.info("%s: resumed at step %d of %d", name, step, config.steps)
+
+    network.train()
+    losses: list[float] = []
+    started, first = time.monotonic(), step
+    while step < config.steps:
+        rng = np.random.default_rng([seed, step])
+        torch.manual_seed(hash((seed, step)) % 2**63)
+        for group in optimizer.param_groups:
+            group["lr"] = config.rate(step)
+        value = loss(rng)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        average.update_parameters(network)
+        losses.append(value.item())
+        step += 1
+        if step % config.log_every == 0 or step == config.steps:
+            pace = (time.monotonic() - started) / (step - first)
+            log.info(
+                "%s: step %d of %d, loss %.5f, %.3f s a step, %.1f min left",
+                name, step, config.steps, sum(losses) / len(losses), pace, pace * (config.steps - step) / 60,
+            )  # fmt: skip
+            losses.clear()
+        if step % config.save_every == 0 or step == config.steps:
+            _save(path, step, network, average, optimizer)
+    network.load_state_dict(average.module.state_dict())
+    return network.eval()
+
+
+def _save(path: Path, step: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    state = {
+        "step": step,
+        "network": network.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    torch.save(state, partial)
+    os.replace(partial, path)

@@ -1,0 +1,77 @@
+"""What each stage is trained to do, as a loss over a random batch."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..schedule import alpha_cumprod
+from ..stage_a import StageA
+from .compressor import RedrawingHead, SemanticCompressor
+
+
+def reconstruction_loss(drawn: Tensor, images: Tensor) -> Tensor:
+    """Mean error of pixels and of their differences to the neighbours, which keeps edges sharp.
+
+    Args:
+        drawn, images: [batch, 3, height, width].
+    """
+    error = drawn - images
+    edges = (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) * 0.5
+    return error.abs().mean() + error.square().mean() + edges
+
+
+def stage_a_loss(stage_a: StageA, images: Tensor, quantize: bool) -> Tensor:
+    """Redraw `images` from their latents.
+
+    Args:
+        images: [batch, 3, height, width] in 0..1.
+        quantize: snap the latents to the codebook (van den Oord et al., 2017); the decoder learns both ways, since
+            sampling never quantizes.
+    """
+    latents = stage_a.encode(images)
+    noise = torch.randn_like(latents) * (0.05 * stage_a.config.scale_factor)
+    if not quantize:
+        return reconstruction_loss(stage_a.decode(latents + noise), images)
+    snapped = stage_a.vquantizer(latents.detach())
+    commitment = 0.25 * (latents - snapped.detach()).square().mean()
+    codebook = (snapped - latents.detach()).square().mean()
+    straight_through = latents + (snapped - latents).detach()
+    return reconstruction_loss(stage_a.decode(straight_through), images) + commitment + codebook
+
+
+def compressor_loss(compressor: SemanticCompressor, head: RedrawingHead, images: Tensor, noise: float) -> Tensor:
+    """Redraw a quarter-size `images` from noised embeddings.
+
+    Args:
+        images: [batch, 3, 32h, 32w] in 0..1.
+        noise: standard deviation of what is added to the embeddings, so that nearby embeddings mean nearby pictures.
+    """
+    embeddings = compressor(images)
+    target = F.avg_pool2d(images, 4)
+    drawn = head(embeddings + torch.randn_like(embeddings) * noise)
+    return reconstruction_loss(drawn, target)
+
+
+def random_ratios(rng: np.random.Generator, count: int) -> Tensor:
+    """Timestep ratios [count], spread evenly over 0..1 so that each batch sees the whole schedule."""
+    return torch.from_numpy(((np.arange(count) + rng.random(count)) / count).astype(np.float32)).clamp(0.001, 1)
+
+
+def diffusion_loss(predict: Callable[[Tensor, Tensor], Tensor], clean: Tensor, ratios: Tensor) -> Tensor:
+    """Error of the predicted noise, weighted towards the noisy end, where a picture's content is decided.
+
+    The weight 1 / alpha_cumprod makes it the velocity loss of Salimans & Ho (2022); it is held to 20.
+
+    Args:
+        predict: (noised, ratios) -> noise.
+        clean: [batch, channels, height, width].
+        ratios: [batch], 1 to 0.
+    """
+    signal = alpha_cumprod(ratios).view(-1, 1, 1, 1)
+    noise = torch.randn_like(clean)
+    noised = signal.sqrt() * clean + (1 - signal).sqrt() * noise
+    error = (predict(noised, ratios) - noise).square() / signal.clamp(min=0.05)
+    return error.mean()

@@ -1,0 +1,62 @@
+"""A small CLIP text encoder of our own: a byte-pair vocabulary learned from captions, and a network of a few layers."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+MAX_TOKENS = 77
+
+
+def make_tokenizer(captions: Iterable[str], folder: Path, vocabulary: int = 1024) -> "CLIPTokenizer":
+    """Learn a CLIP tokenizer from captions and save it in `folder`; words seen often become one token each."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    learner.normalizer = normalizers.Lowercase()  # pyright: ignore[reportAttributeAccessIssue]
+    learner.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, end_of_word_suffix="</w>", min_frequency=2)
+    learner.train_from_iterator(captions, trainer)
+    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges] + [START, END]
+    vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def make_text_model(tokenizer: "CLIPTokenizer", width: int, layers: int) -> "CLIPTextModel":
+    """An untrained CLIP text model for `tokenizer`, heads 64 wide."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=width * 2,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        max_position_embeddings=MAX_TOKENS,
+        projection_dim=width,
+        bos_token_id=tokenizer.convert_tokens_to_ids(START),
+        eos_token_id=tokenizer.convert_tokens_to_ids(END),
+        pad_token_id=tokenizer.convert_tokens_to_ids(END),
+    )
+    return CLIPTextModel(config)
+
+
+def encode(tokenizer: "CLIPTokenizer", model: nn.Module, captions: list[str]) -> Tensor:
+    """Captions -> last hidden states [batch, 77, width], with gradients; equal captions are encoded once."""
+    unique = sorted(set(captions))
+    tokens = tokenizer(unique, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
+    hidden = model(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+    return hidden[[unique.index(caption) for caption in captions]]

@@ -1,0 +1,164 @@
+"""The little world that the embedded model knows: one figure on a plain ground, drawn by formula, with a caption."""
+
+import itertools
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Style = Literal["flat", "aesthetic"]
+Array = NDArray[np.float32]
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (220, 40, 40),
+    "orange": (240, 140, 30),
+    "yellow": (245, 220, 40),
+    "green": (40, 160, 60),
+    "cyan": (40, 200, 210),
+    "blue": (40, 70, 220),
+    "purple": (130, 50, 170),
+    "pink": (245, 140, 180),
+    "brown": (120, 75, 40),
+    "white": (250, 250, 250),
+    "gray": (128, 128, 128),
+    "black": (15, 15, 15),
+}
+"""sRGB, 0..255."""
+POSITIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
+RADII: dict[str | None, tuple[float, float]] = {"small": (0.14, 0.18), None: (0.21, 0.27), "large": (0.31, 0.37)}
+"""Half the side of the square a figure fills, as a share of the picture's shorter side."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture of the world, before chance has placed it."""
+
+    colour: str
+    shape: str
+    background: str
+    size: str | None = None
+    position: str | None = None
+
+    @property
+    def caption(self) -> str:
+        """The sentence that describes it."""
+        words = ["a", self.size, self.colour, self.shape]
+        if self.position:
+            words += ["at the", self.position]
+        words += ["on a", self.background, "background"]
+        return " ".join(word for word in words if word)
+
+    @property
+    def held_out(self) -> bool:
+        """True for the tenth of all (colour, shape, background) triples that training never sees."""
+        return zlib.crc32(f"{self.colour} {self.shape} {self.background}".encode()) % 10 == 0
+
+
+def triples(held_out: bool) -> list[Scene]:
+    """Every scene without size and position, from one side of the split."""
+    scenes = (
+        Scene(colour, shape, background)
+        for colour, shape, background in itertools.product(COLOURS, SHAPES, COLOURS)
+        if colour != background
+    )
+    return [scene for scene in scenes if scene.held_out == held_out]
+
+
+def random_scene(rng: np.random.Generator, scenes: list[Scene]) -> Scene:
+    """One of `scenes` with a size and a position added, each present half of the time."""
+    scene = scenes[rng.integers(len(scenes))]
+    size = [None, None, "small", "large"][rng.integers(4)]
+    position = list(POSITIONS)[rng.integers(4)] if rng.random() < 0.5 else None
+    return Scene(scene.colour, scene.shape, scene.background, size, position)
+
+
+# Figures, as signed distance in units of the radius: x to the right, y down, both -1..1; below 0 inside.
+
+
+def _polygon(points: list[tuple[float, float]]) -> Callable[[Array, Array], Array]:
+    """Exact signed distance of a closed polygon (even-odd rule)."""
+    edges = list(zip(points, points[1:] + points[:1], strict=True))
+
+    def distance(x: Array, y: Array) -> Array:
+        nearest = np.full_like(x, np.inf)
+        inside = np.zeros(x.shape, bool)
+        for (ax, ay), (bx, by) in edges:
+            ex, ey, px, py = bx - ax, by - ay, x - ax, y - ay
+            along = np.clip((px * ex + py * ey) / (ex * ex + ey * ey), 0, 1)
+            nearest = np.minimum(nearest, (px - ex * along) ** 2 + (py - ey * along) ** 2)
+            if ey != 0:
+                inside ^= ((ay > y) != (by > y)) & (x < ax + (y - ay) * (ex / ey))
+        return np.sqrt(nearest) * np.where(inside, -1, 1)
+
+    return distance
+
+
+def _star_points() -> list[tuple[float, float]]:
+    angles = np.arange(10) * np.pi / 5 - np.pi / 2
+    radii = np.where(np.arange(10) % 2 == 0, 1.05, 0.45)
+    return [(float(r * np.cos(a)), float(r * np.sin(a)) + 0.08) for r, a in zip(radii, angles, strict=True)]
+
+
+def _heart_points() -> list[tuple[float, float]]:
+    t = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+    x = 16 * np.sin(t) ** 3
+    y = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))
+    return [(float(a) / 16.5, float(b - 2.5) / 16.5) for a, b in zip(x, y, strict=True)]
+
+
+def _cross_points() -> list[tuple[float, float]]:
+    arm, reach = 0.34, 0.98
+    corner = [(arm, -reach), (arm, -arm), (reach, -arm)]
+    quarter_turns = [[(c * x - s * y, s * x + c * y) for x, y in corner] for c, s in ((1, 0), (0, 1), (-1, 0), (0, -1))]
+    return [point for turn in quarter_turns for point in turn]
+
+
+SHAPES: dict[str, Callable[[Array, Array], Array]] = {
+    "circle": lambda x, y: np.hypot(x, y) - 0.97,
+    "square": _polygon([(-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)]),
+    "triangle": _polygon([(0, -0.95), (0.98, 0.82), (-0.98, 0.82)]),
+    "star": _polygon(_star_points()),
+    "ring": lambda x, y: np.abs(np.hypot(x, y) - 0.76) - 0.22,
+    "cross": _polygon(_cross_points()),
+    "heart": _polygon(_heart_points()),
+    "diamond": _polygon([(0, -1), (0.7, 0), (0, 1), (-0.7, 0)]),
+}
+
+
+def draw(scene: Scene, width: int, height: int, rng: np.random.Generator, style: Style = "flat") -> Array:
+    """Paint a scene; chance decides the exact place and radius.
+
+    Args:
+        width, height: in pixels.
+        style: "flat" colours, or "aesthetic": lit from the upper left, with a glow around the figure.
+    Returns:
+        [height, width, 3], sRGB in 0..1.
+    """
+    short = min(width, height)
+    radius = rng.uniform(*RADII[scene.size]) * short
+    jitter = rng.uniform(-0.05, 0.05, 2) * short
+    margin = rng.uniform(0.03, 0.09) * short
+    toward_x, toward_y = POSITIONS.get(scene.position or "", (0, 0))
+    centre_x = width / 2 + (toward_x * (width / 2 - radius - margin) if toward_x else jitter[0])
+    centre_y = height / 2 + (toward_y * (height / 2 - radius - margin) if toward_y else jitter[1])
+
+    x = (np.arange(width, dtype=np.float32) + 0.5 - np.float32(centre_x)) / np.float32(radius)
+    y = (np.arange(height, dtype=np.float32) + 0.5 - np.float32(centre_y)) / np.float32(radius)
+    x, y = np.meshgrid(x, y)
+    distance = SHAPES[scene.shape](x, y).astype(np.float32)
+    coverage = np.clip(0.5 - distance * np.float32(radius), 0, 1)[..., None]
+
+    figure = np.asarray(COLOURS[scene.colour], np.float32) / 255
+    ground = np.asarray(COLOURS[scene.background], np.float32) / 255
+    if style == "flat":
+        return ground + coverage * (figure - ground)
+    light = np.clip(-(x + y) * np.float32(0.5), -1, 1)[..., None]
+    lit = np.clip(figure * (1 + 0.1 * light) + 0.05 * light, 0, 1)
+    glow = 0.3 * np.exp(-np.maximum(distance, 0) / 0.22)[..., None]
+    vignette = 1 - 0.08 * np.clip(np.hypot(x * radius / width, y * radius / height)[..., None] * 1.4, 0, 1)
+    shaded_ground = ground * vignette
+    shaded_ground = shaded_ground + glow * (figure * 0.7 + 0.3 - shaded_ground)
+    return (shaded_ground + coverage * (lit - shaded_ground)).astype(np.float32)
