@@ -68,6 +68,11 @@ def install(host: Host) -> None:
     _installed = host
 
 
+def installed() -> Host | None:
+    """The installed host, or None: what a node's INPUT_TYPES asks, since listing inputs needs no host."""
+    return _installed
+
+
 def host() -> Host:
     """The installed host.
 

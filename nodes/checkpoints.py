@@ -1,0 +1,93 @@
+"""Mixing and saving Stage C checkpoints."""
+
+from typing import Any, ClassVar, cast
+
+from wuerstchen_core import StageC, interpolate, save_stage_c
+
+from .host import host
+from .output import numbered_path
+
+
+class CheckpointInterpolate:
+    """Mixes two Stage C checkpoints."""
+
+    CATEGORY = "wuerstchen/checkpoints"
+    DESCRIPTION = (
+        "Mixes two Stage C checkpoints of one shape, weight by weight. v2-interpolated is v2-base and v2-aesthetic at "
+        "0.5. At 0 and at 1 only the one checkpoint that is needed gets loaded."
+    )
+    SEARCH_ALIASES: ClassVar = ["wuerstchen merge", "merge checkpoints", "model merge", "interpolate", "lerp"]
+    FUNCTION = "interpolate"
+    RETURN_TYPES = ("WUERSTCHEN_STAGE_C",)
+    RETURN_NAMES = ("stage_c",)
+    OUTPUT_TOOLTIPS = ("The mix, for Stage C Sampler or Save Stage C.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "base": ("WUERSTCHEN_STAGE_C", {"lazy": True, "tooltip": "The checkpoint that weight 0 gives."}),
+                "finetuned": ("WUERSTCHEN_STAGE_C", {"lazy": True, "tooltip": "The checkpoint that weight 1 gives."}),
+                "weight": (
+                    "FLOAT",
+                    {
+                        "default": 0.5,
+                        "min": 0.0,
+                        "max": 1.0,
+                        "step": 0.01,
+                        "round": 0.001,
+                        "tooltip": "Share of the finetuned checkpoint, from 0 to 1.",
+                    },
+                ),
+            }
+        }
+
+    def check_lazy_status(self, weight: float, base: Any = None, finetuned: Any = None) -> list[str]:
+        """Names of the inputs still to be computed: at 0 and 1 one of the two is never needed."""
+        needed = {0: {"base": base}, 1: {"finetuned": finetuned}}.get(weight, {"base": base, "finetuned": finetuned})
+        return [name for name, value in needed.items() if value is None]
+
+    def interpolate(self, weight: float, base: Any = None, finetuned: Any = None) -> tuple[Any]:
+        if weight == 0:
+            return (base,)
+        if weight == 1:
+            return (finetuned,)
+        networks = cast("list[StageC]", [host().network_of(kept) for kept in (base, finetuned)])
+        return (host().keep(interpolate(*networks, weight)),)
+
+
+class SaveStageC:
+    """Writes a Stage C checkpoint to the output folder."""
+
+    CATEGORY = "wuerstchen/checkpoints"
+    DESCRIPTION = (
+        "Saves a Stage C checkpoint as a folder with config.json and safetensors, which diffusers reads too. "
+        "Move the folder to the model folder (models/wuerstchen) to load it. Never overwrites."
+    )
+    SEARCH_ALIASES: ClassVar = ["wuerstchen save", "save checkpoint", "model save", "export prior"]
+    FUNCTION = "save"
+    RETURN_TYPES = ()
+    RETURN_NAMES = ()
+    OUTPUT_TOOLTIPS = ()
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "stage_c": ("WUERSTCHEN_STAGE_C", {"tooltip": "From Load Stage C or Interpolate Checkpoints."}),
+                "filename_prefix": (
+                    "STRING",
+                    {
+                        "default": "wuerstchen/stage_c",
+                        "tooltip": "Name of the folder to write, inside the output folder; a number is added. "
+                        "Slashes make subfolders.",
+                    },
+                ),
+            }
+        }
+
+    def save(self, stage_c: Any, filename_prefix: str) -> dict[str, Any]:
+        path = numbered_path(host().output_folder(), filename_prefix)
+        save_stage_c(cast(StageC, host().network_of(stage_c)), path)
+        return {"ui": {"text": [str(path)]}}

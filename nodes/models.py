@@ -1,0 +1,89 @@
+"""The names that loaders offer: presets, and what lies in the user's model folders."""
+
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+import torch
+
+from wuerstchen_core.errors import InputError, WeightsMissingError
+
+from .host import host, installed
+
+WEIGHT_SUFFIXES = frozenset({".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt"})
+"""Files that may hold a network."""
+FOLDER_MARKS = frozenset({"model_index.json", "config.json"})
+"""Files that make the folder they lie in one model."""
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPE_NAMES = ["default", *_DTYPES]
+
+
+def names_in(files: Iterable[str]) -> list[str]:
+    """The models among files of a model folder.
+
+    Args:
+        files: paths relative to the folder, with either kind of slash.
+    Returns:
+        sorted names with forward slashes: a weight file's path, or a folder's where it is a model as a whole (its
+        config.json or model_index.json says so; what lies inside is then no name of its own).
+    """
+    paths = [PurePosixPath(file.replace("\\", "/")) for file in files]
+    folders = {path.parent for path in paths if path.name in FOLDER_MARKS} - {PurePosixPath(".")}
+    weights = {path for path in paths if path.suffix.lower() in WEIGHT_SUFFIXES}
+    return sorted(str(path) for path in folders | weights if folders.isdisjoint(path.parents))
+
+
+def find_in(folders: Iterable[str | Path], name: str) -> Path | None:
+    """Where the first of the `folders` holds `name`, or None; a name that leads out of them is in none."""
+    relative = PurePosixPath(name.replace("\\", "/"))
+    if not name or relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0]:
+        return None
+    candidates = (Path(folder) / relative for folder in folders)
+    return next((path for path in candidates if path.exists()), None)
+
+
+def choices(presets: list[str]) -> list[str]:
+    """What a loader's `model` offers: the presets, then the user's own models where a host is there to list them."""
+    there = installed()
+    own = there.model_names() if there is not None else []
+    return [*presets, *(name for name in own if name not in presets)]
+
+
+def source_of(name: str, presets: list[str]) -> str | Path:
+    """What the core's loaders take for a name that `choices` offers.
+
+    Raises:
+        WeightsMissingError: it is neither a preset nor in the model folders.
+    """
+    if name in presets:
+        return name
+    path = host().find_model(name)
+    if path is None:
+        raise WeightsMissingError(
+            f"model is {name!r}, which is neither in the model folders nor one of {', '.join(presets)}. "
+            "Put the file or folder there, or choose another model."
+        )
+    return path
+
+
+def fingerprint(name: str, presets: list[str]) -> str:
+    """What changes when the model of that name does: size and time of each file. Presets never change."""
+    path = None if name in presets else host().find_model(name)
+    if path is None:
+        return name
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    stats = [(file.name, file.stat()) for file in files if file.is_file()]
+    return f"{path} {[(each, stat.st_size, stat.st_mtime_ns) for each, stat in stats]}"
+
+
+def dtype_of(name: str, stage: str) -> torch.dtype:
+    """The dtype that a loader's `dtype` names for stage "C", "B" or "A".
+
+    Raises:
+        InputError: there is no such name.
+    """
+    if name == "default":
+        return host().dtype(stage)
+    if name not in _DTYPES:
+        raise InputError(f"dtype is {name!r}; expected one of {', '.join(DTYPE_NAMES)}.")
+    return _DTYPES[name]

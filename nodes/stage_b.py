@@ -1,0 +1,91 @@
+"""Stage B: from image embeddings to Stage A's latents."""
+
+from typing import Any, ClassVar
+
+from wuerstchen_core import linear_timesteps, sample_stage_b
+
+from .host import host
+from .sockets import embedding_of, image_embeddings_of, latent_of, report_steps, seeds_of
+from .stage_c import LARGEST_SEED
+
+
+class StageBDecode:
+    """Draws Stage A's latents for image embeddings."""
+
+    CATEGORY = "wuerstchen/sampling"
+    DESCRIPTION = (
+        "Fills in the details that Stage C's image embeddings leave open, as the latents that Stage A VQGAN Decode "
+        "turns into pixels. Another seed here gives the same picture with other details."
+    )
+    SEARCH_ALIASES: ClassVar = ["wuerstchen decoder", "würstchen decoder", "stage b", "diffnext"]
+    FUNCTION = "decode"
+    RETURN_TYPES = ("LATENT",)
+    RETURN_NAMES = ("latent",)
+    OUTPUT_TOOLTIPS = ("Latents of 4 channels, a quarter of the image's size, for Stage A VQGAN Decode.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "stage_b": ("WUERSTCHEN_STAGE_B", {"tooltip": "From Load Stage B."}),
+                "latent": ("LATENT", {"tooltip": "From Stage C Sampler: image embeddings, 16 channels."}),
+                "seed": (
+                    "INT",
+                    {
+                        "default": 0,
+                        "min": 0,
+                        "max": LARGEST_SEED,
+                        "control_after_generate": True,
+                        "tooltip": "Where the noise starts; it decides small details only. Image i of a batch uses "
+                        "seed + i.",
+                    },
+                ),
+                "steps": (
+                    "INT",
+                    {"default": 12, "min": 1, "max": 1000, "tooltip": "Denoising steps. 12 is the published number."},
+                ),
+                "cfg": (
+                    "FLOAT",
+                    {
+                        "default": 0.0,
+                        "min": 0.0,
+                        "max": 20.0,
+                        "step": 0.1,
+                        "round": 0.01,
+                        "tooltip": "How strongly the image embeddings and the prompt are followed. 1 or less turns it "
+                        "off, as published, and takes half the time.",
+                    },
+                ),
+            },
+            "optional": {
+                "positive": ("CONDITIONING", {"tooltip": "What to show, encoded for Stage B. Helps with details."}),
+                "negative": (
+                    "CONDITIONING",
+                    {"tooltip": "What to avoid, encoded for Stage B. Heeded only where cfg is above 1."},
+                ),
+            },
+        }
+
+    def decode(
+        self,
+        stage_b: Any,
+        latent: Any,
+        seed: int,
+        steps: int,
+        cfg: float,
+        positive: Any = None,
+        negative: Any = None,
+    ) -> tuple[dict[str, Any]]:
+        embeddings = image_embeddings_of(latent)
+        with host().resident(stage_b) as network:
+            latents = sample_stage_b(
+                network,
+                embeddings,
+                None if positive is None else embedding_of(positive, "positive"),
+                None if negative is None else embedding_of(negative, "negative"),
+                seeds=seeds_of(seed, latent),
+                timesteps=linear_timesteps(steps),
+                guidance_scale=cfg,
+                callback=report_steps(steps, "Stage B"),
+            )
+        return (latent_of(latents, like=latent),)

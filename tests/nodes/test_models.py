@@ -1,0 +1,88 @@
+"""The names that loaders offer, and what becomes of them."""
+
+import os
+
+import pytest
+import torch
+from node_helpers import FakeHost
+from wuerstchen_nodes import models
+
+from wuerstchen_core.errors import InputError, WeightsMissingError
+
+PRESETS = ["cocktail", "v2-base"]
+
+
+def test_files_and_folders_that_are_models():
+    files = [
+        "notes.txt",
+        "stage_c.safetensors",
+        "old\\Stage_B.PT",
+        "mine/config.json",
+        "mine/diffusion_pytorch_model.safetensors",
+        "pipeline/model_index.json",
+        "pipeline/decoder/config.json",
+        "pipeline/decoder/diffusion_pytorch_model.safetensors",
+    ]
+    assert models.names_in(files) == ["mine", "old/Stage_B.PT", "pipeline", "stage_c.safetensors"]
+
+
+def test_a_config_beside_all_models_makes_no_folder():
+    assert models.names_in(["config.json", "a.safetensors"]) == ["a.safetensors"]
+
+
+def test_the_first_folder_that_has_it(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder / "sub").mkdir(parents=True)
+    (tmp_path / "two" / "sub" / "a.pt").touch()
+    folders = [tmp_path / "one", tmp_path / "two"]
+    assert models.find_in(folders, "sub/a.pt") == tmp_path / "two" / "sub" / "a.pt"
+    assert models.find_in(folders, "sub") == tmp_path / "one" / "sub"
+    assert models.find_in(folders, "b.pt") is None
+
+
+@pytest.mark.parametrize("name", ["", "../secret.pt", "sub/../../secret.pt", "..\\secret.pt", "C:\\secret.pt"])
+def test_nothing_outside_the_folders_is_found(tmp_path, name):
+    folder = tmp_path / "models"
+    (folder / "sub").mkdir(parents=True)
+    (tmp_path / "secret.pt").touch()
+    assert models.find_in([folder], name) is None
+    assert models.find_in([folder], str(tmp_path / "secret.pt")) is None
+
+
+def test_choices_are_presets_then_what_lies_there(fake_host: FakeHost):
+    (fake_host.folder / "own.safetensors").touch()
+    assert models.choices(PRESETS) == ["cocktail", "v2-base", "own.safetensors"]
+
+
+def test_a_name_becomes_a_source(fake_host: FakeHost):
+    (fake_host.folder / "own.safetensors").touch()
+    assert models.source_of("cocktail", PRESETS) == "cocktail"
+    assert models.source_of("own.safetensors", PRESETS) == fake_host.folder / "own.safetensors"
+    with pytest.raises(WeightsMissingError, match=r"'gone\.pt'.*neither in the model folders nor one of cocktail"):
+        models.source_of("gone.pt", PRESETS)
+
+
+def test_the_fingerprint_changes_with_the_file(fake_host: FakeHost):
+    file = fake_host.folder / "mine" / "weights.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(b"12")
+    os.utime(file, (1, 1))
+    before = models.fingerprint("mine", PRESETS)
+    assert models.fingerprint("mine", PRESETS) == before
+    os.utime(file, (2, 2))
+    touched = models.fingerprint("mine", PRESETS)
+    file.write_bytes(b"123")
+    os.utime(file, (2, 2))
+    assert len({before, touched, models.fingerprint("mine", PRESETS)}) == 3
+
+
+def test_presets_and_missing_files_have_a_fingerprint_too(fake_host: FakeHost):
+    assert models.fingerprint("cocktail", PRESETS) == "cocktail"
+    assert models.fingerprint("gone.pt", PRESETS) == "gone.pt"
+
+
+def test_dtypes(fake_host: FakeHost):
+    assert models.dtype_of("default", "C") == fake_host.dtype("C")
+    assert models.dtype_of("float16", "C") == torch.float16
+    with pytest.raises(InputError, match="dtype is 'int8'; expected one of default, float32, bfloat16, float16"):
+        models.dtype_of("int8", "A")
