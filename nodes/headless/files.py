@@ -1,0 +1,143 @@
+"""Where finished files go: complete or not at all, never over another file, never outside of the output folder."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path, PurePosixPath
+from string import Formatter
+
+from wuerstchen_core.errors import InputError, WuerstchenError
+
+from .errors import UsageError
+
+DEFAULT_FOLDER = "output"
+_FIELDS = {"prefix": "", "index": 1, "node": ""}
+_OTHER_IMAGES = frozenset({".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
+
+
+class OutputFiles:
+    """Names and writes the files of a run.
+
+    Args:
+        out: a folder, in which files are named as ComfyUI names them (`prefix_00001_.png`); or a pattern that ends
+            in .png, with the fields {prefix} (what the node that saves says), {index} (1, 2, ...; takes a format
+            such as {index:05}) and {node} (that node's id). A pattern without {index} gives a second picture the
+            name `name_2.png`. No file is ever overwritten.
+    Raises:
+        UsageError: the pattern is none, or ends in another image format.
+    """
+
+    def __init__(self, out: str | os.PathLike[str] = DEFAULT_FOLDER) -> None:
+        text = os.fspath(out)
+        suffix = Path(text).suffix.lower()
+        if suffix in _OTHER_IMAGES:
+            raise UsageError(
+                f"--out is {text!r}; pictures are saved as PNG only. Let it end in .png, or name a folder."
+            )
+        self.pattern: str | None = None
+        self.folder = Path(text)
+        if suffix == ".png":
+            _check_pattern(text)
+            parts = Path(text).parts
+            varying = next((i for i, part in enumerate(parts) if "{" in part), len(parts) - 1)
+            self.folder = Path(*parts[:varying])
+            self.pattern = Path(*parts[varying:]).as_posix()
+
+    def check(self) -> None:
+        """See that files can be written, before any work is done, leaving nothing behind.
+
+        Raises:
+            WuerstchenError: the folder is a file, or may not be written to.
+        """
+        folder = self.folder.absolute()
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        try:
+            with tempfile.TemporaryFile(dir=existing):
+                pass
+        except OSError as error:
+            raise WuerstchenError(
+                f"Cannot write to the output folder {self.folder}: {error.strerror or error} ({existing}). "
+                "Choose another one with --out, or change its permissions."
+            ) from error
+
+    def save(self, data: bytes, prefix: str, *, node_id: str = "", suffix: str = ".png") -> Path:
+        """Write a new file.
+
+        Args:
+            prefix: a name, or several joined by slashes for subfolders.
+            suffix: of the file; takes the place of a pattern's .png.
+        Raises:
+            InputError: the name leads out of the output folder, or cannot be written.
+        """
+        base = self.folder.resolve()
+        for name in self._names(prefix, node_id, suffix):
+            path = self.folder / name
+            if not path.resolve().is_relative_to(base) or not PurePosixPath(name).name:
+                raise InputError(
+                    f"filename_prefix is {prefix!r}, which leads out of the output folder {self.folder}; "
+                    "expected a name such as 'heart' or 'hearts/red'. Change it in the node that saves."
+                )
+            try:
+                if write_new(path, data):
+                    return path
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise InputError(f"Cannot write {path}: {reason}. Choose another place or name with --out.") from error
+        raise AssertionError("names never end")
+
+    def _names(self, prefix: str, node_id: str, suffix: str) -> Iterator[str]:
+        prefix = prefix.replace("\\", "/")
+        if self.pattern is None:
+            parent, _, stem = prefix.rpartition("/")
+            start = _highest(self.folder / parent, stem, suffix) + 1
+            return (f"{prefix}_{index:05}_{suffix}" for index in count(start))
+        named = self.pattern[: -len(".png")]
+        names = (named.format(prefix=prefix, index=index, node=node_id.replace(":", "-")) for index in count(1))
+        if "{index" in named:
+            return (name + suffix for name in names)
+        return (name + ("" if index == 1 else f"_{index}") + suffix for index, name in enumerate(names, 1))
+
+
+def write_new(path: Path, data: bytes) -> bool:
+    """Write a file that appears complete or not at all. False where there is one of that name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / f".{path.name}.{os.getpid()}.part"
+    try:
+        with partial.open("xb") as file:
+            file.write(data)
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            if path.exists():
+                return False
+            partial.rename(path)
+        return True
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _highest(folder: Path, stem: str, suffix: str) -> int:
+    """The highest number in use among `stem_00001_.png`, or 0."""
+    pattern = re.compile(re.escape(stem) + r"_(\d+)_.*" + re.escape(suffix))
+    names = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
+    return max((int(match[1]) for name in names if (match := pattern.fullmatch(name))), default=0)
+
+
+def _check_pattern(text: str) -> None:
+    try:
+        fields = [field for _, field, _, _ in Formatter().parse(text) if field is not None]
+        unknown = [field for field in fields if field not in _FIELDS]
+        if not unknown:
+            text.format(**_FIELDS)
+            return
+        problem = f"it has the field {{{unknown[0]}}}"
+    except ValueError as error:
+        problem = str(error)
+    raise UsageError(
+        f"--out is {text!r}: {problem}. Expected a path with {{prefix}}, {{index}} and {{node}} at most, "
+        "such as 'out/{prefix}_{index:05}.png'."
+    )

@@ -1,0 +1,45 @@
+"""`wuerstchen generate`: the text-to-image example with a prompt, a size and a model of one's own."""
+
+from typing import Any
+
+from wuerstchen_core.presets import PRESETS, natural_size
+
+from ..models import choices
+from ..registry import NODE_CLASS_MAPPINGS
+from .documents import Workflow
+from .editor import read_document
+from .errors import UsageError
+
+PROMPT, NEGATIVE, SAMPLER = "Prompt.value", "Negative Prompt.text", "Stage C Sampler"
+"""What the example calls them."""
+
+
+def settings_for(
+    workflow: Workflow, prompt: str, negative: str | None, width: int | None, height: int | None, model: str | None
+) -> dict[str, Any]:
+    """What to set in the example.
+
+    Args:
+        model: a preset, for every stage; or a checkpoint in the model folder, for Stage C. The size is then the one
+            that the preset was made for, unless it is given.
+    Raises:
+        UsageError: there is no such model.
+    """
+    settings: dict[str, Any] = {PROMPT: prompt}
+    if negative is not None:
+        settings[NEGATIVE] = negative
+    sides = {"width": width, "height": height}
+    if model is not None:
+        settings |= _models(workflow, model)
+        side = natural_size(model) if model in PRESETS else None
+        sides = {name: value or side for name, value in sides.items()}
+    return settings | {f"{SAMPLER}.{name}": value for name, value in sides.items() if value is not None}
+
+
+def _models(workflow: Workflow, model: str) -> dict[str, str]:
+    known = choices(list(PRESETS))
+    if model not in known:
+        raise UsageError(f"--model is {model!r}; expected one of {', '.join(known)}.")
+    document = read_document(workflow.editor or {}, workflow.name)
+    loaders = [node for node in document.nodes if "Load" in node.type and node.type in NODE_CLASS_MAPPINGS]
+    return {f"{node.id}.model": model for node in loaders if model in PRESETS or node.type == "WuerstchenLoadStageC"}

@@ -1,0 +1,131 @@
+"""What nodes may ask for where no ComfyUI runs: model folders, a device, progress on stderr, an output folder."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from torch import nn
+
+from wuerstchen_core.sources import models_folder
+
+from .. import host as hosts
+from ..models import find_in, names_in
+from .files import OutputFiles
+
+
+class HeadlessHost:
+    """The host of a run from a shell or a script.
+
+    Args:
+        files: where finished files go.
+        model_folders: None for $WUERSTCHEN_MODELS, or `wuerstchen` in the user's cache folder.
+        input_folders: where Load Image and Load Latent look for a name.
+        device: None for CUDA where there is one, else the CPU.
+        progress: where progress is shown; None for nowhere.
+    """
+
+    def __init__(
+        self,
+        files: OutputFiles | None = None,
+        *,
+        model_folders: list[Path] | None = None,
+        input_folders: list[Path] | None = None,
+        device: torch.device | str | None = None,
+        progress: TextIO | None = None,
+    ) -> None:
+        self.files = files or OutputFiles()
+        self.input_folders = [Path("input"), Path()] if input_folders is None else input_folders
+        self.preview_folder: Path | None = None
+        self._model_folders = [models_folder()] if model_folders is None else model_folders
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._progress = progress
+
+    def model_names(self) -> list[str]:
+        """Files and folders in the model folders, as names relative to them."""
+        return sorted({name for folder in self._model_folders for name in names_in(_files_below(folder))})
+
+    def find_model(self, name: str) -> Path | None:
+        """Where the model folders hold `name`, or None."""
+        return find_in(self._model_folders, name)
+
+    def device(self) -> torch.device:
+        """Where networks compute."""
+        return self._device
+
+    def dtype(self, stage: str) -> torch.dtype:
+        """float32 on the CPU; on CUDA bfloat16, or float16 where that is all it has."""
+        if self._device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+    def keep(self, network: nn.Module) -> nn.Module:
+        """The network itself travels; it lies in main memory while it waits."""
+        return network
+
+    def network_of(self, kept: Any) -> nn.Module:
+        """The network that `keep` returned."""
+        return kept
+
+    @contextmanager
+    def resident(self, kept: Any, *, working_memory: int = 0) -> Iterator[Any]:
+        """The network on `device()`, and back in main memory afterwards."""
+        kept.to(self._device)
+        try:
+            yield kept
+        finally:
+            kept.to("cpu")
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def progress(self, steps: int, label: str) -> Callable[[int, torch.Tensor | None], None]:
+        """Shows steps on stderr: one moving line on a terminal, a line each quarter elsewhere. Ctrl-C interrupts."""
+        stream = self._progress
+        if stream is None:
+            return lambda done, preview: None
+        if stream.isatty():
+            return lambda done, preview: _moving_line(stream, label, done, steps)
+        return lambda done, preview: _line_each_quarter(stream, label, done, steps)
+
+    def output_folder(self) -> Path:
+        """Where finished files go."""
+        return self.files.folder
+
+
+def current() -> HeadlessHost:
+    """The installed host, for the stock nodes that only this one can serve.
+
+    Raises:
+        TypeError: another host is installed.
+    """
+    there = hosts.host()
+    if not isinstance(there, HeadlessHost):
+        raise TypeError(f"{type(there).__name__} is installed; the headless stock nodes need a HeadlessHost.")
+    return there
+
+
+def stderr_progress(quiet: bool) -> TextIO | None:
+    """Where a command shows progress."""
+    return None if quiet else sys.stderr
+
+
+def _files_below(folder: Path) -> list[str]:
+    found: list[str] = []
+    for parent, _, names in os.walk(folder, followlinks=True):
+        found += [os.path.relpath(os.path.join(parent, name), folder) for name in names]
+    return found
+
+
+def _moving_line(stream: TextIO, label: str, done: int, steps: int) -> None:
+    bar = "#" * (24 * done // steps)
+    stream.write(f"\r{label} [{bar:<24}] {done}/{steps}" + ("\n" if done >= steps else ""))
+    stream.flush()
+
+
+def _line_each_quarter(stream: TextIO, label: str, done: int, steps: int) -> None:
+    if done * 4 // steps > (done - 1) * 4 // steps:
+        stream.write(f"{label}: step {done} of {steps}\n")
+        stream.flush()

@@ -1,0 +1,99 @@
+"""What the command says: results on stdout, everything else on stderr."""
+
+import json
+import logging
+import sys
+import traceback
+from typing import Any
+
+from wuerstchen_core.errors import WeightsMissingError, WorkflowError, WuerstchenError
+
+from .errors import InvalidWorkflowError, RunError, UsageError
+
+FAILED, BAD_USAGE, INVALID_WORKFLOW, WEIGHTS_MISSING, INTERRUPTED = 1, 2, 3, 4, 130
+_LOGGERS = ("wuerstchen_core", "wuerstchen_nodes")
+
+
+class Report:
+    """Prints for one command. As a context, it shows the log of the core and the nodes on stderr.
+
+    Args:
+        as_json: one JSON object a line on stdout instead of plain lines.
+        quiet: only warnings and errors on stderr.
+        debug: errors with their traceback.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False, debug: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self.debug = debug
+        self._handler = logging.StreamHandler(sys.stderr)
+        self._handler.setFormatter(_Formatter())
+
+    def __enter__(self) -> "Report":
+        for name in _LOGGERS:
+            logger = logging.getLogger(name)
+            logger.addHandler(self._handler)
+            logger.setLevel(logging.DEBUG if self.debug else logging.WARNING if self.quiet else logging.INFO)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in _LOGGERS:
+            logging.getLogger(name).removeHandler(self._handler)
+            logging.getLogger(name).setLevel(logging.NOTSET)
+
+    def result(self, plain: str, **fields: Any) -> None:
+        """One line on stdout: the plain text, or the fields as JSON."""
+        print(json.dumps(fields) if self.as_json else plain, flush=True)
+
+    def event(self, **fields: Any) -> None:
+        """A line on stdout where that is JSON, nothing where it is plain."""
+        if self.as_json:
+            print(json.dumps(fields), flush=True)
+
+    def note(self, text: str) -> None:
+        """A line on stderr, unless quiet."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def interrupted(self) -> int:
+        """Say that the user stopped it; the exit code."""
+        print("wuerstchen: interrupted", file=sys.stderr)
+        self.event(event="error", exit_code=INTERRUPTED, type="interrupted", message="interrupted")
+        return INTERRUPTED
+
+    def failed(self, error: Exception) -> int:
+        """Say what went wrong; the exit code."""
+        code = exit_code(error)
+        message = str(error)
+        if not isinstance(error, WuerstchenError):
+            message = f"unexpected {type(error).__name__}: {error}. Run again with --debug to see where."
+        if self.debug:
+            traceback.print_exception(error)
+        print(f"wuerstchen: error: {message}", file=sys.stderr, flush=True)
+        fields: dict[str, Any] = {"event": "error", "exit_code": code, "type": type(error).__name__, "message": message}
+        if isinstance(error, InvalidWorkflowError):
+            fields |= {"error": error.error, "node_errors": error.node_errors}
+        if isinstance(error, RunError):
+            fields |= {"node": error.node_id, "class_type": error.class_type}
+        self.event(**fields)
+        return code
+
+
+def exit_code(error: BaseException) -> int:
+    """The code that a command ends with after an error."""
+    if isinstance(error, RunError):
+        return WEIGHTS_MISSING if isinstance(error.__cause__, WeightsMissingError) else FAILED
+    if isinstance(error, UsageError):
+        return BAD_USAGE
+    if isinstance(error, WorkflowError):
+        return INVALID_WORKFLOW
+    return WEIGHTS_MISSING if isinstance(error, WeightsMissingError) else FAILED
+
+
+class _Formatter(logging.Formatter):
+    """The message alone; warnings and worse say what they are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return f"{level}{record.getMessage()}"

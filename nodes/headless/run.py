@@ -1,0 +1,110 @@
+"""From a workflow to its pictures: convert, set, validate, run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import host as hosts
+from .catalog import Catalog, default_catalog
+from .convert import convert, packs_of
+from .documents import Workflow
+from .executor import Executor, NodeEvent
+from .files import OutputFiles
+from .host import HeadlessHost, stderr_progress
+from .overrides import apply
+from .validate import Prompt, check_classes, validate
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A workflow that is ready to run. prompt: the API format. workflow: as read, with what was set."""
+
+    prompt: Prompt
+    workflow: Workflow
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    images: the PNGs it saved, in the order of saving. previews: those of Preview Image, in a temporary folder.
+    shown: {output node id: what it shows, as in ComfyUI}. prompt: what ran, in the API format.
+    """
+
+    images: list[Path]
+    previews: list[Path]
+    shown: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    prompt: Prompt = field(default_factory=dict)
+
+
+def prepare(
+    workflow: Workflow,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    seed: int | None = None,
+    host: HeadlessHost | None = None,
+    catalog: Catalog | None = None,
+) -> Prepared:
+    """Convert a workflow, set inputs, and check it. Nothing runs.
+
+    Args:
+        settings: {"NODE.input": value}; NODE is an id, a title, a class, or a display name.
+        seed: for every seed input; different seeds stay different (see `overrides.apply`).
+        host: becomes the process's host; one with the default folders where None.
+    Raises:
+        InvalidWorkflowError, WorkflowError: the workflow cannot run.
+        UsageError: a setting names nothing, or several nodes.
+    """
+    hosts.install(host or host_for(workflow))
+    catalog = catalog or default_catalog()
+    prompt = convert(workflow, catalog)
+    packs = packs_of(workflow)
+    check_classes(prompt, catalog, packs)
+    workflow, prompt = apply(workflow, prompt, catalog, settings or {}, seed)
+    return Prepared(validate(prompt, catalog, packs), workflow)
+
+
+def execute(
+    workflow: Workflow,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    seed: int | None = None,
+    host: HeadlessHost | None = None,
+    executor: Executor | None = None,
+    on_node: NodeEvent | None = None,
+) -> Result:
+    """Run a workflow.
+
+    Args:
+        settings, seed, host: as for `prepare`. The host says where pictures go: HeadlessHost(OutputFiles("folder")).
+        executor: one of an earlier run, to do again only what changed.
+        on_node: told of each node as it runs.
+    Raises:
+        RunError: a node failed; `__cause__` says why.
+        WuerstchenError: the output folder cannot be written to. And what `prepare` raises.
+    """
+    host = host or host_for(workflow)
+    executor = executor or Executor(default_catalog())
+    prepared = prepare(workflow, settings, seed=seed, host=host, catalog=executor.catalog)
+    host.files.check()
+    editor = prepared.workflow.editor
+    shown = executor.run(
+        prepared.prompt, extra_pnginfo=None if editor is None else {"workflow": editor}, on_node=on_node
+    )
+    images = [path for ui in shown.values() for path in paths_of(ui, "output", host)]
+    previews = [path for ui in shown.values() for path in paths_of(ui, "temp", host)]
+    return Result(images, previews, shown, prepared.prompt)
+
+
+def host_for(workflow: Workflow, files: OutputFiles | None = None, *, quiet: bool = True) -> HeadlessHost:
+    """A host that finds the files a workflow names beside it, in ./input, and in the current folder."""
+    folders = [workflow.folder, Path("input"), Path()]
+    return HeadlessHost(files, input_folders=folders, progress=stderr_progress(quiet))
+
+
+def paths_of(ui: Mapping[str, list[Any]], kind: str, host: HeadlessHost) -> list[Path]:
+    """The pictures in what a node shows; kind is "output" or "temp"."""
+    folder = host.files.folder if kind == "output" else host.preview_folder
+    images = [image for image in ui.get("images", []) if image["type"] == kind]
+    return [folder / image["subfolder"] / image["filename"] for image in images] if folder else []
