@@ -1,8 +1,8 @@
 """Mixing and saving Stage C checkpoints."""
 
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-from wuerstchen_core import StageC, interpolate, save_stage_c
+from wuerstchen_core import interpolate, save_stage_c
 
 from .host import host
 from .output import numbered_path
@@ -44,16 +44,20 @@ class CheckpointInterpolate:
 
     def check_lazy_status(self, weight: float, base: Any = None, finetuned: Any = None) -> list[str]:
         """Names of the inputs still to be computed: at 0 and 1 one of the two is never needed."""
-        needed = {0: {"base": base}, 1: {"finetuned": finetuned}}.get(weight, {"base": base, "finetuned": finetuned})
-        return [name for name, value in needed.items() if value is None]
+        needed = []
+        if weight != 1 and base is None:
+            needed.append("base")
+        if weight != 0 and finetuned is None:
+            needed.append("finetuned")
+        return needed
 
     def interpolate(self, weight: float, base: Any = None, finetuned: Any = None) -> tuple[Any]:
         if weight == 0:
             return (base,)
         if weight == 1:
             return (finetuned,)
-        networks = cast("list[StageC]", [host().network_of(kept) for kept in (base, finetuned)])
-        return (host().keep(interpolate(*networks, weight)),)
+        mix = interpolate(host().network_of(base), host().network_of(finetuned), weight)
+        return (host().keep(mix),)
 
 
 class SaveStageC:
@@ -89,5 +93,5 @@ class SaveStageC:
 
     def save(self, stage_c: Any, filename_prefix: str) -> dict[str, Any]:
         path = numbered_path(host().output_folder(), filename_prefix)
-        save_stage_c(cast(StageC, host().network_of(stage_c)), path)
+        save_stage_c(host().network_of(stage_c), path)
         return {"ui": {"text": [str(path)]}}

@@ -35,11 +35,11 @@ class Host(Protocol):
         """What travels through a socket for a loaded network; `network_of` and `resident` take it back."""
         ...
 
-    def network_of(self, kept: Any) -> nn.Module:
-        """The network inside what `keep` returned, wherever its weights are now."""
+    def network_of(self, kept: Any) -> Any:
+        """The network inside what `keep` returned, of the class that it was, wherever its weights are now."""
         ...
 
-    def resident(self, kept: Any, *, working_memory: int = 0) -> AbstractContextManager[nn.Module]:
+    def resident(self, kept: Any, *, working_memory: int = 0) -> AbstractContextManager[Any]:
         """The network with its weights on `device()` for as long as the context lasts.
 
         Args:

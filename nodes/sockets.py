@@ -128,7 +128,7 @@ def asked_size(width: int, height: int) -> dict[str, tuple[int, int]]:
 
 
 def crop_to_asked(images: Tensor, latent: Mapping[str, Any]) -> Tensor:
-    """Images [batch, height, width, 3] cropped, about the middle, to the size that their LATENT was asked for.
+    """Images [batch, height, width, 3] cropped from the top left to the size that their LATENT was asked for.
 
     They are left as they are where that size is not known, or where a node between has resized the latent.
     """
@@ -137,8 +137,7 @@ def crop_to_asked(images: Tensor, latent: Mapping[str, Any]) -> Tensor:
     size = Size(*latent[SIZE_KEY])
     if tuple(images.shape[1:3]) != (size.rounded.height, size.rounded.width):
         return images
-    top, left = (size.rounded.height - size.height) // 2, (size.rounded.width - size.width) // 2
-    return images[:, top : top + size.height, left : left + size.width].contiguous()
+    return images[:, : size.height, : size.width].contiguous()
 
 
 def image_of(pixels: Tensor) -> Tensor:

@@ -44,8 +44,8 @@ def tiny_stage_b(seed: int = 0) -> StageB:
     return _random(lambda: StageB(config), seed)
 
 
-def tiny_stage_a(seed: int = 0) -> StageA:
-    return _random(lambda: StageA(StageAConfig(bottleneck_blocks=1, embed_dim=8, num_vq_embeddings=16)), seed)
+def tiny_stage_a(seed: int = 0, embed_dim: int = 8) -> StageA:
+    return _random(lambda: StageA(StageAConfig(bottleneck_blocks=1, embed_dim=embed_dim, num_vq_embeddings=16)), seed)
 
 
 @dataclass(frozen=True)

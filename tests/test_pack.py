@@ -35,15 +35,15 @@ def load(pack):
 REPORT = """
 module = load(pack)
 import wuerstchen_core
-from wuerstchen_core import StageC
+from wuerstchen_core import StageA
 
-nodes = sys.modules[module.__name__ + ".nodes.checkpoints"]
+nodes = sys.modules[module.__name__ + ".nodes.stage_a"]
 print(json.dumps({
     "ids": sorted(module.NODE_CLASS_MAPPINGS),
     "named": sorted(module.NODE_DISPLAY_NAME_MAPPINGS),
     "web": (pack / module.WEB_DIRECTORY).is_dir(),
     "core": wuerstchen_core.__file__,
-    "one_class": nodes.StageC is StageC,
+    "one_class": nodes.StageA is StageA,
     "same_path": sys.path == before,
     "heavy": [each for each in ("transformers", "huggingface_hub", "diffusers") if each in sys.modules],
     "comfy": [each for each in sys.modules if each.endswith("nodes.comfy.host")],

@@ -1,6 +1,7 @@
 """The three stages through their node classes, on tiny random networks."""
 
-from typing import Any
+from itertools import accumulate
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,12 +15,13 @@ from node_helpers import (
     tiny_stage_b,
     tiny_stage_c,
 )
-from wuerstchen_nodes.stage_a import StageADecode
+from torch.profiler import ProfilerActivity, profile
+from wuerstchen_nodes.stage_a import StageADecode, working_memory
 from wuerstchen_nodes.stage_b import StageBDecode
 from wuerstchen_nodes.stage_c import StageCSampler
 from wuerstchen_nodes.text import TextEncode
 
-from wuerstchen_core import linear_timesteps, sample_stage_b, sample_stage_c
+from wuerstchen_core import decode_stage_a, linear_timesteps, sample_stage_b, sample_stage_c
 from wuerstchen_core.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("fake_host")
@@ -170,6 +172,16 @@ def test_a_latent_of_the_wrong_stage_is_refused():
         decode_a(embeddings)
     with pytest.raises(InputError, match="goes to Stage A VQGAN Decode"):
         decode_b(decode_b(embeddings))
+
+
+def test_stage_a_knows_its_working_memory():
+    stage_a = tiny_stage_a(embed_dim=64)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        decode_stage_a(stage_a, torch.zeros(1, 4, 32, 48))
+    events: list[Any] = cast(Any, profiler.profiler).kineto_results.events()
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()) if event.nbytes()]
+    peak = max(accumulate(changes))
+    assert peak == pytest.approx(working_memory(stage_a, 32, 48), rel=0.1)
 
 
 class _Lengths:
