@@ -1,10 +1,9 @@
 """From a name to a network that the other nodes use."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import nn
-from wuerstchen_core.presets import preset_names
 
 from wuerstchen_core import load_stage_a, load_stage_b, load_stage_c, load_text_encoder
 from wuerstchen_core.errors import InputError
@@ -20,8 +19,17 @@ _WHERE = (
 )
 
 
-def _model_input(presets: list[str]) -> tuple[list[str], dict[str, Any]]:
-    return models.choices(presets), {"default": DEFAULT_MODEL, "tooltip": f"The checkpoint. {_WHERE}"}
+_TEXT_ENCODER_OF: dict[Literal["C", "B"], str] = {"C": "text_encoder_c", "B": "text_encoder_b"}
+
+
+def _stage(for_stage: str) -> Literal["C", "B"]:
+    if for_stage not in ("C", "B"):
+        raise InputError(f"for_stage is {for_stage!r}; expected C or B.")
+    return for_stage
+
+
+def _model_input(part: str) -> tuple[list[str], dict[str, Any]]:
+    return models.choices(part), {"default": DEFAULT_MODEL, "tooltip": f"The checkpoint. {_WHERE}"}
 
 
 class LoadTextEncoder:
@@ -39,7 +47,7 @@ class LoadTextEncoder:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": _model_input(preset_names("text_encoder")),
+                "model": _model_input("text_encoder"),
                 "for_stage": (
                     ["C", "B"],
                     {
@@ -51,18 +59,13 @@ class LoadTextEncoder:
         }
 
     @classmethod
-    def IS_CHANGED(cls, model: str, **_: Any) -> str:
-        return models.fingerprint(model, preset_names("text_encoder"))
+    def IS_CHANGED(cls, model: str, for_stage: str) -> str:
+        return models.fingerprint(model, _TEXT_ENCODER_OF[_stage(for_stage)])
 
     def load(self, model: str, for_stage: str) -> tuple[Any]:
-        source = models.source_of(model, preset_names("text_encoder"))
-        if for_stage == "C":
-            encoder = load_text_encoder(source, for_stage="C")
-        elif for_stage == "B":
-            encoder = load_text_encoder(source, for_stage="B")
-        else:
-            raise InputError(f"for_stage is {for_stage!r}; expected C or B.")
-        return (host().keep(encoder),)
+        stage = _stage(for_stage)
+        source = models.source_of(model, _TEXT_ENCODER_OF[stage])
+        return (host().keep(load_text_encoder(source, for_stage=stage)),)
 
 
 class _LoadStage:
@@ -76,7 +79,7 @@ class _LoadStage:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": _model_input(preset_names(cls.STAGE)),
+                "model": _model_input(cls.STAGE),
                 "dtype": (
                     models.DTYPE_NAMES,
                     {
@@ -88,11 +91,11 @@ class _LoadStage:
         }
 
     @classmethod
-    def IS_CHANGED(cls, model: str, **_: Any) -> str:
-        return models.fingerprint(model, preset_names(cls.STAGE))
+    def IS_CHANGED(cls, model: str, dtype: str) -> str:
+        return models.fingerprint(model, cls.STAGE)
 
     def _load(self, load: Callable[..., nn.Module], model: str, dtype: str) -> tuple[Any]:
-        source = models.source_of(model, preset_names(self.STAGE))
+        source = models.source_of(model, self.STAGE)
         return (host().keep(load(source, dtype=models.dtype_of(dtype, self.STAGE))),)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from wuerstchen_core.errors import InputError, WeightsMissingError
+from wuerstchen_core.presets import PRESETS, preset_names
 
 from .host import host, installed
 
@@ -42,38 +43,52 @@ def find_in(folders: Iterable[str | Path], name: str) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
-def choices(presets: list[str]) -> list[str]:
-    """What a loader's `model` offers: the presets, then the user's own models where a host is there to list them."""
+def choices(part: str) -> list[str]:
+    """What a loader's `model` offers: presets, then the user's own models where a host is there to list them.
+
+    Args:
+        part: what of a preset is loaded, "C", "B", "A" or "text_encoder".
+    """
+    presets = preset_names(part)
     there = installed()
     own = there.model_names() if there is not None else []
     return [*presets, *(name for name in own if name not in presets)]
 
 
-def source_of(name: str, presets: list[str]) -> str | Path:
+def source_of(name: str, part: str) -> str | Path:
     """What the core's loaders take for a name that `choices` offers.
 
+    A published preset that lies in the model folders under its repository's name is taken from there.
+
+    Args:
+        part: "C", "B", "A", "text_encoder_c" or "text_encoder_b".
     Raises:
         WeightsMissingError: it is neither a preset nor in the model folders.
     """
-    if name in presets:
-        return name
-    path = host().find_model(name)
-    if path is None:
+    path = _path_of(name, part)
+    if path is None and name not in PRESETS:
         raise WeightsMissingError(
-            f"model is {name!r}, which is neither in the model folders nor one of {', '.join(presets)}. "
+            f"model is {name!r}, which is neither in the model folders nor one of {', '.join(PRESETS)}. "
             "Put the file or folder there, or choose another model."
         )
-    return path
+    return path or name
 
 
-def fingerprint(name: str, presets: list[str]) -> str:
-    """What changes when the model of that name does: size and time of each file. Presets never change."""
-    path = None if name in presets else host().find_model(name)
+def fingerprint(name: str, part: str) -> str:
+    """What changes when the model of that name does: size and time of each of its files in the model folders."""
+    path = _path_of(name, part)
     if path is None:
         return name
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     stats = [(file.name, file.stat()) for file in files if file.is_file()]
     return f"{path} {[(each, stat.st_size, stat.st_mtime_ns) for each, stat in stats]}"
+
+
+def _path_of(name: str, part: str) -> Path | None:
+    if name not in PRESETS:
+        return host().find_model(name)
+    place = PRESETS[name][part]
+    return host().find_model(str(place)) if place.repo is not None else None
 
 
 def dtype_of(name: str, stage: str) -> torch.dtype:

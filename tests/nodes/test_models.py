@@ -8,8 +8,7 @@ from node_helpers import FakeHost
 from wuerstchen_nodes import models
 
 from wuerstchen_core.errors import InputError, WeightsMissingError
-
-PRESETS = ["cocktail", "v2-base"]
+from wuerstchen_core.presets import preset_names
 
 
 def test_files_and_folders_that_are_models():
@@ -51,15 +50,24 @@ def test_nothing_outside_the_folders_is_found(tmp_path, name):
 
 def test_choices_are_presets_then_what_lies_there(fake_host: FakeHost):
     (fake_host.folder / "own.safetensors").touch()
-    assert models.choices(PRESETS) == ["cocktail", "v2-base", "own.safetensors"]
+    assert models.choices("B") == [*preset_names("B"), "own.safetensors"]
 
 
 def test_a_name_becomes_a_source(fake_host: FakeHost):
     (fake_host.folder / "own.safetensors").touch()
-    assert models.source_of("cocktail", PRESETS) == "cocktail"
-    assert models.source_of("own.safetensors", PRESETS) == fake_host.folder / "own.safetensors"
-    with pytest.raises(WeightsMissingError, match=r"'gone\.pt'.*neither in the model folders nor one of cocktail"):
-        models.source_of("gone.pt", PRESETS)
+    assert models.source_of("cocktail", "C") == "cocktail"
+    assert models.source_of("v2-base", "A") == "v2-base"
+    assert models.source_of("own.safetensors", "C") == fake_host.folder / "own.safetensors"
+    with pytest.raises(WeightsMissingError, match=r"'gone\.pt'.*neither in the model folders nor one of cocktail, "):
+        models.source_of("gone.pt", "C")
+
+
+def test_a_published_preset_in_the_model_folders_is_taken_from_there(fake_host: FakeHost):
+    vqgan = fake_host.folder / "warp-ai" / "wuerstchen" / "vqgan"
+    vqgan.mkdir(parents=True)
+    assert models.source_of("v2-base", "A") == vqgan
+    assert models.source_of("v2-base", "text_encoder_b") == vqgan.parent
+    assert models.source_of("v2-base", "C") == "v2-base"
 
 
 def test_the_fingerprint_changes_with_the_file(fake_host: FakeHost):
@@ -67,18 +75,18 @@ def test_the_fingerprint_changes_with_the_file(fake_host: FakeHost):
     file.parent.mkdir()
     file.write_bytes(b"12")
     os.utime(file, (1, 1))
-    before = models.fingerprint("mine", PRESETS)
-    assert models.fingerprint("mine", PRESETS) == before
+    before = models.fingerprint("mine", "C")
+    assert models.fingerprint("mine", "C") == before
     os.utime(file, (2, 2))
-    touched = models.fingerprint("mine", PRESETS)
+    touched = models.fingerprint("mine", "C")
     file.write_bytes(b"123")
     os.utime(file, (2, 2))
-    assert len({before, touched, models.fingerprint("mine", PRESETS)}) == 3
+    assert len({before, touched, models.fingerprint("mine", "C")}) == 3
 
 
 def test_presets_and_missing_files_have_a_fingerprint_too(fake_host: FakeHost):
-    assert models.fingerprint("cocktail", PRESETS) == "cocktail"
-    assert models.fingerprint("gone.pt", PRESETS) == "gone.pt"
+    assert models.fingerprint("cocktail", "C") == "cocktail"
+    assert models.fingerprint("gone.pt", "C") == "gone.pt"
 
 
 def test_dtypes(fake_host: FakeHost):

@@ -1,0 +1,88 @@
+"""The loaders, from real files in a model folder."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from node_helpers import FakeHost, Kept, tiny_stage_a, tiny_stage_b, tiny_stage_c
+from wuerstchen_nodes.loaders import LoadStageA, LoadStageB, LoadStageC, LoadTextEncoder
+from wuerstchen_nodes.text import TextEncode
+
+from wuerstchen_core import StageA, StageB, StageC
+from wuerstchen_core.errors import CheckpointError, InputError, WeightsMissingError
+from wuerstchen_core.saving import save_stage_a, save_stage_b, save_stage_c
+from wuerstchen_core.training.text import make_text_model, make_tokenizer
+
+
+@pytest.fixture
+def folder(fake_host: FakeHost) -> Path:
+    """A model folder with one checkpoint of each stage."""
+    save_stage_a(tiny_stage_a(), fake_host.folder / "a")
+    save_stage_b(tiny_stage_b(), fake_host.folder / "sub" / "b")
+    save_stage_c(tiny_stage_c(), fake_host.folder / "c")
+    return fake_host.folder
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch) -> None:
+    """A machine on which nothing was ever downloaded."""
+    for name in ("WUERSTCHEN_MODELS", "HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize(
+    ("loader", "name", "kind"), [(LoadStageC, "c", StageC), (LoadStageB, "sub/b", StageB), (LoadStageA, "a", StageA)]
+)
+def test_a_folder_becomes_a_network_of_the_dtype_asked_for(folder, loader, name, kind):
+    choices, _ = loader.INPUT_TYPES()["required"]["model"]
+    assert name in choices and "cocktail" in choices
+    (kept,) = loader().load(name, "float16")
+    assert isinstance(kept, Kept) and isinstance(kept.network, kind)
+    assert {weight.dtype for weight in kept.network.parameters()} == {torch.float16}
+
+
+def test_the_default_dtype_is_the_hosts(folder, fake_host: FakeHost):
+    (kept,) = LoadStageC().load("c", "default")
+    assert next(kept.network.parameters()).dtype == fake_host.dtype("C") == torch.bfloat16
+
+
+def test_another_stages_checkpoint_is_refused(folder):
+    with pytest.raises(CheckpointError, match="Stage C"):
+        LoadStageC().load("sub/b", "default")
+
+
+def test_what_is_not_there_is_one_clear_error(folder, nowhere):
+    with pytest.raises(WeightsMissingError, match=r"'gone\.pt'"):
+        LoadStageB().load("gone.pt", "default")
+    with pytest.raises(WeightsMissingError, match="wuerstchen download v2-base"):
+        LoadStageC().load("v2-base", "default")
+    with pytest.raises(InputError, match="dtype is 'int8'"):
+        LoadStageA().load("a", "int8")
+
+
+def test_a_changed_file_is_loaded_again(folder):
+    before = LoadStageC.IS_CHANGED(model="c", dtype="default")
+    assert LoadStageC.IS_CHANGED(model="c", dtype="default") == before
+    os.utime(folder / "c" / "config.json", (1, 1))
+    assert LoadStageC.IS_CHANGED(model="c", dtype="default") != before
+    assert LoadTextEncoder.IS_CHANGED(model="cocktail", for_stage="B") == "cocktail"
+
+
+def test_a_prompt_through_a_text_encoder(fake_host: FakeHost, caplog):
+    pipeline = fake_host.folder / "pipeline"
+    tokenizer = make_tokenizer(["a red circle"] * 3, pipeline / "tokenizer", vocabulary=64)
+    make_text_model(tokenizer, width=64, layers=1).save_pretrained(pipeline / "text_encoder")
+    (kept,) = LoadTextEncoder().load("pipeline", "C")
+    (((embedding, options),),) = TextEncode().encode(kept, "a red circle")
+    assert embedding.shape == (1, 77, 64) and options["pooled_output"].shape == (1, 64)
+    (((other, _),),) = TextEncode().encode(kept, "")
+    assert not torch.equal(embedding, other)
+    assert not caplog.records
+    TextEncode().encode(kept, "circle " * 100)
+    assert "is ignored" in caplog.text
+
+
+def test_a_text_encoder_is_for_one_of_two_stages(fake_host: FakeHost):
+    with pytest.raises(InputError, match="for_stage is 'A'; expected C or B"):
+        LoadTextEncoder().load("cocktail", "A")
