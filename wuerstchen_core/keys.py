@@ -41,7 +41,8 @@ def canonical(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
                 f"{where}: {key!r} has shape {list(tensor.shape)}; expected a first dimension that splits into "
                 f"{len(targets)} equal parts. The file is damaged or of another model; download it again."
             )
-        for target, part in zip(targets, tensor.chunk(len(targets)) if targets else (), strict=True):
+        parts = tensor.chunk(len(targets)) if len(targets) > 1 else [tensor] * len(targets)
+        for target, part in zip(targets, parts, strict=True):
             if target in result:
                 raise CheckpointError(
                     f"{where} has two tensors for {target!r}, one of them as {key!r}; expected one key style. "
