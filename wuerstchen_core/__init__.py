@@ -7,18 +7,18 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .saving import save_stage_c as save_stage_c
     from .errors import CheckpointError as CheckpointError
     from .errors import InputError as InputError
     from .errors import WeightsMissingError as WeightsMissingError
     from .errors import WorkflowError as WorkflowError
     from .errors import WuerstchenError as WuerstchenError
-    from .pipeline import generate as generate
     from .interpolation import interpolate as interpolate
     from .loading import load_stage_a as load_stage_a
     from .loading import load_stage_b as load_stage_b
     from .loading import load_stage_c as load_stage_c
     from .loading import load_text_encoder as load_text_encoder
+    from .pipeline import generate as generate
+    from .saving import save_stage_c as save_stage_c
     from .schedule import DEFAULT_STAGE_B_TIMESTEPS as DEFAULT_STAGE_B_TIMESTEPS
     from .schedule import DEFAULT_STAGE_C_TIMESTEPS as DEFAULT_STAGE_C_TIMESTEPS
     from .schedule import alpha_cumprod as alpha_cumprod

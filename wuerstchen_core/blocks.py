@@ -135,7 +135,7 @@ class AttnBlock(nn.Module):
         self.kv_mapper = nn.Sequential(nn.SiLU(), nn.Linear(cond_channels, channels))
 
     def forward(self, x: Tensor, text: Tensor | None) -> Tensor:
-        """x: [batch, channels, height, width]; text: [batch, tokens, cond_channels], or None for the positions alone."""
+        """x: [batch, channels, height, width]; text: [batch, tokens, cond_channels], None for positions alone."""
         positions = to_channels_last(self.norm(x))
         size = positions.shape[1:3]
         positions = positions.flatten(1, 2)

@@ -15,11 +15,16 @@ def interpolate(base: StageC, finetuned: StageC, weight: float) -> StageC:
     Returns:
         StageC: a new network on base's device, in base's dtype.
     Raises:
-        CheckpointError: the two differ in shape; names the first key that differs.
+        CheckpointError: the two differ in shape or in attention heads; names the first key that differs.
         InputError: `weight` is not from 0 to 1.
     """
     if not 0 <= weight <= 1:
         raise InputError(f"weight is {weight!r}; expected a number from 0 (base) to 1 (finetuned).")
+    if finetuned.config.nhead != base.config.nhead:
+        raise CheckpointError(
+            f"The two Stage C checkpoints differ in nhead: base has {base.config.nhead} attention heads, finetuned has "
+            f"{finetuned.config.nhead}. Choose a finetune of the same base."
+        )
     theirs = finetuned.state_dict()
     ours = base.state_dict()
     for key in sorted(ours.keys() | theirs.keys()):

@@ -6,6 +6,7 @@ Source: ancestral DDPM step (Ho et al., 2020, eq. 11) on the cosine schedule; cl
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -88,7 +89,7 @@ def ddpm_step(x: Tensor, noise: Tensor, t: float, t_next: float, fresh_noise: Te
     """From timestep ratio `t` to `t_next` (nearer 0), given the predicted noise.
 
     Args:
-        x, noise, fresh_noise (Tensor): [batch, channels, height, width], float32; no fresh noise is added on reaching 0.
+        x, noise, fresh_noise (Tensor): [batch, channels, height, width], float32; none is added on reaching 0.
     """
     signal, signal_next = alpha_cumprod(t), alpha_cumprod(t_next)
     alpha = signal / signal_next
@@ -106,7 +107,7 @@ def denoised_estimate(x: Tensor, noise: Tensor, t: float) -> Tensor:
 
 def check_timesteps(timesteps: Sequence[float]) -> None:
     """Raises InputError unless `timesteps` are two or more ratios falling strictly from at most 1 to at least 0."""
-    falling = all(a > b for a, b in zip(timesteps, timesteps[1:], strict=False))
+    falling = all(a > b for a, b in pairwise(timesteps))
     if len(timesteps) < 2 or not falling or not (timesteps[0] <= 1 and timesteps[-1] >= 0):
         raise InputError(
             f"timesteps is {list(timesteps)!r}; expected two or more numbers falling from 1 to 0, "
@@ -136,7 +137,7 @@ def sample(
         InputError: `timesteps` does not fall from 1 to 0.
     """
     check_timesteps(timesteps)
-    for index, (t, t_next) in enumerate(zip(timesteps, timesteps[1:], strict=False)):
+    for index, (t, t_next) in enumerate(pairwise(timesteps)):
         noise = denoise(x, torch.full((x.shape[0],), t, device=x.device)).float()
         previous, x = x, ddpm_step(x, noise, t, t_next, noise_source.draw())
         if callback is not None:

@@ -1,6 +1,7 @@
 """Stage A, the VQGAN: decodes a 4-channel latent, a quarter of the image's side, to pixels ("vqgan" in diffusers)."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +85,7 @@ class StageA(nn.Module):
             nn.PixelUnshuffle(patch), nn.Conv2d(config.in_channels * patch**2, widths[0], kernel_size=1)
         )
         down: list[nn.Module] = [MixingResidualBlock(widths[0], widths[0] * 4)]
-        for outer, inner in zip(widths, widths[1:], strict=False):
+        for outer, inner in pairwise(widths):
             down += [nn.Conv2d(outer, inner, 4, stride=2, padding=1), MixingResidualBlock(inner, inner * 4)]
         down.append(
             nn.Sequential(
@@ -98,7 +99,7 @@ class StageA(nn.Module):
 
         up: list[nn.Module] = [nn.Sequential(nn.Conv2d(config.latent_channels, innermost, kernel_size=1))]
         up += [MixingResidualBlock(innermost, innermost * 4) for _ in range(config.bottleneck_blocks)]
-        for outer, inner in reversed(list(zip(widths, widths[1:], strict=False))):
+        for outer, inner in reversed(list(pairwise(widths))):
             up += [nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1), MixingResidualBlock(outer, outer * 4)]
         self.up_blocks = nn.Sequential(*up)
         self.out_block = nn.Sequential(
@@ -110,5 +111,5 @@ class StageA(nn.Module):
         return self.down_blocks(self.in_block(images).contiguous(memory_format=torch.channels_last))
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents [batch, 4, height, width] in Stage A's own scale -> images [batch, 3, height*4, width*4], about 0..1."""
+        """[batch, 4, height, width], latents in Stage A's scale -> images [batch, 3, height*4, width*4], about 0..1."""
         return self.out_block(self.up_blocks(latents.contiguous(memory_format=torch.channels_last)))

@@ -144,20 +144,21 @@ class StageB(nn.Module):
         image_embeddings: Tensor,
         text: Tensor | None,
     ) -> Tensor:
-        """One level of the U-Net; `skip`, the same level's map on the way down, joins its first residual block."""
+        """One level of the U-Net; `skip`, the same level's map on the way down, joins its first block if residual."""
         embeddings: Tensor | None = None
         for block in level.children():
             if isinstance(block, ResBlock):
                 if embeddings is None:
                     embeddings = self._map_embeddings(mapper, image_embeddings, h)
                 seen = [part for part in (skip, embeddings) if part is not None]
-                h, skip = block(h, torch.cat(seen, dim=1) if seen else None), None
+                h = block(h, torch.cat(seen, dim=1) if seen else None)
             elif isinstance(block, TimestepBlock):
                 h = block(h, timestep)
             elif isinstance(block, AttnBlock):
                 h = block(h, text)
             else:  # the change of scale between two levels
                 h = block(h).contiguous(memory_format=torch.channels_last)
+            skip = None
         return h
 
     def _map_embeddings(self, mapper: int, image_embeddings: Tensor, like: Tensor) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Stage C, the prior: denoises the tiny 16-channel latent under the text ("Stage C" in the paper, "prior" in diffusers)."""
+"""Stage C: denoises the tiny 16-channel latent under the text ("Stage C" in the paper, "prior" in diffusers)."""
 
 from dataclasses import dataclass
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import InputError
-from .geometry import STAGE_B_CHANNELS, STAGE_C_CHANNELS, Size, stage_b_size
+from .geometry import Size, stage_b_size
 from .sampling import Callback, NoiseSource, sample, with_guidance
 from .schedule import DEFAULT_STAGE_B_TIMESTEPS, DEFAULT_STAGE_C_TIMESTEPS
 from .stage_a import StageA
@@ -36,11 +36,15 @@ def _check_text(name: str, text: Tensor, width: int, batch: int, stage: str) -> 
     return text.expand(batch, -1, -1)
 
 
-def _start(noise: NoiseSource, latents: Tensor | None, shape: tuple[int, int, int, int], device: torch.device) -> Tensor:
+def _start(
+    noise: NoiseSource, latents: Tensor | None, shape: tuple[int, int, int, int], device: torch.device
+) -> Tensor:
     if latents is None:
         return noise.draw()
     if tuple(latents.shape) != shape:
-        raise InputError(f"latents has shape {list(latents.shape)}; expected {list(shape)} for this size and these seeds.")
+        raise InputError(
+            f"latents has shape {list(latents.shape)}; expected {list(shape)} for this size and these seeds."
+        )
     return latents.to(device, torch.float32)
 
 
@@ -117,8 +121,8 @@ def sample_stage_b(
     channels = stage_b.config.effnet_embd
     if image_embeddings.ndim != 4 or image_embeddings.shape[:2] != (batch, channels):
         raise InputError(
-            f"image_embeddings has shape {list(image_embeddings.shape)}; expected [{batch}, {channels}, height, width]: "
-            "Stage C's result, one seed an image. Stage A's latents (4 channels) go to Stage A instead."
+            f"image_embeddings has shape {list(image_embeddings.shape)}; expected [{batch}, {channels}, height, "
+            "width]: Stage C's result, one seed an image. Stage A's latents (4 channels) go to Stage A instead."
         )
     image_embeddings = image_embeddings.to(device, torch.float32)
     if positive is not None:
