@@ -32,14 +32,21 @@ def _linspace(start: float, stop: float, count: int) -> list[float]:
     return torch.linspace(start, stop, count, dtype=torch.float64).tolist()
 
 
+def _check_steps(steps: int) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise InputError(f"steps is {steps!r}; expected a whole number of at least 1.")
+
+
 def linear_timesteps(steps: int) -> list[float]:
-    """`steps` even steps from 1 to 0: steps + 1 values.
+    """`steps` even steps from 1 to 0: steps + 1 values, spaced in float32 as in the published pipelines.
+
+    The last bit matters: the networks see a ratio times 10000 as an angle.
 
     Raises:
         InputError: `steps` is not a whole number of at least 1.
     """
     _check_steps(steps)
-    return _linspace(1.0, 0.0, steps + 1)
+    return torch.linspace(1.0, 0.0, steps + 1).tolist()
 
 
 def v2_timesteps(steps: int) -> list[float]:
@@ -61,8 +68,3 @@ DEFAULT_STAGE_C_TIMESTEPS = v2_timesteps(29)
 """The published Stage C list: 20 values from 1 to 2/3, then 10 more to 0."""
 
 DEFAULT_STAGE_B_TIMESTEPS = linear_timesteps(12)
-
-
-def _check_steps(steps: int) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise InputError(f"steps is {steps!r}; expected a whole number of at least 1.")
