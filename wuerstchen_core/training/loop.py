@@ -29,6 +29,7 @@ class LoopConfig:
     final_rate: float = 0.02
     ema_decay: float = 0.999
     weight_decay: float = 0.01
+    autocast: bool = True
     save_every: int = 250
     log_every: int = 50
 
@@ -74,7 +75,8 @@ def train(name: str, network: nn.Module, loss: Loss, config: LoopConfig, folder:
         torch.manual_seed(hash((seed, step)) % 2**63)
         for group in optimizer.param_groups:
             group["lr"] = config.rate(step)
-        value = loss(rng)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.autocast):
+            value = loss(rng)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)

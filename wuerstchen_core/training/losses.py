@@ -23,23 +23,26 @@ def reconstruction_loss(drawn: Tensor, images: Tensor) -> Tensor:
     return error.abs().mean() + error.square().mean() + edges
 
 
-def stage_a_loss(stage_a: StageA, images: Tensor, quantize: bool) -> Tensor:
-    """Redraw `images` from their latents.
+def recolour(images: Tensor) -> Tensor:
+    """A random change of contrast and brightness for each channel of each picture, so that every colour is seen."""
+    shape = (*images.shape[:2], 1, 1)
+    gain = torch.empty(shape).uniform_(-1, 1)
+    return images * gain + torch.rand(shape) * (1 - gain.abs()) + (-gain).clamp(min=0)
+
+
+def stage_a_loss(stage_a: StageA, images: Tensor) -> Tensor:
+    """Redraw `images` from their latents, a little noise added; the codebook follows the latents and does not bend them.
+
+    Sampling never quantizes, so the codebook (van den Oord et al., 2017) is kept for what it says about the latents.
 
     Args:
         images: [batch, 3, height, width] in 0..1.
-        quantize: snap the latents to the codebook (van den Oord et al., 2017); the decoder learns both ways, since
-            sampling never quantizes.
     """
     latents = stage_a.encode(images)
-    noise = torch.randn_like(latents) * (0.05 * stage_a.config.scale_factor)
-    if not quantize:
-        return reconstruction_loss(stage_a.decode(latents + noise), images)
-    snapped = stage_a.vquantizer(latents.detach())
-    commitment = 0.25 * (latents - snapped.detach()).square().mean()
-    codebook = (snapped - latents.detach()).square().mean()
-    straight_through = latents + (snapped - latents).detach()
-    return reconstruction_loss(stage_a.decode(straight_through), images) + commitment + codebook
+    noise = torch.randn_like(latents) * (0.02 * stage_a.config.scale_factor)
+    redrawn = reconstruction_loss(stage_a.decode(latents + noise), images)
+    corner = latents.detach()[:, :, ::4, ::4]
+    return redrawn + (stage_a.vquantizer(corner) - corner).square().mean()
 
 
 def compressor_loss(compressor: SemanticCompressor, head: RedrawingHead, images: Tensor, noise: float) -> Tensor:

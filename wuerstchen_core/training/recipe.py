@@ -3,21 +3,31 @@
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..stage_a import StageA, StageAConfig
-from ..stage_b import StageBConfig
-from ..stage_c import StageCConfig
+from ..stage_b import StageB, StageBConfig
+from ..stage_c import StageC, StageCConfig
+from ..stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from .compressor import CompressorConfig, RedrawingHead, SemanticCompressor, compressor_input
-from .initialise import initialise_stage_a
+from .initialise import initialise_stage_a, initialise_stage_b, initialise_stage_c
 from .loop import LoopConfig, train
-from .losses import compressor_loss, stage_a_loss
+from .losses import compressor_loss, diffusion_loss, random_ratios, recolour, stage_a_loss
 from .pictures import Pictures, draw_batch, random_size
+from .pool import make_pool
+from .text import encode, make_text_model
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTokenizer
 
 log = logging.getLogger(__name__)
+
+DROP_CAPTION = 0.1
+"""Share of captions replaced by the empty one, so that guidance has something to guide away from."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +46,8 @@ class Recipe:
     compressor: CompressorConfig = field(default_factory=CompressorConfig)
     stage_a_batch: int = 8
     compressor_batch: int = 8
-    stage_b_batch: int = 16
-    stage_c_batch: int = 64
+    stage_b_batch: int = 12
+    stage_c_batch: int = 48
     stage_b_pool: int = 6000
     stage_c_pool: int = 30000
 
@@ -51,7 +61,8 @@ def train_stage_a(recipe: Recipe, pictures: Pictures, folder: Path) -> StageA:
     def loss(rng: np.random.Generator) -> torch.Tensor:
         side = int(rng.choice([96, 128]))
         images, _ = draw_batch(pictures, rng, recipe.stage_a_batch, side, side)
-        return stage_a_loss(stage_a, images, quantize=bool(rng.random() < 0.3))
+        changed = recolour(images[::2])
+        return stage_a_loss(stage_a, torch.cat([images[1::2], changed]))
 
     train("stage_a", stage_a, loss, recipe.stage_a_loop, folder)
     return stage_a
@@ -73,3 +84,99 @@ def train_compressor(recipe: Recipe, pictures: Pictures, folder: Path) -> Semant
 
     train("compressor", nn.ModuleDict({"compressor": compressor, "head": head}), loss, recipe.compressor_loop, folder)
     return compressor
+
+
+def _drop(captions: list[str], rng: np.random.Generator, share: float = DROP_CAPTION) -> list[str]:
+    return ["" if rng.random() < share else caption for caption in captions]
+
+
+def train_stage_b(
+    recipe: Recipe,
+    pictures: Pictures,
+    stage_a: StageA,
+    compressor: SemanticCompressor,
+    tokenizer: "CLIPTokenizer",
+    folder: Path,
+) -> tuple[StageB, "CLIPTextModel"]:
+    """The decoder and its text encoder together, on Stage A's latents under the compressor's embeddings.
+
+    The embeddings are blurred by a little noise, as Stage C's own will be; they are zero for a tenth of the pictures
+    (the unconditional branch of guidance), and a quarter of the batches go without text.
+    """
+    encoders = {"latents": lambda x: stage_a.encode(x) / recipe.stage_a.scale_factor, "embeddings": compressor.embed}
+    pool = make_pool(pictures, encoders, recipe.stage_b_pool, folder / "stage_b_pool.pt", seed=1)
+    torch.manual_seed(1)
+    stage_b = StageB(recipe.stage_b)
+    initialise_stage_b(stage_b)
+    text_model = make_text_model(tokenizer, recipe.stage_b.clip_embd, recipe.text_layers)
+
+    def loss(rng: np.random.Generator) -> torch.Tensor:
+        tensors, captions = pool.draw(rng, recipe.stage_b_batch)
+        embeddings, count = tensors["embeddings"], len(captions)
+        noise = torch.from_numpy(rng.uniform(0, 0.25, (count, 1, 1, 1)).astype(np.float32))
+        embeddings = embeddings + torch.randn_like(embeddings) * noise * EMBEDDING_SCALE
+        embeddings = embeddings * torch.from_numpy(rng.random((count, 1, 1, 1)) >= 0.1)
+        text = None if rng.random() < 0.25 else encode(tokenizer, text_model, _drop(captions, rng))
+        ratios = random_ratios(rng, count)
+        return diffusion_loss(lambda x, t: stage_b(x, t, embeddings, text), tensors["latents"], ratios)
+
+    both = nn.ModuleDict({"stage_b": stage_b, "text_model": text_model})
+    train("stage_b", both, loss, recipe.stage_b_loop, folder, seed=1)
+    return stage_b, text_model
+
+
+def train_stage_c(
+    recipe: Recipe, pictures: Pictures, compressor: SemanticCompressor, tokenizer: "CLIPTokenizer", folder: Path
+) -> tuple[StageC, "CLIPTextModel"]:
+    """The prior and its text encoder together, on the compressor's embeddings."""
+    torch.manual_seed(2)
+    stage_c = StageC(recipe.stage_c)
+    initialise_stage_c(stage_c)
+    text_model = make_text_model(tokenizer, recipe.stage_c.c_cond, recipe.text_layers)
+    both = nn.ModuleDict({"stage_c": stage_c, "text_model": text_model})
+    _train_prior("stage_c", both, recipe, recipe.stage_c_loop, pictures, compressor, tokenizer, folder)
+    return stage_c, text_model
+
+
+def finetune_stage_c(
+    recipe: Recipe,
+    pictures: Pictures,
+    base: StageC,
+    text_model: "CLIPTextModel",
+    compressor: SemanticCompressor,
+    tokenizer: "CLIPTokenizer",
+    folder: Path,
+) -> StageC:
+    """A copy of `base` taught other pictures; the text encoder stays as it is, so that both can be interpolated."""
+    stage_c = StageC(base.config)
+    stage_c.load_state_dict(base.state_dict())
+    both = nn.ModuleDict({"stage_c": stage_c, "text_model": text_model.requires_grad_(False)})
+    _train_prior("finetune", both, recipe, recipe.finetune_loop, pictures, compressor, tokenizer, folder)
+    return stage_c
+
+
+def _train_prior(
+    name: str,
+    both: nn.ModuleDict,
+    recipe: Recipe,
+    loop: LoopConfig,
+    pictures: Pictures,
+    compressor: SemanticCompressor,
+    tokenizer: "CLIPTokenizer",
+    folder: Path,
+) -> None:
+    encoders = {"embeddings": compressor.embed}
+    pool = make_pool(pictures, encoders, recipe.stage_c_pool, folder / f"{name}_pool.pt", seed=2)
+    stage_c, text_model = both["stage_c"], both["text_model"]
+
+    def loss(rng: np.random.Generator) -> torch.Tensor:
+        tensors, captions = pool.draw(rng, recipe.stage_c_batch)
+        clean = (tensors["embeddings"] + EMBEDDING_SHIFT) / EMBEDDING_SCALE
+        captions = _drop(captions, rng)
+        text = encode(tokenizer, text_model, captions)
+        # The core's zero conditioning stands for "no negative prompt"; it has to mean the same as an empty one.
+        empty = torch.from_numpy(np.array([not c for c in captions]) & (rng.random(len(captions)) < 0.5))
+        text = text.masked_fill(empty.view(-1, 1, 1), 0)
+        return diffusion_loss(lambda x, t: stage_c(x, t, text), clean, random_ratios(rng, len(captions)))
+
+    train(name, both, loss, loop, folder, seed=2)

@@ -35,6 +35,15 @@ def make_tokenizer(captions: Iterable[str], folder: Path, vocabulary: int = 1024
     return tokenizer
 
 
+def load_or_make_tokenizer(captions: Iterable[str], folder: Path) -> "CLIPTokenizer":
+    """The tokenizer in `folder`, learned from `captions` on the first call."""
+    from transformers import CLIPTokenizer
+
+    if (folder / "tokenizer_config.json").is_file():
+        return CLIPTokenizer.from_pretrained(folder)
+    return make_tokenizer(captions, folder)
+
+
 def make_text_model(tokenizer: "CLIPTokenizer", width: int, layers: int) -> "CLIPTextModel":
     """An untrained CLIP text model for `tokenizer`, heads 64 wide."""
     from transformers import CLIPTextConfig, CLIPTextModel

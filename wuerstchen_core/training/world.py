@@ -145,20 +145,30 @@ def draw(scene: Scene, width: int, height: int, rng: np.random.Generator, style:
     centre_x = width / 2 + (toward_x * (width / 2 - radius - margin) if toward_x else jitter[0])
     centre_y = height / 2 + (toward_y * (height / 2 - radius - margin) if toward_y else jitter[1])
 
-    x = (np.arange(width, dtype=np.float32) + 0.5 - np.float32(centre_x)) / np.float32(radius)
-    y = (np.arange(height, dtype=np.float32) + 0.5 - np.float32(centre_y)) / np.float32(radius)
-    x, y = np.meshgrid(x, y)
-    distance = SHAPES[scene.shape](x, y).astype(np.float32)
-    coverage = np.clip(0.5 - distance * np.float32(radius), 0, 1)[..., None]
-
+    x = ((np.arange(width) + 0.5 - centre_x) / radius).astype(np.float32)
+    y = ((np.arange(height) + 0.5 - centre_y) / radius).astype(np.float32)
     figure = np.asarray(COLOURS[scene.colour], np.float32) / 255
-    ground = np.asarray(COLOURS[scene.background], np.float32) / 255
-    if style == "flat":
-        return ground + coverage * (figure - ground)
-    light = np.clip(-(x + y) * np.float32(0.5), -1, 1)[..., None]
-    lit = np.clip(figure * (1 + 0.1 * light) + 0.05 * light, 0, 1)
-    glow = 0.3 * np.exp(-np.maximum(distance, 0) / 0.22)[..., None]
-    vignette = 1 - 0.08 * np.clip(np.hypot(x * radius / width, y * radius / height)[..., None] * 1.4, 0, 1)
-    shaded_ground = ground * vignette
-    shaded_ground = shaded_ground + glow * (figure * 0.7 + 0.3 - shaded_ground)
-    return (shaded_ground + coverage * (lit - shaded_ground)).astype(np.float32)
+    picture = np.empty((height, width, 3), np.float32)
+    picture[:] = np.asarray(COLOURS[scene.background], np.float32) / 255
+    if style == "aesthetic":
+        from_centre = np.hypot(x * np.float32(radius / width), y[:, None] * np.float32(radius / height))
+        picture *= 1 - 0.08 * np.clip(from_centre * 1.4, 0, 1)[..., None]
+
+    # Nothing but the ground lies further out than this.
+    reach = 1.1 if style == "flat" else 2.6
+    window = (_span(y, reach), _span(x, reach))
+    x, y = np.meshgrid(x[window[1]], y[window[0]])
+    distance = SHAPES[scene.shape](x, y).astype(np.float32)[..., None]
+    part = picture[window]
+    if style == "aesthetic":
+        glow = 0.3 * np.exp(-np.maximum(distance, 0) / 0.22)
+        part += glow * (figure * 0.7 + 0.3 - part)
+        light = np.clip(-(x + y) * 0.5, -1, 1)[..., None]
+        figure = np.clip(figure * (1 + 0.1 * light) + 0.05 * light, 0, 1)
+    part += np.clip(0.5 - distance * np.float32(radius), 0, 1) * (figure - part)
+    return picture
+
+
+def _span(line: Array, reach: float) -> slice:
+    """Where `line`, which rises, is within `reach` of 0."""
+    return slice(*np.searchsorted(line, (-reach, reach)).tolist())

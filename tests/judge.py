@@ -1,0 +1,106 @@
+"""Reads a picture of the drawn world back by image analysis: colours, shape and place. No network."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from wuerstchen_core.training.world import COLOURS, POSITIONS, SHAPES, Scene
+
+GRID = 48
+VISIBLE = 0.1
+"""Least distance of figure and ground, in RGB 0..1, at which there is a figure at all."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a picture shows. gaps: room left towards each edge of the picture, as a share of its shorter side."""
+
+    colour: str
+    background: str
+    shape: str
+    gaps: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which parts of a scene a picture got right; `position` is None where none was asked for."""
+
+    colour: bool
+    background: bool
+    shape: bool
+    position: bool | None
+
+
+def _nearest_colour(rgb: NDArray[np.floating]) -> str:
+    names = list(COLOURS)
+    palette = np.array([COLOURS[name] for name in names]) / 255
+    return names[int(np.linalg.norm(palette - rgb, axis=1).argmin())]
+
+
+def _normalised(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask, its bounding box centred in a square and sampled on a grid."""
+    ys, xs = np.nonzero(mask)
+    half = max(np.ptp(xs), np.ptp(ys)) / 2 + 0.5
+    steps = (np.arange(GRID) + 0.5) / GRID * 2 - 1
+    rows = np.round((ys.min() + ys.max()) / 2 + steps * half).astype(int)
+    columns = np.round((xs.min() + xs.max()) / 2 + steps * half).astype(int)
+    inside = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & ((columns >= 0) & (columns < mask.shape[1]))
+    return mask[np.clip(rows, 0, mask.shape[0] - 1)][:, np.clip(columns, 0, mask.shape[1] - 1)] & inside
+
+
+@cache
+def _templates() -> dict[str, NDArray[np.bool_]]:
+    line = np.linspace(-1.2, 1.2, 241, dtype=np.float32)
+    x, y = np.meshgrid(line, line)
+    return {name: _normalised(distance(x, y) < 0) for name, distance in SHAPES.items()}
+
+
+def read(image: NDArray[np.floating]) -> Reading | None:
+    """Read a picture [height, width, 3] in 0..1; None where no figure stands out."""
+    height, width = image.shape[:2]
+    edge = max(2, min(height, width) // 64)
+    border = np.concatenate([part.reshape(-1, 3) for part in (image[:edge], image[-edge:])])
+    border = np.concatenate([border, *(part.reshape(-1, 3) for part in (image[:, :edge], image[:, -edge:]))])
+    ground = np.median(border, axis=0)
+    distance = np.linalg.norm(image - ground, axis=-1)
+    strongest = float(np.quantile(distance, 0.99))
+    if strongest < VISIBLE:
+        return None
+    figure = np.median(image[distance > 0.7 * strongest], axis=0)
+    along = (image - ground) @ (figure - ground) / np.square(figure - ground).sum()
+    mask = along > 0.5
+    found = _normalised(mask)
+    overlap = {name: (found & form).sum() / (found | form).sum() for name, form in _templates().items()}
+    ys, xs = np.nonzero(mask)
+    short = min(height, width)
+    left, right, top, bottom = xs.min(), xs.max() + 1, ys.min(), ys.max() + 1
+    # A figure fills a square in one direction at least; the gaps are those of that square.
+    half = max(right - left, bottom - top) / 2
+    x, y = (left + right) / 2, (top + bottom) / 2
+    gaps = {"left": x - half, "right": width - x - half, "top": y - half, "bottom": height - y - half}
+    return Reading(
+        _nearest_colour(figure),
+        _nearest_colour(ground),
+        max(overlap, key=lambda name: overlap[name]),
+        {name: float(gap) / short for name, gap in gaps.items()},
+    )
+
+
+def _in_place(position: str, gaps: dict[str, float]) -> bool:
+    """Near the named edge, and clearly nearer to it than to the one across."""
+    opposite = {POSITIONS[name]: name for name in POSITIONS}[-POSITIONS[position][0], -POSITIONS[position][1]]
+    return gaps[position] < 0.13 and gaps[opposite] - gaps[position] > 0.02
+
+
+def judge(image: NDArray[np.floating], scene: Scene) -> Verdict:
+    """Compare a picture [height, width, 3] in 0..1 with the scene it should show."""
+    reading = read(image)
+    if reading is None:
+        return Verdict(False, False, False, False if scene.position else None)
+    return Verdict(
+        reading.colour == scene.colour,
+        reading.background == scene.background,
+        reading.shape == scene.shape,
+        _in_place(scene.position, reading.gaps) if scene.position else None,
+    )

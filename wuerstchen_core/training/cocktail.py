@@ -1,0 +1,144 @@
+"""Train `cocktail`, the embedded model, or a model of its shape on a folder of captioned pictures.
+
+    python -m wuerstchen_core.training.cocktail --out DIR [--pictures FOLDER] [--only PART]
+
+Progress is kept in DIR; the same command goes on after a kill. With --only, parts that do not wait for each other
+(stage_a and compressor, then stage_b and stage_c) can be trained side by side in processes of their own. Without it
+the checkpoints are written in the diffusers layout to DIR/checkpoints in the end.
+"""
+
+import argparse
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..interpolation import interpolate
+from ..saving import save_stage_c
+from ..stage_a import StageA, StageAConfig
+from ..stage_b import StageB, StageBConfig
+from ..stage_c import StageC, StageCConfig
+from . import recipe as steps
+from .compressor import SemanticCompressor
+from .export import STORED, export_decoder, export_prior
+from .loop import LoopConfig
+from .pictures import FolderPictures, Pictures, WorldPictures
+from .recipe import Recipe
+from .text import load_or_make_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+COCKTAIL = Recipe(
+    stage_a=StageAConfig(embed_dim=64, bottleneck_blocks=3, num_vq_embeddings=512),
+    stage_b=StageBConfig(
+        c_cond=64,
+        c_hidden=(64, 128, 192),
+        nhead=(-1, 2, 3),
+        blocks=(1, 2, 2),
+        level_config=("CT", "CTA", "CTA"),
+        inject_effnet=(False, True, True),
+        clip_embd=128,
+        dropout=0.0,
+    ),
+    stage_c=StageCConfig(c=128, c_cond=128, depth=8, nhead=2, dropout=0.0),
+    text_layers=2,
+    stage_a_loop=LoopConfig(3600, 2e-3, autocast=False),
+    compressor_loop=LoopConfig(5000, 2e-3, autocast=False),
+    stage_b_loop=LoopConfig(7000, 1e-3),
+    stage_c_loop=LoopConfig(10000, 1e-3),
+    finetune_loop=LoopConfig(1500, 2e-4, warmup=50),
+)
+
+
+class Training:
+    """One training run. Each part is trained when it is first asked for, after what it needs, or loaded if finished.
+
+    Args:
+        folder: where progress is kept.
+        pictures: what the compressor and Stages A and B see: every style.
+        base_pictures: what Stage C learns to draw.
+        aesthetic_pictures: what its finetune learns to draw.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        pictures: Pictures,
+        base_pictures: Pictures,
+        aesthetic_pictures: Pictures,
+        recipe: Recipe = COCKTAIL,
+    ) -> None:
+        self.folder = folder
+        self.recipe = recipe
+        self._pictures = pictures
+        self._base_pictures = base_pictures
+        self._aesthetic_pictures = aesthetic_pictures
+
+    @cached_property
+    def tokenizer(self) -> "CLIPTokenizer":
+        return load_or_make_tokenizer(self._pictures.captions(), self.folder / "tokenizer")
+
+    @cached_property
+    def stage_a(self) -> StageA:
+        return steps.train_stage_a(self.recipe, self._pictures, self.folder)
+
+    @cached_property
+    def compressor(self) -> SemanticCompressor:
+        return steps.train_compressor(self.recipe, self._pictures, self.folder)
+
+    @cached_property
+    def stage_b(self) -> "tuple[StageB, CLIPTextModel]":
+        return steps.train_stage_b(
+            self.recipe, self._pictures, self.stage_a, self.compressor, self.tokenizer, self.folder
+        )
+
+    @cached_property
+    def stage_c(self) -> "tuple[StageC, CLIPTextModel]":
+        return steps.train_stage_c(self.recipe, self._base_pictures, self.compressor, self.tokenizer, self.folder)
+
+    @cached_property
+    def aesthetic(self) -> StageC:
+        return steps.finetune_stage_c(
+            self.recipe, self._aesthetic_pictures, *self.stage_c, self.compressor, self.tokenizer, self.folder
+        )
+
+    def export(self, folder: Path) -> None:
+        """Write every checkpoint in the diffusers layout; the prior is the 50% interpolation of base and aesthetic."""
+        stage_c, text_c = self.stage_c
+        stage_b, text_b = self.stage_b
+        export_prior(folder / "wuerstchen-prior", interpolate(stage_c, self.aesthetic, 0.5), text_c, self.tokenizer)
+        export_decoder(folder / "wuerstchen", stage_b, self.stage_a, text_b, self.tokenizer)
+        save_stage_c(stage_c, folder / "prior-base", dtype=STORED)
+        save_stage_c(self.aesthetic, folder / "prior-aesthetic", dtype=STORED)
+
+
+PARTS = ("stage_a", "compressor", "stage_b", "stage_c", "aesthetic")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m wuerstchen_core.training.cocktail", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for progress and checkpoints")
+    parser.add_argument("--pictures", type=Path, help="train on this folder of captioned pictures, not on the world")
+    parser.add_argument("--only", choices=PARTS, help="train this part (and what it needs), and export nothing")
+    parser.add_argument("--threads", type=int, help="processor threads; default all")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    if arguments.pictures:
+        own = FolderPictures(arguments.pictures)
+        training = Training(arguments.out, own, own, own)
+    else:
+        flat, aesthetic = WorldPictures("flat"), WorldPictures("aesthetic")
+        training = Training(arguments.out, WorldPictures("flat", "flat", "aesthetic"), flat, aesthetic)
+    if arguments.only:
+        getattr(training, arguments.only)
+    else:
+        training.export(arguments.out / "checkpoints")
+
+
+if __name__ == "__main__":
+    main()
