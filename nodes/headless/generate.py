@@ -4,11 +4,11 @@ from typing import Any
 
 from wuerstchen_core.presets import PRESETS, natural_size
 
-from ..models import choices
 from ..registry import NODE_CLASS_MAPPINGS
 from .documents import Workflow
 from .editor import read_document
 from .errors import UsageError
+from .host import HeadlessHost
 
 PROMPT, NEGATIVE, SAMPLER = "Prompt.value", "Negative Prompt.text", "Stage C Sampler"
 """What the example calls them."""
@@ -37,7 +37,7 @@ def settings_for(
 
 
 def _models(workflow: Workflow, model: str) -> dict[str, str]:
-    known = choices(list(PRESETS))
+    known = [*PRESETS, *HeadlessHost().model_names()]
     if model not in known:
         raise UsageError(f"--model is {model!r}; expected one of {', '.join(known)}.")
     document = read_document(workflow.editor or {}, workflow.name)

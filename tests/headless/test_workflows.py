@@ -1,0 +1,121 @@
+"""The bundled examples: they run as they are, and a person can read them."""
+
+import json
+from itertools import combinations
+
+import pytest
+from wuerstchen_nodes.headless import bundled
+from wuerstchen_nodes.headless.documents import load_workflow
+from wuerstchen_nodes.headless.run import prepare
+
+TITLE = 30
+
+
+@pytest.fixture(params=bundled.names())
+def document(request):
+    return json.loads((bundled.folder() / f"{request.param}.json").read_text(encoding="utf-8"))
+
+
+def box(node):
+    """Left, top, right, bottom, with the title."""
+    (x, y), (width, height) = node["pos"], node["size"]
+    return x, y - TITLE, x + width, y + height
+
+
+def overlap(a, b):
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def test_the_four_examples_are_there_and_found_by_name_or_path(tmp_path):
+    assert bundled.names() == ["interpolation", "stage_reuse", "text_to_image", "wuerstchen_v2"]
+    assert bundled.locate(None) == bundled.folder() / "text_to_image.json"
+    assert bundled.locate("stage_reuse") == bundled.folder() / "stage_reuse.json"
+    assert bundled.locate("elsewhere.json").name == "elsewhere.json"
+
+
+@pytest.mark.parametrize("name", bundled.names())
+def test_an_example_is_valid_as_it_is(name):
+    prepare(load_workflow(bundled.locate(name)))
+
+
+def test_links_agree_with_the_sockets_at_both_ends(document):
+    nodes = {node["id"]: node for node in document["nodes"]}
+    assert len(nodes) == len(document["nodes"]) == document["last_node_id"]
+    for link_id, origin, origin_slot, target, target_slot, kind in document["links"]:
+        assert link_id in nodes[origin]["outputs"][origin_slot]["links"]
+        assert nodes[origin]["outputs"][origin_slot]["type"] == kind
+        assert nodes[target]["inputs"][target_slot]["link"] == link_id
+        assert nodes[target]["inputs"][target_slot]["type"] == kind
+    ends = [socket["link"] for node in nodes.values() for socket in node["inputs"] if socket["link"] is not None]
+    assert sorted(ends) == [link[0] for link in document["links"]]
+
+
+def test_an_example_is_laid_out_left_to_right_without_overlaps_in_titled_groups(document):
+    nodes = document["nodes"]
+    for a, b in combinations(nodes, 2):
+        assert not overlap(box(a), box(b)), (a["title"], b["title"])
+    by_id = {node["id"]: node for node in nodes}
+    for _, origin, _, target, _, _ in document["links"]:
+        left_of = box(by_id[origin])[2] <= box(by_id[target])[0]
+        above = box(by_id[origin])[3] <= box(by_id[target])[1]
+        below = box(by_id[origin])[1] >= box(by_id[target])[3]
+        assert left_of or above or below
+        assert by_id[origin]["pos"][0] <= by_id[target]["pos"][0]
+    groups = [(x, y, x + width, y + height) for x, y, width, height in (g["bounding"] for g in document["groups"])]
+    for a, b in combinations(groups, 2):
+        assert not overlap(a, b)
+    assert [group["title"][:2] for group in document["groups"]] == [f"{i}." for i in range(1, len(groups) + 1)]
+    stages = [node for node in nodes if node["type"].startswith("Wuerstchen")]
+    for node in stages:
+        left, top, right, bottom = box(node)
+        assert any(g[0] <= left and g[1] <= top and right <= g[2] and bottom <= g[3] for g in groups), node["title"]
+    assert any(node["type"] == "Note" and node["title"] == "What to try" for node in nodes)
+
+
+def test_every_node_says_its_class_and_pack_and_all_its_values(document):
+    for node in document["nodes"]:
+        if node["type"] == "Note":
+            continue
+        assert node["properties"]["Node name for S&R"] == node["type"]
+        ours = node["type"].startswith("Wuerstchen")
+        assert node["properties"]["cnr_id"] == ("wuerstchen" if ours else "comfy-core")
+        count = {"WuerstchenStageCSampler": 8, "WuerstchenStageBDecode": 4}.get(node["type"])
+        assert count is None or (len(node["widgets_values"]) == count and node["widgets_values"][1] == "fixed")
+
+
+def inputs_of(name, class_type):
+    prompt = prepare(load_workflow(bundled.locate(name))).prompt
+    return [node["inputs"] for node in prompt.values() if node["class_type"] == class_type]
+
+
+def test_interpolation_draws_base_half_and_aesthetic_from_one_seed():
+    samplers = inputs_of("interpolation", "WuerstchenStageCSampler")
+    assert len(samplers) == 3
+    assert len({json.dumps(each["seed"]) for each in samplers}) == 1
+    assert len({json.dumps(each["stage_c"]) for each in samplers}) == 3
+    assert {each["model"] for each in inputs_of("interpolation", "WuerstchenLoadStageC")} == {
+        "cocktail-base",
+        "cocktail-aesthetic",
+    }
+    assert [each["weight"] for each in inputs_of("interpolation", "WuerstchenCheckpointInterpolate")] == [0.5]
+
+
+def test_stage_reuse_decodes_one_stage_c_result_with_three_seeds():
+    decodes = inputs_of("stage_reuse", "WuerstchenStageBDecode")
+    assert len(inputs_of("stage_reuse", "WuerstchenStageCSampler")) == 1
+    assert len({json.dumps(each["latent"]) for each in decodes}) == 1
+    assert len({each["seed"] for each in decodes}) == 3
+
+
+def test_wuerstchen_v2_is_as_published():
+    (sampler,) = inputs_of("wuerstchen_v2", "WuerstchenStageCSampler")
+    wanted = {"steps": 29, "schedule": "v2", "cfg": 4.0, "width": 1024, "height": 1536, "batch_size": 2}
+    assert {name: sampler[name] for name in wanted} == wanted
+    (decode,) = inputs_of("wuerstchen_v2", "WuerstchenStageBDecode")
+    assert (decode["steps"], decode["cfg"]) == (12, 0.0)
+    document = json.loads(bundled.locate("wuerstchen_v2").read_text(encoding="utf-8"))
+    loaders = [node for node in document["nodes"] if "Load" in node["type"]]
+    assert len(loaders) == 5
+    for node in loaders:
+        assert node["widgets_values"][0] == "v2-interpolated"
+        assert all(model["url"].startswith("https://") for model in node["properties"]["models"])
