@@ -32,7 +32,7 @@ class Number(Toy):
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"value": ("INT", {"default": 0, "min": -10, "max": 10})}}
 
-    def work(self, value: int) -> tuple[int]:
+    def work(self, value: int) -> Any:
         CALLS.append(type(self).__name__)
         return (value,)
 

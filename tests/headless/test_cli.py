@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,6 +52,13 @@ def wuerstchen(capsys):
     return command
 
 
+def carried(path: str) -> dict[str, Any]:
+    """The workflow in a picture, in the API format."""
+    prompt = load_workflow(path).prompt
+    assert prompt is not None
+    return prompt
+
+
 def assert_one_clear_error(outcome: Outcome, code: int, *says: str):
     assert outcome.code == code, outcome.err
     errors = [line for line in outcome.err.splitlines() if line.startswith("wuerstchen: error: ")]
@@ -69,11 +77,10 @@ def test_run_prints_the_path_of_a_picture_that_carries_what_made_it(tiny, wuerst
     assert "Stage C: step 2 of 2" in outcome.err
     with Image.open(outcome.lines[0]) as image:
         assert image.size == (128, 128)
-    carried = load_workflow(outcome.lines[0])
-    assert carried.prompt is not None
-    assert carried.prompt["2"]["inputs"]["value"] == "a blue ring"
-    assert carried.prompt["8"]["inputs"]["seed"] == carried.prompt["10"]["inputs"]["seed"] == 5
-    Path("e.json").write_text(json.dumps(carried.editor))
+    prompt = carried(outcome.lines[0])
+    assert prompt["2"]["inputs"]["value"] == "a blue ring"
+    assert prompt["8"]["inputs"]["seed"] == prompt["10"]["inputs"]["seed"] == 5
+    Path("e.json").write_text(json.dumps(load_workflow(outcome.lines[0]).editor))
     again = [wuerstchen("run", source, "--quiet") for source in (outcome.lines[0], "e.json")]
     assert [each.lines for each in again] == [[f"output/wuerstchen_0000{i}_.png"] for i in (2, 3)]
     assert again[0].err == ""
@@ -90,7 +97,7 @@ def test_run_in_json_with_a_drawn_seed_and_a_pattern(tiny, wuerstchen):
     seed = next(each["seed"] for each in events if each["event"] == "seed")
     assert f"Seed: {seed}" in outcome.err
     assert events[-1]["event"] == "done"
-    assert load_workflow("o/wuerstchen-2.png").prompt["8"]["inputs"]["seed"] == seed
+    assert carried("o/wuerstchen-2.png")["8"]["inputs"]["seed"] == seed
     one, two = (Image.open(f"o/wuerstchen-{index}.png").tobytes() for index in (1, 2))
     assert one != two
 
@@ -162,7 +169,7 @@ def test_generate_reads_a_piped_prompt_and_writes_a_piped_png(monkeypatch):
     assert cli.main(["generate", "--seed=3", "--quiet"]) == 0
     assert isinstance(stdout.buffer, io.BytesIO)
     Path("piped.png").write_bytes(stdout.buffer.getvalue())
-    assert load_workflow("piped.png").prompt["2"]["inputs"]["value"] == "a red star"
+    assert carried("piped.png")["2"]["inputs"]["value"] == "a red star"
     assert not Path("output").exists()
 
 
@@ -173,7 +180,7 @@ def test_generate_sets_the_example(wuerstchen):
     assert (outcome.code, outcome.lines) == (0, ["g.png"])
     with Image.open("g.png") as image:
         assert image.size == (256, 128)
-    prompt = load_workflow("g.png").prompt
+    prompt = carried("g.png")
     assert prompt["2"]["inputs"]["value"] == "a cyan cross"
     assert prompt["5"]["inputs"]["text"] == "fog"
     assert wuerstchen("generate", "again", "--out=g.png").lines == ["g_2.png"]
