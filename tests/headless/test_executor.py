@@ -115,10 +115,8 @@ def test_networks_are_never_in_memory_together_and_small_values_outlive_the_run(
     """As text encoder, Stage C, Stage B, Stage A: each takes a network, named first, and what came before."""
     catalog = toys(Load=Load, Use=Use)
     prompt: dict[str, Any] = {f"load{i}": node("Load", name=f"{i}") for i in range(4)}
-    prompt |= {
-        f"use{i}": node("Use", network=[f"load{i}", 0], **({"after": [f"use{i - 1}", 0]} if i else {}))
-        for i in range(4)
-    }
+    prompt["use0"] = node("Use", network=["load0", 0])
+    prompt |= {f"use{i}": node("Use", network=[f"load{i}", 0], after=[f"use{i - 1}", 0]) for i in range(1, 4)}
     prompt["out"] = node("Show", value=["use3", 0])
     Use.most = 0
     executor = Executor(catalog)
