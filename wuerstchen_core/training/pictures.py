@@ -100,6 +100,11 @@ def random_size(rng: np.random.Generator) -> tuple[int, int]:
     return sizes[rng.choice(len(sizes), p=list(SIZES.values()))]
 
 
+def batch_of(count: int, width: int, height: int) -> int:
+    """How many pictures of this size cost about as much as `count` of 256x256; at least one."""
+    return max(1, count * 256 * 256 // (width * height))
+
+
 def draw_batch(
     pictures: Pictures, rng: np.random.Generator, count: int, width: int, height: int
 ) -> tuple[Tensor, list[str]]:

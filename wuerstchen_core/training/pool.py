@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .pictures import SIZES, Pictures, draw_batch
+from .pictures import SIZES, Pictures, batch_of, draw_batch
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Pool:
         sizes = list(self._buckets)
         width, height = sizes[rng.choice(len(sizes), p=[SIZES[size] for size in sizes])]
         bucket = self._buckets[width, height]
-        chosen = rng.integers(len(bucket.captions), size=max(1, batch * 256 * 256 // (width * height)))
+        chosen = rng.integers(len(bucket.captions), size=batch_of(batch, width, height))
         tensors = {name: tensor[torch.from_numpy(chosen)].float() for name, tensor in bucket.tensors.items()}
         return tensors, [bucket.captions[i] for i in chosen]
 

@@ -17,7 +17,7 @@ from .compressor import CompressorConfig, RedrawingHead, SemanticCompressor, com
 from .initialise import initialise_stage_a, initialise_stage_b, initialise_stage_c
 from .loop import LoopConfig, train
 from .losses import compressor_loss, diffusion_loss, random_ratios, recolour, stage_a_loss
-from .pictures import Pictures, draw_batch, random_size
+from .pictures import Pictures, batch_of, draw_batch, random_size
 from .pool import make_pool
 from .text import encode, make_text_model
 
@@ -75,7 +75,7 @@ def train_compressor(recipe: Recipe, pictures: Pictures, folder: Path) -> Semant
 
     def loss(rng: np.random.Generator) -> torch.Tensor:
         width, height = random_size(rng)
-        count = recipe.compressor_batch * 256 * 256 // (width * height)
+        count = batch_of(recipe.compressor_batch, width, height)
         if rng.random() < 0.5:  # drawn at the compressor's own resolution: crisper edges, and quicker
             images, _ = draw_batch(pictures, rng, count, width * 3 // 4, height * 3 // 4)
         else:
