@@ -3,7 +3,7 @@
 import json
 import pickle
 import re
-import zipfile
+import warnings
 from pathlib import Path
 
 import torch
@@ -36,7 +36,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if start[8:9] == b"{":
         return _read_safetensors(path)
     if start.startswith((b"PK", b"\x80")):
-        return _read_torch(path)
+        return _read_torch(path, is_zip=start.startswith(b"PK"))
     raise CheckpointError(
         f"{path} is neither a safetensors nor a PyTorch file (it begins with {start[:8]!r}). "
         "Expected a .safetensors, .pt or .bin file; download it again if it should be one."
@@ -77,8 +77,8 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> CheckpointError:
-    first_line = str(error).strip().partition("\n")[0]
-    return CheckpointError(f"{path} is a damaged or incomplete {kind} file ({first_line}). Download it again.")
+    reason = re.split(r"\n|\. ", str(error).strip())[0] or type(error).__name__
+    return CheckpointError(f"{path} is a damaged or incomplete {kind} file ({reason}). Download it again.")
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -91,12 +91,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise _damaged(path, "safetensors", error) from error
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def _read_torch(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from error
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except Exception as error:  # a damaged pickle makes its reader raise whatever it happens upon
         raise _damaged(path, "PyTorch", error) from error
     if isinstance(content, dict):
         content = next((content[name] for name in WRAPPERS if isinstance(content.get(name), dict)), content)
@@ -115,10 +117,15 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def _refused(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
-    found = re.search(r"GLOBAL (\S+)|(?:class|function) <?(?:class|built-in function)? ?'?([\w.]+)", str(error))
-    if not found:
-        return _damaged(path, "PyTorch", error)
+    named = re.search(r"GLOBAL ([\w.]*\w)\s", str(error))
+    if named is None:
+        told = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
+        reason = told[1].strip() if told else type(error).__name__
+        return CheckpointError(
+            f"{path} was refused: it is damaged or holds more than tensors ({reason}). "
+            "Download it again, or ask whoever made it for a .safetensors file."
+        )
     return CheckpointError(
-        f"{path} was refused: it contains code or Python objects ({found[1] or found[2]}), which loading would run. "
+        f"{path} was refused: it contains code or Python objects ({named[1]}), which loading would run. "
         "Expected tensors only. If you trust whoever made it, ask them for a .safetensors file."
     )
