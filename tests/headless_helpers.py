@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from node_helpers import STAGE_B_TEXT, STAGE_C_TEXT, tiny_stage_a, tiny_stage_b, tiny_stage_c
-from wuerstchen_nodes.headless.catalog import Catalog
 
+from node_helpers import STAGE_B_TEXT, STAGE_C_TEXT, tiny_stage_a, tiny_stage_b, tiny_stage_c
 from wuerstchen_core.saving import save_stage_a, save_stage_b, save_stage_c
+from wuerstchen_nodes.headless.catalog import Catalog
 
 CALLS: list[str] = []
 """The classes of the toy nodes that ran, in order; a fixture empties it."""

@@ -18,7 +18,7 @@ from .validate import Prompt, check_classes, validate
 
 @dataclass(frozen=True)
 class Prepared:
-    """A workflow that is ready to run. prompt: the API format. workflow: as read, with what was set."""
+    """A workflow with its inputs set. prompt: the API format. workflow: as read, with what was set."""
 
     prompt: Prompt
     workflow: Workflow
@@ -38,6 +38,33 @@ class Result:
     prompt: Prompt = field(default_factory=dict)
 
 
+def resolve(
+    workflow: Workflow,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    seed: int | None = None,
+    host: HeadlessHost | None = None,
+    catalog: Catalog | None = None,
+) -> Prepared:
+    """Convert a workflow and set inputs; whether it can run is not looked at.
+
+    Args:
+        settings: {"NODE.input": value}; NODE is an id, a title, a class, or a display name.
+        seed: for every seed input; different seeds stay different (see `overrides.apply`).
+        host: becomes the process's host; one with the default folders where None.
+    Raises:
+        InvalidWorkflowError: a node is of an unknown class.
+        WorkflowError: the document is damaged.
+        UsageError: a setting names nothing, or several nodes.
+    """
+    hosts.install(host or host_for(workflow))
+    catalog = catalog or default_catalog()
+    prompt = convert(workflow, catalog)
+    check_classes(prompt, catalog, packs_of(workflow))
+    workflow, prompt = apply(workflow, prompt, catalog, settings or {}, seed)
+    return Prepared(prompt, workflow)
+
+
 def prepare(
     workflow: Workflow,
     settings: Mapping[str, Any] | None = None,
@@ -46,23 +73,14 @@ def prepare(
     host: HeadlessHost | None = None,
     catalog: Catalog | None = None,
 ) -> Prepared:
-    """Convert a workflow, set inputs, and check it. Nothing runs.
+    """As `resolve`, and check that the workflow can run. Nothing runs.
 
-    Args:
-        settings: {"NODE.input": value}; NODE is an id, a title, a class, or a display name.
-        seed: for every seed input; different seeds stay different (see `overrides.apply`).
-        host: becomes the process's host; one with the default folders where None.
     Raises:
-        InvalidWorkflowError, WorkflowError: the workflow cannot run.
-        UsageError: a setting names nothing, or several nodes.
+        InvalidWorkflowError: it cannot; with all that is wrong, node by node. And what `resolve` raises.
     """
-    hosts.install(host or host_for(workflow))
     catalog = catalog or default_catalog()
-    prompt = convert(workflow, catalog)
-    packs = packs_of(workflow)
-    check_classes(prompt, catalog, packs)
-    workflow, prompt = apply(workflow, prompt, catalog, settings or {}, seed)
-    return Prepared(validate(prompt, catalog, packs), workflow)
+    resolved = resolve(workflow, settings, seed=seed, host=host, catalog=catalog)
+    return Prepared(validate(resolved.prompt, catalog), resolved.workflow)
 
 
 def execute(

@@ -15,18 +15,17 @@ from .graph import ancestors, is_link, links_of
 Prompt = dict[str, dict[str, Any]]
 
 
-def validate(prompt: Mapping[str, Any], catalog: Catalog, packs: Mapping[str, str] | None = None) -> Prompt:
+def validate(prompt: Mapping[str, Any], catalog: Catalog) -> Prompt:
     """Check that every output of a workflow can run.
 
     Args:
         prompt: {node id: {"class_type", "inputs", "_meta"}}; not changed.
-        packs: {node id: the pack that a node is from}, for messages about unknown classes.
     Returns:
         Prompt: a copy with every value in the type of its input.
     Raises:
         InvalidWorkflowError: with all that is wrong, node by node.
     """
-    check_classes(prompt, catalog, packs or {})
+    check_classes(prompt, catalog, {})
     outputs = [node_id for node_id, node in prompt.items() if catalog.is_output(node["class_type"])]
     if not outputs:
         raise InvalidWorkflowError(
@@ -78,7 +77,7 @@ def _error(kind: str, message: str, details: str, **extra_info: Any) -> dict[str
 
 
 def check_classes(prompt: Mapping[str, Any], catalog: Catalog, packs: Mapping[str, str]) -> None:
-    """Raises: InvalidWorkflowError that names every node of an unknown class."""
+    """Raises: InvalidWorkflowError that names every node of an unknown class, with its pack from {node id: pack}."""
     unknown = {
         node_id: unknown_class(node_id, node["class_type"], catalog, title_of(prompt, node_id), packs.get(node_id))
         for node_id, node in prompt.items()

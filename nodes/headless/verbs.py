@@ -67,11 +67,11 @@ def validate(options: argparse.Namespace, report: Report) -> int:
 
 def convert(options: argparse.Namespace, report: Report) -> int:
     """Print the API format."""
-    from .run import prepare
+    from .run import resolve
 
     workflow = load_workflow(bundled.locate(options.workflow))
-    prepared = prepare(workflow, _settings(options.settings), seed=_seed(options.seed, report))
-    print(json.dumps(prepared.prompt, indent=None if report.as_json else 2, ensure_ascii=report.as_json))
+    resolved = resolve(workflow, _settings(options.settings), seed=_seed(options.seed, report))
+    print(json.dumps(resolved.prompt, indent=None if report.as_json else 2, ensure_ascii=report.as_json))
     return 0
 
 
@@ -79,10 +79,10 @@ def slots(options: argparse.Namespace, report: Report) -> int:
     """List what can be set."""
     from .catalog import default_catalog
     from .overrides import slots as slots_of
-    from .run import prepare
+    from .run import resolve
     from .validate import title_of
 
-    prompt = prepare(load_workflow(bundled.locate(options.workflow))).prompt
+    prompt = resolve(load_workflow(bundled.locate(options.workflow))).prompt
     for node_id, declared, value in slots_of(prompt, default_catalog()):
         linked = isinstance(value, list)
         fields = {

@@ -1,5 +1,6 @@
-import headless_helpers
 import pytest
+
+import headless_helpers
 from wuerstchen_nodes import host as hosts
 from wuerstchen_nodes.headless.files import OutputFiles
 from wuerstchen_nodes.headless.host import HeadlessHost

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from headless_helpers import editor, editor_node, node, socket, write_checkpoints
 from PIL import Image
+
+from headless_helpers import editor, editor_node, node, socket, write_checkpoints
 from wuerstchen_nodes.headless import cli
 from wuerstchen_nodes.headless.documents import load_workflow
 
@@ -136,6 +137,15 @@ def test_validate_convert_and_slots(tiny, wuerstchen):
     assert {"node": "8", "input": "width", "value": 256, "type": "INT"}.items() <= next(
         each for each in fields if each["node"] == "8" and each["input"] == "width"
     ).items()
+
+
+def test_what_cannot_run_can_still_be_converted_and_listed(wuerstchen):
+    """So that a person sees what to set."""
+    prompt = {"1": node("WuerstchenLoadStageC", model="not-here.safetensors", dtype="default")}
+    Path("w.json").write_text(json.dumps(prompt))
+    assert json.loads(wuerstchen("convert", "w.json").out) == prompt
+    assert '1.model = "not-here.safetensors"' in wuerstchen("slots", "w.json").out
+    assert wuerstchen("validate", "w.json").code == 3
 
 
 def test_info_says_which_presets_are_missing(tiny, wuerstchen):

@@ -1,12 +1,12 @@
 import copy
 
 import pytest
+
 from headless_helpers import editor, editor_node, socket, toys
+from wuerstchen_core.errors import WorkflowError
 from wuerstchen_nodes.headless.convert import convert, set_widget, widget_positions
 from wuerstchen_nodes.headless.documents import load_workflow
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError
-
-from wuerstchen_core.errors import WorkflowError
 
 MUTED, BYPASSED = 2, 4
 

@@ -2,15 +2,15 @@ import json
 from pathlib import Path
 
 import pytest
-from headless_helpers import editor, editor_node, node
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from headless_helpers import editor, editor_node, node
+from wuerstchen_core.errors import WorkflowError
 from wuerstchen_nodes.headless import documents
 from wuerstchen_nodes.headless.documents import load_workflow
 from wuerstchen_nodes.headless.editor import read_document
 from wuerstchen_nodes.headless.errors import UsageError
-
-from wuerstchen_core.errors import WorkflowError
 
 PROMPT = {"1": node("Number", value=1)}
 EDITOR = editor([editor_node(1, "Number", widgets_values=[1])], [])

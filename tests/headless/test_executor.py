@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+
 from headless_helpers import Number, Toy, node, toys
 from wuerstchen_nodes.headless.errors import RunError
 from wuerstchen_nodes.headless.executor import Executor

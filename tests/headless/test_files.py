@@ -3,10 +3,10 @@ import stat
 from pathlib import Path
 
 import pytest
-from wuerstchen_nodes.headless.errors import UsageError
-from wuerstchen_nodes.headless.files import OutputFiles, write_new
 
 from wuerstchen_core.errors import InputError, WuerstchenError
+from wuerstchen_nodes.headless.errors import UsageError
+from wuerstchen_nodes.headless.files import OutputFiles, write_new
 
 
 def test_a_folder_is_numbered_as_comfyui_does_after_the_highest(tmp_path):

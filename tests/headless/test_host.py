@@ -2,6 +2,7 @@ import io
 
 import pytest
 import torch
+
 from node_helpers import FakeHost, tiny_stage_a
 from wuerstchen_nodes import host as hosts
 from wuerstchen_nodes.headless.host import HeadlessHost, current

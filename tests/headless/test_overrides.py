@@ -1,4 +1,5 @@
 import pytest
+
 from headless_helpers import editor, editor_node, node, socket, toys
 from wuerstchen_nodes.headless.convert import convert
 from wuerstchen_nodes.headless.documents import load_workflow

@@ -3,8 +3,9 @@ import json
 import numpy
 import pytest
 import torch
-from headless_helpers import Toy, node, toys
 from PIL import Image
+
+from headless_helpers import Toy, node, toys
 from wuerstchen_nodes.headless import stock
 from wuerstchen_nodes.headless.catalog import Catalog
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError, RunError

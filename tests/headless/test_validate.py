@@ -1,9 +1,10 @@
 import copy
 
 import pytest
+
 from headless_helpers import Toy, node, toys
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError
-from wuerstchen_nodes.headless.validate import validate
+from wuerstchen_nodes.headless.validate import check_classes, validate
 
 GOOD = {"1": node("Number", value=4), "2": node("Add", a=["1", 0], b=["1", 0]), "3": node("Show", value=["2", 0])}
 
@@ -127,9 +128,10 @@ def test_a_node_linked_to_itself_is_a_circle():
 
 def test_an_unknown_class_is_named_with_its_pack():
     with pytest.raises(InvalidWorkflowError, match="'some-pack'") as caught:
-        validate({**GOOD, "9": node("Nmber")}, toys(), {"9": "some-pack"})
+        check_classes({**GOOD, "9": node("Nmber")}, toys(), {"9": "some-pack"})
     assert caught.value.node_errors["9"]["errors"][0]["type"] == "missing_node_type"
     assert "Did you mean Number?" in str(caught.value)
+    assert "Did you mean Number?" in str(errors_of({**GOOD, "9": node("Nmber")}))
 
 
 class Judges(Toy):

@@ -4,6 +4,7 @@ import json
 from itertools import combinations
 
 import pytest
+
 from wuerstchen_nodes.headless import bundled
 from wuerstchen_nodes.headless.documents import load_workflow
 from wuerstchen_nodes.headless.run import prepare
