@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
 from wuerstchen_core.training.world import COLOURS, POSITIONS, SHAPES, Scene
 
 GRID = 48

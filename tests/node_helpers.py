@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from wuerstchen_nodes import models
 
 from wuerstchen_core import StageA, StageAConfig, StageB, StageBConfig, StageC, StageCConfig
+from wuerstchen_nodes import models
 
 STAGE_C_TEXT = 24
 STAGE_B_TEXT = 20

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from judge import judge, read
 from wuerstchen_core.training.world import Scene, draw, random_scene, triples
 

@@ -1,4 +1,4 @@
-"""The training code on a model of a few thousand parameters: it learns, goes on after a kill, and writes checkpoints."""
+"""The training code on a very small model: it learns, goes on after a kill, and writes checkpoints."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel, WuerstchenD
 from PIL import Image
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
+
 from wuerstchen_core.errors import InputError
 from wuerstchen_core.stage_a import StageAConfig
 from wuerstchen_core.stage_b import StageBConfig
@@ -30,7 +31,7 @@ TINY = Recipe(
     stage_c=StageCConfig(c=16, c_cond=64, depth=1, nhead=2, c_r=8),
     text_layers=1,
     stage_a_loop=LOOP, compressor_loop=LOOP, stage_b_loop=LOOP, stage_c_loop=LOOP, finetune_loop=LOOP,
-    compressor=CompressorConfig(widths=(8, 8, 8), depth=1),
+    compressor=CompressorConfig(widths=(8, 8, 8), depths=(1, 1, 1)),
     stage_a_batch=2, compressor_batch=1, stage_b_batch=2, stage_c_batch=2, stage_b_pool=16, stage_c_pool=16,
 )  # fmt: skip
 
@@ -147,7 +148,7 @@ def test_world_words_are_one_token_each(tmp_path):
 
 
 def test_embeddings_have_stage_c_geometry_and_scale():
-    compressor = SemanticCompressor(CompressorConfig(widths=(8, 8, 8), depth=1)).train()
+    compressor = SemanticCompressor(CompressorConfig(widths=(8, 8, 8), depths=(1, 1, 1))).train()
     images = torch.rand(8, 3, 384, 256)
     embeddings = compressor.embed(images)
     assert embeddings.shape == (8, 16, 9, 6)

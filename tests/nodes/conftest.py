@@ -1,4 +1,5 @@
 import pytest
+
 from node_helpers import FakeHost
 from wuerstchen_nodes import host as host_module
 

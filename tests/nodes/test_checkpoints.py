@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from node_helpers import FakeHost, Kept, tiny_stage_c
-from wuerstchen_nodes.checkpoints import CheckpointInterpolate, SaveStageC
 
+from node_helpers import FakeHost, Kept, tiny_stage_c
 from wuerstchen_core import StageC, load_stage_c
 from wuerstchen_core.errors import CheckpointError, InputError
+from wuerstchen_nodes.checkpoints import CheckpointInterpolate, SaveStageC
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ import os
 
 import pytest
 import torch
-from node_helpers import FakeHost
-from wuerstchen_nodes import models
 
+from node_helpers import FakeHost
 from wuerstchen_core.errors import InputError, WeightsMissingError
 from wuerstchen_core.presets import preset_names
+from wuerstchen_nodes import models
 
 
 def test_files_and_folders_that_are_models():

@@ -3,9 +3,9 @@
 import os
 
 import pytest
-from wuerstchen_nodes.output import numbered_path
 
 from wuerstchen_core.errors import InputError
+from wuerstchen_nodes.output import numbered_path
 
 
 def test_numbers_count_up_from_what_is_there(tmp_path):

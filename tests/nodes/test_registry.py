@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+
 from wuerstchen_nodes import host as host_module
 from wuerstchen_nodes import registry
 from wuerstchen_nodes.registry import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS

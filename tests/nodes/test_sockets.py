@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from node_helpers import conditioning
-from wuerstchen_nodes import sockets
 
+from node_helpers import conditioning
 from wuerstchen_core.errors import InputError
+from wuerstchen_nodes import sockets
 
 NAN = float("nan")
 

@@ -5,6 +5,8 @@ from typing import Any, cast
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
+
 from node_helpers import (
     STAGE_B_TEXT,
     STAGE_C_TEXT,
@@ -15,14 +17,12 @@ from node_helpers import (
     tiny_stage_b,
     tiny_stage_c,
 )
-from torch.profiler import ProfilerActivity, profile
+from wuerstchen_core import decode_stage_a, linear_timesteps, sample_stage_b, sample_stage_c
+from wuerstchen_core.errors import InputError
 from wuerstchen_nodes.stage_a import StageADecode, working_memory
 from wuerstchen_nodes.stage_b import StageBDecode
 from wuerstchen_nodes.stage_c import StageCSampler
 from wuerstchen_nodes.text import TextEncode
-
-from wuerstchen_core import decode_stage_a, linear_timesteps, sample_stage_b, sample_stage_c
-from wuerstchen_core.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("fake_host")
 

@@ -20,10 +20,10 @@ STRIDE = 32
 
 @dataclass(frozen=True)
 class CompressorConfig:
-    """widths: channels at stride 8, 16 and 32. depth: residual blocks at each. channels: of the embeddings."""
+    """widths, depths: channels and residual blocks at stride 8, 16 and 32. channels: of the embeddings."""
 
-    widths: tuple[int, int, int] = (64, 96, 128)
-    depth: int = 2
+    widths: tuple[int, int, int] = (64, 128, 192)
+    depths: tuple[int, int, int] = (1, 2, 2)
     channels: int = STAGE_C_CHANNELS
 
 
@@ -37,7 +37,7 @@ class SemanticCompressor(nn.Module):
         for i, width in enumerate(config.widths):
             if i:
                 layers += [LayerNorm2d(config.widths[i - 1]), nn.Conv2d(config.widths[i - 1], width, 2, stride=2)]
-            layers += [ResBlock(width) for _ in range(config.depth)]
+            layers += [ResBlock(width) for _ in range(config.depths[i])]
         layers += [LayerNorm2d(config.widths[-1]), nn.Conv2d(config.widths[-1], config.channels, kernel_size=1)]
         self.encoder = nn.Sequential(*layers)
         self.normalise = nn.BatchNorm2d(config.channels, affine=False)
@@ -62,14 +62,17 @@ def compressor_input(images: Tensor) -> Tensor:
 class RedrawingHead(nn.Module):
     """Redraws the picture, at an eighth of the compressor's stride, from its output. Used in training only."""
 
-    def __init__(self, channels: int = STAGE_C_CHANNELS, widths: tuple[int, ...] = (128, 96, 64, 48)) -> None:
+    WIDTHS, DEPTHS = (192, 128, 64, 32), (2, 2, 1, 1)
+
+    def __init__(self, channels: int = STAGE_C_CHANNELS) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], kernel_size=1), ResBlock(widths[0])]
-        for i, width in enumerate(widths):
+        layers: list[nn.Module] = [nn.Conv2d(channels, self.WIDTHS[0], kernel_size=1)]
+        for i, width in enumerate(self.WIDTHS):
             if i:
-                layers += [LayerNorm2d(widths[i - 1]), nn.ConvTranspose2d(widths[i - 1], width, 2, stride=2)]
-            layers.append(ResBlock(width))
-        layers += [LayerNorm2d(widths[-1]), nn.Conv2d(widths[-1], 3, kernel_size=1)]
+                above = self.WIDTHS[i - 1]
+                layers += [LayerNorm2d(above), nn.ConvTranspose2d(above, width, 2, stride=2)]
+            layers += [ResBlock(width) for _ in range(self.DEPTHS[i])]
+        layers += [LayerNorm2d(self.WIDTHS[-1]), nn.Conv2d(self.WIDTHS[-1], 3, kernel_size=1)]
         self.decoder = nn.Sequential(*layers)
 
     def forward(self, embeddings: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def recolour(images: Tensor) -> Tensor:
 
 
 def stage_a_loss(stage_a: StageA, images: Tensor) -> Tensor:
-    """Redraw `images` from their latents, a little noise added; the codebook follows the latents and does not bend them.
+    """Redraw `images` from their latents, a little noise added; the codebook follows the latents without bending them.
 
     Sampling never quantizes, so the codebook (van den Oord et al., 2017) is kept for what it says about the latents.
 
@@ -48,6 +48,9 @@ def stage_a_loss(stage_a: StageA, images: Tensor) -> Tensor:
 def compressor_loss(compressor: SemanticCompressor, head: RedrawingHead, images: Tensor, noise: float) -> Tensor:
     """Redraw a quarter-size `images` from noised embeddings.
 
+    Each picture's error counts in units of its own contrast, so that a small or faint figure is worth as much as a
+    large or bright one.
+
     Args:
         images: [batch, 3, 32h, 32w] in 0..1.
         noise: standard deviation of what is added to the embeddings, so that nearby embeddings mean nearby pictures.
@@ -55,7 +58,8 @@ def compressor_loss(compressor: SemanticCompressor, head: RedrawingHead, images:
     embeddings = compressor(images)
     target = F.avg_pool2d(images, 4)
     drawn = head(embeddings + torch.randn_like(embeddings) * noise)
-    return reconstruction_loss(drawn, target)
+    contrast = target.std(dim=(2, 3), keepdim=True).mean(dim=1, keepdim=True) + 0.05
+    return reconstruction_loss(drawn / contrast, target / contrast)
 
 
 def random_ratios(rng: np.random.Generator, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The steps that train a whole model, in order. Each takes what the ones before it made, and goes on where it was killed."""
+"""The steps that train a whole model, in order. Each takes what the ones before it made, and resumes after a kill."""
 
 import logging
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ DROP_CAPTION = 0.1
 
 @dataclass(frozen=True)
 class Recipe:
-    """Shapes of the networks, lengths of their training, and sizes of batches (at 256x256; fewer of larger pictures)."""
+    """Shapes of the networks, lengths of their training, and batches (of 256x256; fewer where it is larger)."""
 
     stage_a: StageAConfig
     stage_b: StageBConfig
@@ -76,11 +76,8 @@ def train_compressor(recipe: Recipe, pictures: Pictures, folder: Path) -> Semant
     def loss(rng: np.random.Generator) -> torch.Tensor:
         width, height = random_size(rng)
         count = batch_of(recipe.compressor_batch, width, height)
-        if rng.random() < 0.5:  # drawn at the compressor's own resolution: crisper edges, and quicker
-            images, _ = draw_batch(pictures, rng, count, width * 3 // 4, height * 3 // 4)
-        else:
-            images = compressor_input(draw_batch(pictures, rng, count, width, height)[0])
-        return compressor_loss(compressor, head, images, noise=0.15)
+        images, _ = draw_batch(pictures, rng, count, width, height)
+        return compressor_loss(compressor, head, compressor_input(images), noise=0.1)
 
     train("compressor", nn.ModuleDict({"compressor": compressor, "head": head}), loss, recipe.compressor_loop, folder)
     return compressor
