@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import safetensors
 import safetensors.torch
 import torch
 
@@ -45,6 +46,8 @@ def test_saved_network_is_read_by_diffusers(stage, tmp_path):
     assert config["_class_name"] == type(twin).__name__
     loaded, report = type(twin).from_pretrained(tmp_path / stage, output_loading_info=True)
     assert not any(report.values()), report
+    with safetensors.safe_open(tmp_path / stage / "diffusion_pytorch_model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}  # older readers insist on it
     assert _same(network, loaded)
 
 

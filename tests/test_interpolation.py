@@ -34,6 +34,14 @@ def test_half_precision_is_mixed_in_float32_and_rounded_once():
     assert torch.equal(mixed.state_dict()[key], exact.to(torch.bfloat16))
 
 
+def test_checkpoints_of_different_dtypes_mix_into_that_of_base():
+    mixed = interpolate(tiny.stage_c(seed=0), tiny.stage_c(seed=1).half(), 0.5)
+    assert {weight.dtype for weight in mixed.parameters()} == {torch.float32}
+    exact = interpolate(tiny.stage_c(seed=0), tiny.stage_c(seed=1), 0.5)
+    for ours, theirs in zip(mixed.parameters(), exact.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-3)
+
+
 def test_result_is_a_network_of_its_own():
     base, finetuned = tiny.stage_c(seed=0), tiny.stage_c(seed=1)
     mixed = interpolate(base, finetuned, 0.5)

@@ -1,19 +1,22 @@
 """The schedule and the whole loops against diffusers' pipelines, with the same seeds as a list of CPU generators."""
 
 import pytest
-import tiny
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
+import tiny
 from wuerstchen_core import (
     DEFAULT_STAGE_B_TIMESTEPS,
     DEFAULT_STAGE_C_TIMESTEPS,
+    StageAConfig,
     alpha_cumprod,
     decode_stage_a,
+    geometry,
     linear_timesteps,
     load_text_encoder,
     sample_stage_b,
     sample_stage_c,
+    stages,
 )
 from wuerstchen_core.sampling import ddpm_step
 
@@ -71,6 +74,17 @@ def test_default_timesteps_are_the_published_ones():
     scheduler = diffusers.DDPMWuerstchenScheduler()
     scheduler.set_timesteps(12)
     assert torch.equal(torch.tensor(DEFAULT_STAGE_B_TIMESTEPS), scheduler.timesteps)
+
+
+def test_scales_are_the_published_ones(reference_text):
+    prior, decoder = (
+        _prior(tiny.stage_c(), reference_text),
+        _decoder(tiny.stage_b(), tiny.stage_a(), reference_text),
+    )
+    assert (prior.config.latent_mean, prior.config.latent_std) == (stages.EMBEDDING_SCALE, stages.EMBEDDING_SHIFT)
+    assert prior.config.resolution_multiple == geometry.PIXELS_PER_STAGE_C
+    assert decoder.config.latent_dim_scale == geometry.STAGE_B_PER_STAGE_C
+    assert decoder.vqgan.config.scale_factor == StageAConfig.v2().scale_factor
 
 
 def test_alpha_cumprod_equals_diffusers():

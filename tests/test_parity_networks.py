@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-import tiny
 import torch
 from torch import Tensor
 
+import tiny
 from wuerstchen_core import StageAConfig, StageBConfig, StageCConfig
 
 FLOAT32 = 1e-5
@@ -140,3 +140,15 @@ def test_stage_b_in_half_precision_errs_no_more_than_diffusers(dtype, seed):
     ours = network.to(dtype)(*inputs)
     theirs = twin.to(dtype)(*(each.to(dtype) for each in inputs))
     assert 0 < _rms(ours - exact) <= _rms(theirs.float() - exact)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_timesteps_stay_float32_in_half_precision(dtype):
+    close = torch.tensor([0.50001]), torch.tensor([0.5001])
+    assert close[0].to(dtype) == close[1].to(dtype)
+    x, _, text = _stage_c_inputs(tiny.STAGE_C, 1, (3, 3), 5)
+    stage_c = tiny.stage_c().to(dtype)
+    assert not torch.equal(*(stage_c(x, t, text) for t in close))
+    x, _, embeddings, text = _stage_b_inputs(tiny.STAGE_B, 1, (3, 3), 5)
+    stage_b = tiny.stage_b().to(dtype)
+    assert not torch.equal(*(stage_b(x, t, embeddings, text) for t in close))
