@@ -14,9 +14,9 @@ from wuerstchen_core.stage_a import StageAConfig
 from wuerstchen_core.stage_b import StageBConfig
 from wuerstchen_core.stage_c import StageCConfig
 from wuerstchen_core.training.cocktail import Training
-from wuerstchen_core.training.compressor import CompressorConfig, SemanticCompressor
+from wuerstchen_core.training.compressor import fit_compressor
 from wuerstchen_core.training.loop import LoopConfig, train
-from wuerstchen_core.training.pictures import FolderPictures, WorldPictures
+from wuerstchen_core.training.pictures import FolderPictures, WorldPictures, draw_batch
 from wuerstchen_core.training.recipe import Recipe
 from wuerstchen_core.training.text import make_tokenizer
 from wuerstchen_core.training.world import Scene, draw
@@ -30,9 +30,8 @@ TINY = Recipe(
     ),
     stage_c=StageCConfig(c=16, c_cond=64, depth=1, nhead=2, c_r=8),
     text_layers=1,
-    stage_a_loop=LOOP, compressor_loop=LOOP, stage_b_loop=LOOP, stage_c_loop=LOOP, finetune_loop=LOOP,
-    compressor=CompressorConfig(widths=(8, 8, 8), depths=(1, 1, 1)),
-    stage_a_batch=2, compressor_batch=1, stage_b_batch=2, stage_c_batch=2, stage_b_pool=16, stage_c_pool=16,
+    stage_a_loop=LOOP, stage_b_loop=LOOP, stage_c_loop=LOOP, finetune_loop=LOOP,
+    stage_a_batch=2, compressor_batches=4, stage_b_batch=2, stage_c_batch=2, stage_b_pool=16, stage_c_pool=16,
 )  # fmt: skip
 
 
@@ -147,10 +146,11 @@ def test_world_words_are_one_token_each(tmp_path):
     )
 
 
-def test_embeddings_have_stage_c_geometry_and_scale():
-    compressor = SemanticCompressor(CompressorConfig(widths=(8, 8, 8), depths=(1, 1, 1))).train()
-    images = torch.rand(8, 3, 384, 256)
-    embeddings = compressor.embed(images)
-    assert embeddings.shape == (8, 16, 9, 6)
-    assert embeddings.mean().item() == pytest.approx(-1, abs=0.1)
-    assert embeddings.std().item() == pytest.approx(42, rel=0.01)
+def test_embeddings_have_the_geometry_and_scale_of_stage_c():
+    rng = np.random.default_rng(0)
+    images = draw_batch(WorldPictures("flat", "aesthetic"), rng, 300, 128, 256)[0]
+    embeddings = fit_compressor([images])(images)
+    assert embeddings.shape == (300, 16, 6, 3)
+    channels = ((embeddings + 1) / 42).transpose(0, 1).flatten(1).double()
+    assert torch.allclose(torch.cov(channels), torch.eye(16).double(), atol=0.02)
+    assert channels.mean(dim=1).abs().max() < 0.01

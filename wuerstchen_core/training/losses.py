@@ -5,11 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..schedule import alpha_cumprod
 from ..stage_a import StageA
-from .compressor import RedrawingHead, SemanticCompressor
 
 
 def reconstruction_loss(drawn: Tensor, images: Tensor) -> Tensor:
@@ -43,23 +41,6 @@ def stage_a_loss(stage_a: StageA, images: Tensor) -> Tensor:
     redrawn = reconstruction_loss(stage_a.decode(latents + noise), images)
     corner = latents.detach()[:, :, ::4, ::4]
     return redrawn + (stage_a.vquantizer(corner) - corner).square().mean()
-
-
-def compressor_loss(compressor: SemanticCompressor, head: RedrawingHead, images: Tensor, noise: float) -> Tensor:
-    """Redraw a quarter-size `images` from noised embeddings.
-
-    Each picture's error counts in units of its own contrast, so that a small or faint figure is worth as much as a
-    large or bright one.
-
-    Args:
-        images: [batch, 3, 32h, 32w] in 0..1.
-        noise: standard deviation of what is added to the embeddings, so that nearby embeddings mean nearby pictures.
-    """
-    embeddings = compressor(images)
-    target = F.avg_pool2d(images, 4)
-    drawn = head(embeddings + torch.randn_like(embeddings) * noise)
-    contrast = target.std(dim=(2, 3), keepdim=True).mean(dim=1, keepdim=True) + 0.05
-    return reconstruction_loss(drawn / contrast, target / contrast)
 
 
 def random_ratios(rng: np.random.Generator, count: int) -> Tensor:

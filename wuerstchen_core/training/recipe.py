@@ -1,23 +1,24 @@
 """The steps that train a whole model, in order. Each takes what the ones before it made, and resumes after a kill."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from safetensors.torch import load_model, save_model
 from torch import nn
 
 from ..stage_a import StageA, StageAConfig
 from ..stage_b import StageB, StageBConfig
 from ..stage_c import StageC, StageCConfig
 from ..stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
-from .compressor import CompressorConfig, RedrawingHead, SemanticCompressor, compressor_input
+from .compressor import SemanticCompressor, fit_compressor
 from .initialise import initialise_stage_a, initialise_stage_b, initialise_stage_c
 from .loop import LoopConfig, train
-from .losses import compressor_loss, diffusion_loss, random_ratios, recolour, stage_a_loss
-from .pictures import Pictures, batch_of, draw_batch, random_size
+from .losses import diffusion_loss, random_ratios, recolour, stage_a_loss
+from .pictures import Pictures, draw_batch, random_size
 from .pool import make_pool
 from .text import encode, make_text_model
 
@@ -39,17 +40,15 @@ class Recipe:
     stage_c: StageCConfig
     text_layers: int
     stage_a_loop: LoopConfig
-    compressor_loop: LoopConfig
     stage_b_loop: LoopConfig
     stage_c_loop: LoopConfig
     finetune_loop: LoopConfig
-    compressor: CompressorConfig = field(default_factory=CompressorConfig)
     stage_a_batch: int = 8
-    compressor_batch: int = 8
+    compressor_batches: int = 400
     stage_b_batch: int = 12
     stage_c_batch: int = 48
-    stage_b_pool: int = 6000
-    stage_c_pool: int = 30000
+    stage_b_pool: int = 4000
+    stage_c_pool: int = 20000
 
 
 def train_stage_a(recipe: Recipe, pictures: Pictures, folder: Path) -> StageA:
@@ -68,18 +67,18 @@ def train_stage_a(recipe: Recipe, pictures: Pictures, folder: Path) -> StageA:
     return stage_a
 
 
-def train_compressor(recipe: Recipe, pictures: Pictures, folder: Path) -> SemanticCompressor:
-    """The semantic compressor, with a head that redraws the picture and is then thrown away."""
-    torch.manual_seed(0)
-    compressor, head = SemanticCompressor(recipe.compressor), RedrawingHead(recipe.compressor.channels)
-
-    def loss(rng: np.random.Generator) -> torch.Tensor:
-        width, height = random_size(rng)
-        count = batch_of(recipe.compressor_batch, width, height)
-        images, _ = draw_batch(pictures, rng, count, width, height)
-        return compressor_loss(compressor, head, compressor_input(images), noise=0.1)
-
-    train("compressor", nn.ModuleDict({"compressor": compressor, "head": head}), loss, recipe.compressor_loop, folder)
+def make_compressor(recipe: Recipe, pictures: Pictures, folder: Path) -> SemanticCompressor:
+    """The semantic compressor, fitted to pictures of every size; kept in `folder`."""
+    path = folder / "compressor.safetensors"
+    if path.is_file():
+        compressor = SemanticCompressor()
+        load_model(compressor, path)
+        return compressor.eval()
+    rng = np.random.default_rng(0)
+    batches = (draw_batch(pictures, rng, 8, *random_size(rng))[0] for _ in range(recipe.compressor_batches))
+    compressor = fit_compressor(batches)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(compressor, str(path))
     return compressor
 
 
@@ -98,9 +97,9 @@ def train_stage_b(
     """The decoder and its text encoder together, on Stage A's latents under the compressor's embeddings.
 
     The embeddings are blurred by a little noise, as Stage C's own will be; they are zero for a tenth of the pictures
-    (the unconditional branch of guidance), and a quarter of the batches go without text.
+    (the unconditional branch of guidance), and some batches go without text.
     """
-    encoders = {"latents": lambda x: stage_a.encode(x) / recipe.stage_a.scale_factor, "embeddings": compressor.embed}
+    encoders = {"latents": lambda x: stage_a.encode(x) / recipe.stage_a.scale_factor, "embeddings": compressor}
     pool = make_pool(pictures, encoders, recipe.stage_b_pool, folder / "stage_b_pool.pt", seed=1)
     torch.manual_seed(1)
     stage_b = StageB(recipe.stage_b)
@@ -113,7 +112,7 @@ def train_stage_b(
         noise = torch.from_numpy(rng.uniform(0, 0.25, (count, 1, 1, 1)).astype(np.float32))
         embeddings = embeddings + torch.randn_like(embeddings) * noise * EMBEDDING_SCALE
         embeddings = embeddings * torch.from_numpy(rng.random((count, 1, 1, 1)) >= 0.1)
-        text = None if rng.random() < 0.25 else encode(tokenizer, text_model, _drop(captions, rng))
+        text = None if rng.random() < 0.15 else encode(tokenizer, text_model, _drop(captions, rng))
         ratios = random_ratios(rng, count)
         return diffusion_loss(lambda x, t: stage_b(x, t, embeddings, text), tensors["latents"], ratios)
 
@@ -162,7 +161,7 @@ def _train_prior(
     tokenizer: "CLIPTokenizer",
     folder: Path,
 ) -> None:
-    encoders = {"embeddings": compressor.embed}
+    encoders = {"embeddings": compressor}
     pool = make_pool(pictures, encoders, recipe.stage_c_pool, folder / f"{name}_pool.pt", seed=2)
     stage_c, text_model = both["stage_c"], both["text_model"]
 

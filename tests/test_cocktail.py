@@ -1,0 +1,121 @@
+"""The embedded model: it draws what it is asked to, and what diffusers draws with the same weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMWuerstchenScheduler, WuerstchenDecoderPipeline, WuerstchenPriorPipeline
+from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel, WuerstchenDiffNeXt, WuerstchenPrior
+from PIL import Image
+from transformers import CLIPTextModel, CLIPTokenizer
+
+import wuerstchen_core
+from exam import examine
+from judge import judge
+from wuerstchen_core import generate, interpolate, load_stage_c
+from wuerstchen_core.training.world import Scene
+from wuerstchen_nodes.headless import HeadlessHost, execute, load_workflow
+from wuerstchen_nodes.headless.bundled import locate
+from wuerstchen_nodes.headless.files import OutputFiles
+
+COCKTAIL = Path(wuerstchen_core.__file__).parent / "cocktail"
+PROMPT = "a small yellow star at the left on a purple background"
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "least"),
+    [
+        (200, (256, 256), {"both colours": 0.95, "shape": 0.90, "position": 0.95}),
+        (60, (256, 384), {"both colours": 0.85, "shape": 0.85, "position": 0.85}),
+        (40, (512, 512), {"both colours": 0.85, "shape": 0.85, "position": 0.85}),
+    ],
+)
+def test_cocktail_draws_scenes_it_never_saw(count, size, least):
+    shares = examine(count, "cocktail", *size)
+    assert {part: share for part, share in shares.items() if share < least.get(part, 0)} == {}
+
+
+@pytest.mark.parametrize("model", ["cocktail-base", "cocktail-aesthetic"])
+def test_its_two_parents_draw_too(model):
+    shares = examine(40, model)
+    assert min(shares["both colours"], shares["shape"], shares["position"]) >= 0.85
+
+
+def test_cocktail_is_the_half_way_mix_of_base_and_aesthetic():
+    mixed = interpolate(load_stage_c("cocktail-base"), load_stage_c("cocktail-aesthetic"), 0.5).state_dict()
+    shipped = load_stage_c("cocktail").state_dict()
+    for key, value in mixed.items():
+        # Each of the three is stored in fp16, so they agree to about its rounding.
+        assert torch.allclose(value, shipped[key], rtol=2e-3, atol=1e-6), key
+
+
+def test_cocktail_fits_its_budget():
+    assert sum(path.stat().st_size for path in COCKTAIL.rglob("*") if path.is_file()) <= 24 * 2**20
+
+
+def _text(part):
+    tokenizer = CLIPTokenizer.from_pretrained(COCKTAIL / part / "tokenizer")
+    return tokenizer, CLIPTextModel.from_pretrained(COCKTAIL / part / "text_encoder", dtype=torch.float32)
+
+
+def test_the_nodes_draw_what_diffusers_draws(tmp_path):
+    scheduler = DDPMWuerstchenScheduler()
+    prior = WuerstchenPriorPipeline(
+        *_text("wuerstchen-prior"),
+        WuerstchenPrior.from_pretrained(COCKTAIL / "wuerstchen-prior/prior").float(),
+        scheduler,
+    )
+    decoder = WuerstchenDecoderPipeline(
+        *_text("wuerstchen"),
+        WuerstchenDiffNeXt.from_pretrained(COCKTAIL / "wuerstchen/decoder").float(),
+        scheduler,
+        PaellaVQModel.from_pretrained(COCKTAIL / "wuerstchen/vqgan").float(),
+    )
+    for pipeline in (prior, decoder):
+        pipeline.set_progress_bar_config(disable=True)
+
+    def generators():
+        return [torch.Generator("cpu").manual_seed(seed) for seed in (5, 6)]
+
+    embeddings = prior(
+        PROMPT, width=384, height=256, num_images_per_prompt=2, guidance_scale=4.0, negative_prompt="",
+        timesteps=wuerstchen_core.DEFAULT_STAGE_C_TIMESTEPS, num_inference_steps=29, generator=generators(),
+    ).image_embeddings  # fmt: skip
+    theirs = decoder(embeddings, PROMPT, num_inference_steps=12, generator=generators(), output_type="np").images
+
+    settings = {"Prompt.value": PROMPT, "Stage C Sampler.width": 384, "Stage C Sampler.batch_size": 2}
+    host = HeadlessHost(OutputFiles(tmp_path), device="cpu")
+    result = execute(load_workflow(locate("text_to_image")), settings, seed=5, host=host)
+    ours = np.stack([np.asarray(Image.open(path), np.float64) for path in result.images])
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs.astype(np.float64) * 255).max() <= 1
+
+
+def test_an_image_is_the_same_alone_and_in_a_batch():
+    batch = generate(PROMPT, seed=7, batch_size=3)
+    alone = generate(PROMPT, seed=8)[0]
+    difference = np.abs(np.asarray(batch[1], int) - np.asarray(alone, int))
+    assert difference.max() <= 1
+    assert np.abs(np.asarray(batch[0], int) - np.asarray(alone, int)).max() > 8
+
+
+@pytest.mark.parametrize(
+    ("workflow", "count", "scene"),
+    [
+        ("text_to_image", 1, Scene("red", "heart", "white", "large")),
+        ("interpolation", 3, Scene("blue", "star", "yellow")),
+        ("stage_reuse", 3, Scene("green", "diamond", "black", "small")),
+    ],
+)
+def test_every_bundled_cocktail_workflow_draws_its_prompt(tmp_path, workflow, count, scene):
+    host = HeadlessHost(OutputFiles(tmp_path), device="cpu")
+    result = execute(load_workflow(locate(workflow)), {"Prompt.value": scene.caption}, host=host)
+    assert len(result.images) == count
+    for path in result.images:
+        verdict = judge(np.asarray(Image.open(path), np.float32) / 255, scene)
+        assert verdict.colour and verdict.background and verdict.shape, path.name
+
+
+def test_a_size_between_steps_is_cropped():
+    assert generate("a red circle on a white background", width=300, height=200)[0].size == (300, 200)
