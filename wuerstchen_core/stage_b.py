@@ -118,6 +118,16 @@ class StageB(nn.Module):
         Returns:
             Tensor: [batch, c_out, height, width], the noise, in the dtype of `x`.
         """
+        signal, scale = self.signal_and_scale(x, timestep_ratio, image_embeddings, text)
+        return (x - signal) / scale
+
+    def signal_and_scale(
+        self, x: Tensor, timestep_ratio: Tensor, image_embeddings: Tensor, text: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What the prediction is made of: the share of `x` that is no noise, and the noise's standard deviation.
+
+        Arguments as `forward`'s; both results have the shape and dtype of `x`.
+        """
         dtype = self.clip_mapper.weight.dtype
         timestep = timestep_embedding(timestep_ratio, self.config.c_r).to(dtype)
         if text is not None:
@@ -131,8 +141,7 @@ class StageB(nn.Module):
             skip = None if i == 0 else skips[-1 - i]
             h = self._run_level(level, len(self.down_blocks) + i, h, skip, timestep, image_embeddings, text)
         a, b = self.clf(h).to(x.dtype).chunk(2, dim=1)
-        b = b.sigmoid() * (1 - 2e-3) + 1e-3
-        return (x - a) / b
+        return a, b.sigmoid() * (1 - 2e-3) + 1e-3
 
     def _run_level(
         self,

@@ -56,6 +56,14 @@ class StageC(nn.Module):
         Returns:
             Tensor: [batch, c_in, height, width], the noise, in the dtype of `x`.
         """
+        signal, scale = self.signal_and_scale(x, timestep_ratio, text)
+        return (x - signal) / scale
+
+    def signal_and_scale(self, x: Tensor, timestep_ratio: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """What the prediction is made of: the share of `x` that is no noise, and the noise's standard deviation.
+
+        Arguments as `forward`'s; both results have the shape and dtype of `x`.
+        """
         dtype = self.projection.weight.dtype
         timestep = timestep_embedding(timestep_ratio, self.config.c_r).to(dtype)
         text = self.cond_mapper(text.to(dtype))
@@ -68,4 +76,4 @@ class StageC(nn.Module):
             else:
                 h = block(h)
         a, b = self.out(h).to(x.dtype).chunk(2, dim=1)
-        return (x - a) / ((1 - b).abs() + 1e-5)
+        return a, (1 - b).abs() + 1e-5

@@ -46,8 +46,8 @@ COCKTAIL = Recipe(
     stage_c=StageCConfig(c=128, c_cond=128, depth=8, nhead=2, dropout=0.0),
     text_layers=2,
     stage_a_loop=LoopConfig(4800, 2e-3, autocast=False),
-    stage_b_loop=LoopConfig(6500, 1e-3),
-    stage_c_loop=LoopConfig(8000, 1e-3),
+    stage_b_loop=LoopConfig(6000, 1e-3),
+    stage_c_loop=LoopConfig(7000, 1e-3),
     finetune_loop=LoopConfig(1000, 2e-4, warmup=50),
 )
 

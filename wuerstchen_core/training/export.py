@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import save_file
 
 from ..saving import save_stage_a, save_stage_b, save_stage_c
 from ..stage_a import StageA
@@ -40,9 +41,17 @@ def export_decoder(
 
 
 def _save_text(folder: Path, text_model: "CLIPTextModel", tokenizer: "CLIPTokenizer") -> None:
-    text_model.to(STORED).save_pretrained(folder / "text_encoder")
-    text_model.float()
-    tokenizer.save_pretrained(folder / "tokenizer")
+    """The text encoder and tokenizer as the published ones are stored, which every version of transformers reads."""
+    encoder, words = folder / "text_encoder", folder / "tokenizer"
+    state = {f"text_model.{key}": value.to(STORED).contiguous() for key, value in text_model.state_dict().items()}
+    text_model.config.architectures = ["CLIPTextModel"]
+    text_model.config.save_pretrained(encoder)
+    save_file(state, encoder / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save_pretrained(words)
+    model = json.loads((words / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    (words / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False), encoding="utf-8")
+    merges = "".join(" ".join(pair) + "\n" for pair in model["merges"])
+    (words / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
 
 
 def _save_index(folder: Path, pipeline: str, entries: dict[str, object]) -> None:

@@ -48,18 +48,24 @@ def random_ratios(rng: np.random.Generator, count: int) -> Tensor:
     return torch.from_numpy(((np.arange(count) + rng.random(count)) / count).astype(np.float32)).clamp(0.001, 1)
 
 
-def diffusion_loss(predict: Callable[[Tensor, Tensor], Tensor], clean: Tensor, ratios: Tensor) -> Tensor:
-    """Error of the predicted noise, weighted towards the noisy end, where a picture's content is decided.
+def diffusion_loss(
+    signal_and_scale: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], clean: Tensor, ratios: Tensor
+) -> Tensor:
+    """Error of the two maps that a prediction of noise is made of, each against what it should be.
 
-    The weight 1 / alpha_cumprod makes it the velocity loss of Salimans & Ho (2022); it is held to 20.
+    The published loss, of their quotient, has a pole where the scale is 0, and a small network trained in bfloat16 is
+    thrown far off by it. At its optimum this one predicts the same noise. The signal's weight is that of the velocity
+    loss of Salimans & Ho (2022), held back at both ends of the schedule.
 
     Args:
-        predict: (noised, ratios) -> noise.
+        signal_and_scale: (noised, ratios) -> the two maps, as Stages B and C return them.
         clean: [batch, channels, height, width].
         ratios: [batch], 1 to 0.
     """
-    signal = alpha_cumprod(ratios).view(-1, 1, 1, 1)
-    noise = torch.randn_like(clean)
-    noised = signal.sqrt() * clean + (1 - signal).sqrt() * noise
-    error = (predict(noised, ratios) - noise).square() / signal.clamp(min=0.05)
-    return error.mean()
+    kept = alpha_cumprod(ratios).view(-1, 1, 1, 1)
+    spread = (1 - kept).sqrt()
+    noised = kept.sqrt() * clean + spread * torch.randn_like(clean)
+    signal, scale = signal_and_scale(noised, ratios)
+    signal_error = (signal - kept.sqrt() * clean).square() / ((1 - kept).clamp(min=0.05) * kept.clamp(min=0.005))
+    scale_error = ((scale - spread) / spread.clamp(min=0.2)).square()
+    return signal_error.mean() + scale_error.mean()

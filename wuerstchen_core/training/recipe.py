@@ -114,7 +114,7 @@ def train_stage_b(
         embeddings = embeddings * torch.from_numpy(rng.random((count, 1, 1, 1)) >= 0.1)
         text = None if rng.random() < 0.15 else encode(tokenizer, text_model, _drop(captions, rng))
         ratios = random_ratios(rng, count)
-        return diffusion_loss(lambda x, t: stage_b(x, t, embeddings, text), tensors["latents"], ratios)
+        return diffusion_loss(lambda x, t: stage_b.signal_and_scale(x, t, embeddings, text), tensors["latents"], ratios)
 
     both = nn.ModuleDict({"stage_b": stage_b, "text_model": text_model})
     train("stage_b", both, loss, recipe.stage_b_loop, folder, seed=1)
@@ -173,6 +173,8 @@ def _train_prior(
         # The core's zero conditioning stands for "no negative prompt"; it has to mean the same as an empty one.
         empty = torch.from_numpy(np.array([not c for c in captions]) & (rng.random(len(captions)) < 0.5))
         text = text.masked_fill(empty.view(-1, 1, 1), 0)
-        return diffusion_loss(lambda x, t: stage_c(x, t, text), clean, random_ratios(rng, len(captions)))
+        return diffusion_loss(
+            lambda x, t: stage_c.signal_and_scale(x, t, text), clean, random_ratios(rng, len(captions))
+        )
 
     train(name, both, loss, loop, folder, seed=2)
