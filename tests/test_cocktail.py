@@ -5,14 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMWuerstchenScheduler, WuerstchenDecoderPipeline, WuerstchenPriorPipeline
-from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel, WuerstchenDiffNeXt, WuerstchenPrior
 from PIL import Image
-from transformers import CLIPTextModel, CLIPTokenizer
 
 import wuerstchen_core
 from exam import examine
 from judge import judge
+from reference import pipelines
 from wuerstchen_core import generate, interpolate, load_stage_c
 from wuerstchen_core.training.world import Scene
 from wuerstchen_nodes.headless import HeadlessHost, execute, load_workflow
@@ -54,26 +52,8 @@ def test_cocktail_fits_its_budget():
     assert sum(path.stat().st_size for path in COCKTAIL.rglob("*") if path.is_file()) <= 24 * 2**20
 
 
-def _text(part):
-    tokenizer = CLIPTokenizer.from_pretrained(COCKTAIL / part / "tokenizer")
-    return tokenizer, CLIPTextModel.from_pretrained(COCKTAIL / part / "text_encoder", dtype=torch.float32)
-
-
 def test_the_nodes_draw_what_diffusers_draws(tmp_path):
-    scheduler = DDPMWuerstchenScheduler()
-    prior = WuerstchenPriorPipeline(
-        *_text("wuerstchen-prior"),
-        WuerstchenPrior.from_pretrained(COCKTAIL / "wuerstchen-prior/prior").float(),
-        scheduler,
-    )
-    decoder = WuerstchenDecoderPipeline(
-        *_text("wuerstchen"),
-        WuerstchenDiffNeXt.from_pretrained(COCKTAIL / "wuerstchen/decoder").float(),
-        scheduler,
-        PaellaVQModel.from_pretrained(COCKTAIL / "wuerstchen/vqgan").float(),
-    )
-    for pipeline in (prior, decoder):
-        pipeline.set_progress_bar_config(disable=True)
+    prior, decoder = pipelines(COCKTAIL)
 
     def generators():
         return [torch.Generator("cpu").manual_seed(seed) for seed in (5, 6)]

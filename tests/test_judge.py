@@ -14,7 +14,7 @@ from wuerstchen_core.training.world import Scene, draw, random_scene, triples
 def test_judge_reads_what_the_world_draws(style, size):
     rng = np.random.default_rng(0)
     scenes = [random_scene(rng, triples(held_out=True)) for _ in range(60)]
-    verdicts = [judge(draw(scene, *size, rng, style), scene) for scene in scenes]
+    verdicts = [judge(draw(scene, size[0], size[1], rng, style), scene) for scene in scenes]
     for part in ("colour", "background", "shape", "position"):
         values = [v for v in (getattr(verdict, part) for verdict in verdicts) if v is not None]
         assert np.mean(values) >= 0.99, part

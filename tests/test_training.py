@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMWuerstchenScheduler, WuerstchenDecoderPipeline, WuerstchenPriorPipeline
-from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel, WuerstchenDiffNeXt, WuerstchenPrior
 from PIL import Image
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
 
+from reference import pipelines
 from wuerstchen_core.errors import InputError
 from wuerstchen_core.stage_a import StageAConfig
 from wuerstchen_core.stage_b import StageBConfig
@@ -97,20 +95,7 @@ def test_the_whole_recipe_writes_what_diffusers_reads(tmp_path):
         "wuerstchen/text_encoder", "prior-base", "prior-aesthetic",
     }  # fmt: skip
 
-    def text(part):
-        tokenizer = CLIPTokenizer.from_pretrained(folder / part / "tokenizer")
-        return tokenizer, CLIPTextModel.from_pretrained(folder / part / "text_encoder", dtype=torch.float32)
-
-    scheduler = DDPMWuerstchenScheduler.from_pretrained(folder / "wuerstchen", subfolder="scheduler")
-    prior = WuerstchenPriorPipeline(
-        *text("wuerstchen-prior"), WuerstchenPrior.from_pretrained(folder / "wuerstchen-prior/prior"), scheduler
-    )
-    decoder = WuerstchenDecoderPipeline(
-        *text("wuerstchen"),
-        WuerstchenDiffNeXt.from_pretrained(folder / "wuerstchen/decoder"),
-        scheduler,
-        PaellaVQModel.from_pretrained(folder / "wuerstchen/vqgan"),
-    )
+    prior, decoder = pipelines(folder)
     embeddings = prior("a red star", height=128, width=128, num_inference_steps=2).image_embeddings
     assert embeddings.shape == (1, 16, 3, 3)
     assert decoder(embeddings, "a red star", num_inference_steps=1).images[0].size == (128, 128)

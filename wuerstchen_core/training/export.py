@@ -11,6 +11,7 @@ from ..saving import save_stage_a, save_stage_b, save_stage_c
 from ..stage_a import StageA
 from ..stage_b import StageB
 from ..stage_c import StageC
+from ..stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -25,8 +26,13 @@ def export_prior(folder: Path, stage_c: StageC, text_model: "CLIPTextModel", tok
     """A `WuerstchenPriorPipeline`: Stage C, its text encoder and tokenizer."""
     save_stage_c(stage_c, folder / "prior", dtype=STORED)
     _save_text(folder, text_model, tokenizer)
-    index = {"prior": ["wuerstchen", "WuerstchenPrior"], "latent_mean": 42.0, "latent_std": 1.0}
-    _save_index(folder, "WuerstchenPriorPipeline", index | {"resolution_multiple": 42.67})
+    index: dict[str, object] = {
+        "prior": ["wuerstchen", "WuerstchenPrior"],
+        "latent_mean": EMBEDDING_SCALE,
+        "latent_std": EMBEDDING_SHIFT,
+        "resolution_multiple": 42.67,
+    }
+    _save_index(folder, "WuerstchenPriorPipeline", index)
 
 
 def export_decoder(
@@ -36,8 +42,12 @@ def export_decoder(
     save_stage_b(stage_b, folder / "decoder", dtype=STORED)
     save_stage_a(stage_a, folder / "vqgan", dtype=STORED)
     _save_text(folder, text_model, tokenizer)
-    index = {"decoder": ["wuerstchen", "WuerstchenDiffNeXt"], "vqgan": ["wuerstchen", "PaellaVQModel"]}
-    _save_index(folder, "WuerstchenDecoderPipeline", index | {"latent_dim_scale": 10.67})
+    index: dict[str, object] = {
+        "decoder": ["wuerstchen", "WuerstchenDiffNeXt"],
+        "vqgan": ["wuerstchen", "PaellaVQModel"],
+        "latent_dim_scale": 10.67,
+    }
+    _save_index(folder, "WuerstchenDecoderPipeline", index)
 
 
 def _save_text(folder: Path, text_model: "CLIPTextModel", tokenizer: "CLIPTokenizer") -> None:

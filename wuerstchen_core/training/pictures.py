@@ -88,7 +88,7 @@ class FolderPictures:
         path, caption = self._pairs[rng.integers(len(self._pairs))]
         with Image.open(path) as image:
             fitted = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (width, height))
-        return np.asarray(fitted, np.float32) / 255, caption
+        return (np.asarray(fitted) / 255).astype(np.float32), caption
 
     def captions(self) -> list[str]:
         return [caption for _, caption in self._pairs]

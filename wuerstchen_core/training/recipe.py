@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -163,7 +163,7 @@ def _train_prior(
 ) -> None:
     encoders = {"embeddings": compressor}
     pool = make_pool(pictures, encoders, recipe.stage_c_pool, folder / f"{name}_pool.pt", seed=2)
-    stage_c, text_model = both["stage_c"], both["text_model"]
+    stage_c, text_model = cast(StageC, both["stage_c"]), both["text_model"]
 
     def loss(rng: np.random.Generator) -> torch.Tensor:
         tensors, captions = pool.draw(rng, recipe.stage_c_batch)

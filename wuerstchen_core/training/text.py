@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ def make_tokenizer(captions: Iterable[str], folder: Path, vocabulary: int = 1024
     learner.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
     trainer = trainers.BpeTrainer(vocab_size=vocabulary, end_of_word_suffix="</w>", min_frequency=2)
     learner.train_from_iterator(captions, trainer)
-    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    merges: Any = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges] + [START, END]
@@ -48,6 +48,7 @@ def make_text_model(tokenizer: "CLIPTokenizer", width: int, layers: int) -> "CLI
     """An untrained CLIP text model for `tokenizer`, heads 64 wide."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
+    ids: Any = tokenizer.convert_tokens_to_ids([START, END])
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -56,9 +57,9 @@ def make_text_model(tokenizer: "CLIPTokenizer", width: int, layers: int) -> "CLI
         num_attention_heads=width // 64,
         max_position_embeddings=MAX_TOKENS,
         projection_dim=width,
-        bos_token_id=tokenizer.convert_tokens_to_ids(START),
-        eos_token_id=tokenizer.convert_tokens_to_ids(END),
-        pad_token_id=tokenizer.convert_tokens_to_ids(END),
+        bos_token_id=ids[0],
+        eos_token_id=ids[1],
+        pad_token_id=ids[1],
     )
     return CLIPTextModel(config)
 

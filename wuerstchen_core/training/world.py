@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Style = Literal["flat", "aesthetic"]
 Array = NDArray[np.float32]
+Distance = Callable[[Array, Array], NDArray[np.floating]]
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (220, 40, 40),
@@ -78,7 +79,7 @@ def random_scene(rng: np.random.Generator, scenes: list[Scene]) -> Scene:
 # Figures, as signed distance in units of the radius: x to the right, y down, both -1..1; below 0 inside.
 
 
-def _polygon(points: list[tuple[float, float]]) -> Callable[[Array, Array], Array]:
+def _polygon(points: list[tuple[float, float]]) -> Distance:
     """Exact signed distance of a closed polygon (even-odd rule)."""
     edges = list(zip(points, points[1:] + points[:1], strict=True))
 
@@ -116,7 +117,7 @@ def _cross_points() -> list[tuple[float, float]]:
     return [point for turn in quarter_turns for point in turn]
 
 
-SHAPES: dict[str, Callable[[Array, Array], Array]] = {
+SHAPES: dict[str, Distance] = {
     "circle": lambda x, y: np.hypot(x, y) - 0.97,
     "square": _polygon([(-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)]),
     "triangle": _polygon([(0, -0.95), (0.98, 0.82), (-0.98, 0.82)]),
