@@ -125,10 +125,7 @@ def test_world_words_are_one_token_each(tmp_path):
     tokenizer = make_tokenizer(WorldPictures("flat").captions(), tmp_path)
     caption = "a large purple triangle at the bottom on a orange background"
     assert len(tokenizer(caption).input_ids) == len(caption.split()) + 2
-    assert (
-        tokenizer.decode(tokenizer("naïve Pizza!").input_ids, skip_special_tokens=True).replace(" ", "")
-        == "naïvepizza!"
-    )
+    assert tokenizer.unk_token_id not in tokenizer("naïve Pizza!").input_ids[1:-1]
 
 
 def test_embeddings_have_the_geometry_and_scale_of_stage_c():
