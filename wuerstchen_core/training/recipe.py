@@ -96,8 +96,8 @@ def train_stage_b(
 ) -> tuple[StageB, "CLIPTextModel"]:
     """The decoder and its text encoder together, on Stage A's latents under the compressor's embeddings.
 
-    The embeddings are blurred by a little noise, as Stage C's own will be; they are zero for a tenth of the pictures
-    (the unconditional branch of guidance), and some batches go without text.
+    The embeddings are blurred by noise, since Stage C's own will not be perfect and the text knows the shape; they are
+    zero for a tenth of the pictures (the unconditional branch of guidance), and some batches go without text.
     """
     encoders = {"latents": lambda x: stage_a.encode(x) / recipe.stage_a.scale_factor, "embeddings": compressor}
     pool = make_pool(pictures, encoders, recipe.stage_b_pool, folder / "stage_b_pool.pt", seed=1)
@@ -109,7 +109,7 @@ def train_stage_b(
     def loss(rng: np.random.Generator) -> torch.Tensor:
         tensors, captions = pool.draw(rng, recipe.stage_b_batch)
         embeddings, count = tensors["embeddings"], len(captions)
-        noise = torch.from_numpy(rng.uniform(0, 0.25, (count, 1, 1, 1)).astype(np.float32))
+        noise = torch.from_numpy(rng.uniform(0, 0.5, (count, 1, 1, 1)).astype(np.float32))
         embeddings = embeddings + torch.randn_like(embeddings) * noise * EMBEDDING_SCALE
         embeddings = embeddings * torch.from_numpy(rng.random((count, 1, 1, 1)) >= 0.1)
         text = None if rng.random() < 0.15 else encode(tokenizer, text_model, _drop(captions, rng))
