@@ -47,7 +47,7 @@ COCKTAIL = Recipe(
     text_layers=2,
     stage_a_loop=LoopConfig(4800, 2e-3, autocast=False),
     stage_b_loop=LoopConfig(6000, 1e-3),
-    stage_c_loop=LoopConfig(6000, 1e-3),
+    stage_c_loop=LoopConfig(7000, 1e-3),
     finetune_loop=LoopConfig(800, 2e-4, warmup=50),
 )
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 log = logging.getLogger(__name__)
@@ -76,8 +75,7 @@ def train(name: str, network: nn.Module, loss: Loss, config: LoopConfig, folder:
         torch.manual_seed(hash((seed, step)) % 2**63)
         for group in optimizer.param_groups:
             group["lr"] = config.rate(step)
-        # On a processor the backward pass of the fused attention costs more than that of the plain one.
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.autocast), sdpa_kernel(SDPBackend.MATH):
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.autocast):
             value = loss(rng)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
