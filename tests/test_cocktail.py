@@ -75,14 +75,15 @@ def test_the_nodes_draw_what_diffusers_draws(tmp_path):
         PROMPT, width=384, height=256, num_images_per_prompt=2, guidance_scale=4.0, negative_prompt="",
         timesteps=wuerstchen_core.DEFAULT_STAGE_C_TIMESTEPS, num_inference_steps=29, generator=generators(),
     ).image_embeddings  # fmt: skip
-    theirs = decoder(embeddings, PROMPT, num_inference_steps=12, generator=generators(), output_type="np").images
+    theirs = decoder(embeddings, PROMPT, num_inference_steps=12, generator=generators(), output_type="pil").images
 
     settings = {"Prompt.value": PROMPT, "Stage C Sampler.width": 384, "Stage C Sampler.batch_size": 2}
     host = HeadlessHost(OutputFiles(tmp_path), device="cpu")
     result = execute(load_workflow(locate("text_to_image")), settings, seed=5, host=host)
-    ours = np.stack([np.asarray(Image.open(path), np.float64) for path in result.images])
-    assert ours.shape == theirs.shape
-    assert np.abs(ours - theirs.astype(np.float64) * 255).max() <= 1
+    ours = np.stack([np.asarray(Image.open(path), int) for path in result.images])
+    reference = np.stack([np.asarray(image, int) for image in theirs])
+    assert ours.shape == reference.shape == (2, 256, 384, 3)
+    assert np.abs(ours - reference).max() <= 1
 
 
 def test_an_image_is_the_same_alone_and_in_a_batch():
