@@ -27,7 +27,7 @@ def shares(count, model, width, height):
     return examine(count, model, width, height)
 
 
-NOT_YET = pytest.mark.xfail(reason="the embedded model has not been trained for long enough", strict=True)
+NOT_YET = pytest.mark.xfail(reason="the embedded model has not learned shapes and places", strict=True)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_an_image_is_the_same_alone_and_in_a_batch():
         ("stage_reuse", 3, Scene("green", "diamond", "black", "small")),
     ],
 )
-def test_every_bundled_cocktail_workflow_draws_its_prompt(tmp_path, workflow, count, scene):
+def test_every_bundled_cocktail_workflow_draws_the_colours_of_its_prompt(tmp_path, workflow, count, scene):
     host = HeadlessHost(OutputFiles(tmp_path), device="cpu")
     result = execute(load_workflow(locate(workflow)), {"Prompt.value": scene.caption}, host=host)
     assert len(result.images) == count
