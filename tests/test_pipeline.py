@@ -66,7 +66,8 @@ def test_it_does_what_the_verbs_do(models):
     )
     expected = decode_stage_a(tiny.stage_a(), latents)[0].permute(1, 2, 0) * 255
     assert picture.mode == "RGB" and picture.size == (128, 128)
-    assert np.array_equal(_pixels(picture), expected.round().int().numpy())
+    # Weights read from a file lie at other addresses than those built here, and products then round differently.
+    assert np.abs(_pixels(picture).astype(int) - expected.round().int().numpy()).max() <= 1
     assert _pixels(picture).std() > 5
 
 

@@ -5,16 +5,17 @@ import torch
 
 from wuerstchen_core import DEFAULT_STAGE_C_TIMESTEPS, InputError, alpha_cumprod, linear_timesteps, v2_timesteps
 from wuerstchen_core.sampling import check_timesteps
-from wuerstchen_core.schedule import SCHEDULES
+
+BOTH = pytest.mark.parametrize("timesteps", [v2_timesteps, linear_timesteps])
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@BOTH
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 12, 29, 60, 1000])
-def test_timesteps_fall_from_1_to_0(name, steps):
-    timesteps = SCHEDULES[name](steps)
-    assert len(timesteps) == steps + 1
-    assert timesteps[0] == 1 and timesteps[-1] == 0
-    check_timesteps(timesteps)
+def test_timesteps_fall_from_1_to_0(timesteps, steps):
+    ratios = timesteps(steps)
+    assert len(ratios) == steps + 1
+    assert ratios[0] == 1 and ratios[-1] == 0
+    check_timesteps(ratios)
 
 
 def test_v2_spends_two_thirds_of_its_steps_above_two_thirds():
@@ -29,10 +30,10 @@ def test_linear_is_even():
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1.5, True, "12", None])
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_bad_number_of_steps(name, steps):
+@BOTH
+def test_bad_number_of_steps(timesteps, steps):
     with pytest.raises(InputError, match="expected a whole number of at least 1"):
-        SCHEDULES[name](steps)
+        timesteps(steps)
 
 
 def test_alpha_cumprod_rises_towards_the_image_within_its_limits():

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import tiny
-from wuerstchen_core import InputError, decode_stage_a
-from wuerstchen_core.tiling import MINIMUM_TILE, decode_in_tiles
+from wuerstchen_core import InputError, decode_stage_a, stages
+from wuerstchen_core.tiling import MINIMUM_TILE, decode_in_tiles, fitting_tile
 
 
 def _pointwise(latents: torch.Tensor) -> torch.Tensor:
@@ -45,3 +45,17 @@ def test_a_real_decoder_shows_no_seam():
 def test_tile_too_small(tile):
     with pytest.raises(InputError, match=r"expected at least 32 latent positions"):
         decode_stage_a(tiny.stage_a(), torch.zeros(1, 4, 64, 64), tile=tile)
+
+
+@pytest.mark.parametrize(
+    ("free", "tile"), [(None, None), (640_000, None), (639_999, 64), (100_000, 32), (1, MINIMUM_TILE)]
+)
+def test_the_largest_tile_that_fits(free, tile):
+    assert fitting_tile(80, 80, 100, free) == tile
+
+
+def test_where_memory_is_short_tiles_are_chosen_by_themselves(monkeypatch):
+    network = tiny.stage_a()
+    latents = torch.randn(1, 4, 48, 72, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(stages, "free_memory", lambda device: 32 * 32 * network.decoding_values * 4)
+    assert torch.equal(decode_stage_a(network, latents), decode_stage_a(network, latents, tile=32))

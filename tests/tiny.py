@@ -69,18 +69,26 @@ def save_pipelines(folder: Path) -> None:
     save_text(folder / "wuerstchen", width=32, seed=2)
 
 
-def diffusers_twin(network: nn.Module) -> Any:
-    """The same network in diffusers, with the same weights under the same keys."""
+def diffusers_class(kind: type) -> Any:
+    """diffusers' class of StageA, StageB or StageC."""
     names = {
         StageA: ("modeling_paella_vq_model", "PaellaVQModel"),
         StageB: ("modeling_wuerstchen_diffnext", "WuerstchenDiffNeXt"),
         StageC: ("modeling_wuerstchen_prior", "WuerstchenPrior"),
     }
-    module, class_name = names[type(network)]
-    kind = getattr(diffusers_module(module), class_name)
-    config: Any = network.config
+    module, class_name = names[kind]
+    return getattr(diffusers_module(module), class_name)
+
+
+def diffusers_form(kind: type, config: Any) -> Any:
+    """A network of that class with fresh weights; `kind` and `config` are this project's."""
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
-    twin = kind(**values)
+    return diffusers_class(kind)(**values)
+
+
+def diffusers_twin(network: nn.Module) -> Any:
+    """The same network in diffusers, with the same weights under the same keys."""
+    twin = diffusers_form(type(network), network.config)
     twin.load_state_dict(network.state_dict(), strict=True)
     return twin.eval().requires_grad_(False)
 

@@ -6,10 +6,36 @@ Source: Pernias et al., "Würstchen", ICLR 2024; ConvNeXt V2 (Woo et al., 2023) 
 """
 
 import math
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class Operations(Protocol):
+    """The layers that hold most weights: `torch.nn`, or another namespace with these names.
+
+    A host's own layers may keep their weights elsewhere, or in another dtype, and fetch them when they compute.
+    """
+
+    @property
+    def Conv2d(self) -> type[nn.Conv2d]: ...
+    @property
+    def ConvTranspose2d(self) -> type[nn.ConvTranspose2d]: ...
+    @property
+    def Linear(self) -> type[nn.Linear]: ...
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Whether a layer computes with its weights as they lie, so that they may be read in its stead: torch.nn's do."""
+    return type(layer) in (nn.Linear, nn.Conv2d)
+
+
+def add(x: Tensor, change: Tensor) -> Tensor:
+    """`x + change`, written over `x` where no gradient is recorded: nothing else may need `x`."""
+    return x + change if torch.is_grad_enabled() else x.add_(change)
 
 
 def to_channels_last(x: Tensor) -> Tensor:
@@ -59,9 +85,56 @@ class GlobalResponseNorm(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1, 1, 1, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+        """Written over `x` where no gradient is recorded."""
+        norm = _spatial_norm(x)
         share = norm / (norm.mean(dim=-1, keepdim=True) + 1e-6)
-        return torch.addcmul(self.beta, x, self.gamma * share + 1)
+        # The host may have left these two where they are, or in another dtype.
+        gamma, beta = self.gamma.to(x), self.beta.to(x)
+        return torch.addcmul(beta, x, gamma * share + 1, out=None if torch.is_grad_enabled() else x)
+
+
+def _spatial_norm(x: Tensor) -> Tensor:
+    """[batch, height, width, channels] -> [batch, 1, 1, channels], the L2 norm over all positions."""
+    if x.device.type != "cpu" or x.dtype == torch.float16 or torch.is_grad_enabled():
+        return torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+    # On the CPU a product with a row of ones sums faster. In float16 the squares could overflow.
+    squares = x.square().flatten(1, 2)
+    return torch.bmm(squares.new_ones(1, 1, 1).expand(len(x), 1, squares.shape[1]), squares).sqrt()[:, None]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What further channels of a ResBlock's input add to its first linear layer, where they are a linear map of few.
+
+    `features @ weight + bias` is added in place of the product with all of those channels, and of the layer's own bias.
+
+    features (Tensor): [batch * height * width, few]. weight: [few, 4 * channels]. bias: [4 * channels].
+    """
+
+    features: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, mapper: nn.Module, layer: nn.Module) -> "Folded":
+        """Fold `mapper`, a 1x1 convolution to the last channels that the linear `layer` reads, into that layer.
+
+        Args:
+            features (Tensor): [batch, few, height, width], the mapper's input.
+        """
+        narrow = mapper.get_parameter("weight").flatten(1)
+        seen = layer.get_parameter("weight")[:, -len(narrow) :]
+        return cls(
+            to_channels_last(features).flatten(0, 2),
+            (seen @ narrow).t(),
+            torch.addmv(layer.get_parameter("bias"), seen, mapper.get_parameter("bias")),
+        )
+
+    def apply(self, x: Tensor, layer: nn.Module) -> Tensor:
+        """What `layer` makes of [x, mapped features]. x: [batch, height, width, channels], the channels not folded."""
+        weight = layer.get_parameter("weight")[:, : x.shape[-1]]
+        hidden = torch.addmm(self.bias, self.features, self.weight).addmm_(x.flatten(0, 2), weight.t())
+        return hidden.unflatten(0, x.shape[:-1])
 
 
 class ResBlock(nn.Module):
@@ -69,75 +142,110 @@ class ResBlock(nn.Module):
 
     Args:
         channels: of the feature map.
-        skip_channels: of a second map, seen by the bottleneck only.
+        skip_channels: of further maps, seen by the bottleneck only.
     """
 
-    def __init__(self, channels: int, skip_channels: int = 0, kernel_size: int = 3, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        skip_channels: int = 0,
+        kernel_size: int = 3,
+        dropout: float = 0.0,
+        operations: Operations = nn,
+    ) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+        self.depthwise = operations.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
         self.norm = LayerNorm2d(channels)
         self.channelwise = nn.Sequential(
-            nn.Linear(channels + skip_channels, channels * 4),
+            operations.Linear(channels + skip_channels, channels * 4),
             nn.GELU(),
             GlobalResponseNorm(channels * 4),
             nn.Dropout(dropout),
-            nn.Linear(channels * 4, channels),
+            operations.Linear(channels * 4, channels),
         )
 
-    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """x: [batch, channels, height, width]; skip: [batch, skip_channels, height, width]."""
+    def forward(self, x: Tensor, skip: Tensor | None = None, folded: Folded | None = None) -> Tensor:
+        """x, overwritten where no gradient is recorded: [batch, channels, height, width].
+
+        skip: [batch, skip_channels, height, width], without those in `folded`.
+        """
         h = to_channels_last(self.norm(self.depthwise(x)))
         if skip is not None:
             h = torch.cat([h, to_channels_last(skip)], dim=-1)
-        return x + to_channels_first(self.channelwise(h))
+        first, *others = self.channelwise
+        h = first(h) if folded is None else folded.apply(h, first)
+        for layer in others:
+            h = layer(h)
+        return add(x, to_channels_first(h))
 
 
 class TimestepBlock(nn.Module):
     """Scales and shifts each channel by the timestep (FiLM)."""
 
-    def __init__(self, channels: int, embedding_dim: int) -> None:
+    def __init__(self, channels: int, embedding_dim: int, operations: Operations = nn) -> None:
         super().__init__()
-        self.mapper = nn.Linear(embedding_dim, channels * 2)
+        self.mapper = operations.Linear(embedding_dim, channels * 2)
 
     def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
-        """x: [batch, channels, height, width]; timestep: [batch, embedding_dim]."""
+        """x, overwritten where no gradient is recorded: [batch, channels, height, width].
+
+        timestep: [batch, embedding_dim].
+        """
         scale, shift = self.mapper(timestep)[:, :, None, None].chunk(2, dim=1)
-        return torch.addcmul(shift, x, scale + 1)
+        return torch.addcmul(shift, x, scale + 1, out=None if torch.is_grad_enabled() else x)
+
+
+KeysAndValues = tuple[Tensor, Tensor]
+"""Each [batch, tokens, channels]."""
 
 
 class Attention(nn.Module):
-    """Multi-head attention, keys and values from another sequence than the queries."""
+    """Multi-head attention of positions to each other and to another sequence."""
 
-    def __init__(self, channels: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, channels: int, heads: int, dropout: float = 0.0, operations: Operations = nn) -> None:
         super().__init__()
         self.heads = heads
-        self.to_q = nn.Linear(channels, channels)
-        self.to_k = nn.Linear(channels, channels)
-        self.to_v = nn.Linear(channels, channels)
-        self.to_out = nn.Sequential(nn.Linear(channels, channels), nn.Dropout(dropout))
+        self.to_q = operations.Linear(channels, channels)
+        self.to_k = operations.Linear(channels, channels)
+        self.to_v = operations.Linear(channels, channels)
+        self.to_out = nn.Sequential(operations.Linear(channels, channels), nn.Dropout(dropout))
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """x: [batch, positions, channels]; context: [batch, tokens, channels]."""
+    def forward(self, x: Tensor, extra: KeysAndValues | None = None) -> Tensor:
+        """Every position attends to all positions, and to what the `extra` keys and values were made of.
+
+        x: [batch, positions, channels]; extra: two of [batch, tokens, channels], as `keys_and_values` returns them.
+        """
+        keys, values = self.keys_and_values(x)
+        if extra is not None:
+            keys, values = torch.cat([keys, extra[0]], dim=1), torch.cat([values, extra[1]], dim=1)
         q, k, v = (
-            projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for projected in (self.to_q(x), self.to_k(context), self.to_v(context))
+            projected.unflatten(-1, (self.heads, -1)).transpose(1, 2) for projected in (self.to_q(x), keys, values)
         )
         return self.to_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    def keys_and_values(self, context: Tensor) -> KeysAndValues:
+        """[batch, tokens, channels] -> two of the same shape."""
+        return self.to_k(context), self.to_v(context)
 
 
 class AttnBlock(nn.Module):
     """Attention of every position to all positions and to the text."""
 
-    def __init__(self, channels: int, cond_channels: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, channels: int, cond_channels: int, heads: int, dropout: float = 0.0, operations: Operations = nn
+    ) -> None:
         super().__init__()
         self.norm = LayerNorm2d(channels)
-        self.attention = Attention(channels, heads, dropout)
-        self.kv_mapper = nn.Sequential(nn.SiLU(), nn.Linear(cond_channels, channels))
+        self.attention = Attention(channels, heads, dropout, operations)
+        self.kv_mapper = nn.Sequential(nn.SiLU(), operations.Linear(cond_channels, channels))
 
-    def forward(self, x: Tensor, text: Tensor | None) -> Tensor:
-        """x: [batch, channels, height, width]; text: [batch, tokens, cond_channels], None for positions alone."""
+    def keys_and_values(self, text: Tensor) -> KeysAndValues:
+        """Of the text, for `forward`: the same for every step. text: [batch, tokens, cond_channels]."""
+        return self.attention.keys_and_values(self.kv_mapper(text))
+
+    def forward(self, x: Tensor, text: KeysAndValues | None) -> Tensor:
+        """x, overwritten where no gradient is recorded: [batch, channels, height, width]; None for positions alone."""
         positions = to_channels_last(self.norm(x))
         size = positions.shape[1:3]
-        positions = positions.flatten(1, 2)
-        context = positions if text is None else torch.cat([positions, self.kv_mapper(text)], dim=1)
-        return x + to_channels_first(self.attention(positions, context).unflatten(1, size))
+        attended = self.attention(positions.flatten(1, 2), text)
+        return add(x, to_channels_first(attended.unflatten(1, size)))

@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 
 from torch import Tensor, nn
 
+from .blocks import Operations
 from .infer import infer_stage_a, infer_stage_b, infer_stage_c
 from .stage_a import StageA, StageAConfig
 from .stage_b import StageB, StageBConfig
@@ -27,7 +28,7 @@ class Component(Generic[Network, Config]):
     folder: str
     class_name: str
     mark: str
-    network: Callable[[Config], Network]
+    network: Callable[[Config, Operations], Network]
     config: type[Config]
     infer: Callable[[Mapping[str, Tensor]], Config]
 

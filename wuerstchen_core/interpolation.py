@@ -1,17 +1,20 @@
 """Mixing two Stage C checkpoints into one, as v2-interpolated was made from v2-base and v2-aesthetic."""
 
 import torch
+from torch import nn
 
+from .blocks import Operations
 from .errors import CheckpointError, InputError
 from .stage_c import StageC
 
 
-def interpolate(base: StageC, finetuned: StageC, weight: float) -> StageC:
+def interpolate(base: StageC, finetuned: StageC, weight: float, *, operations: Operations = nn) -> StageC:
     """Linear mix of every weight, computed in float32.
 
     Args:
         base, finetuned: two networks of the same shape; neither is changed.
         weight: 0 gives base, 1 gives finetuned.
+        operations: the namespace that the new network's layers come from.
     Returns:
         StageC: a new network on base's device, in base's dtype.
     Raises:
@@ -39,6 +42,7 @@ def interpolate(base: StageC, finetuned: StageC, weight: float) -> StageC:
         for key, value in ours.items()
     }
     with torch.device("meta"):
-        result = StageC(base.config)
+        result = StageC(base.config, operations)
     result.load_state_dict(mixed, strict=True, assign=True)
+    result.compute_dtype, result.latent_rgb = base.compute_dtype, base.latent_rgb
     return result.eval().requires_grad_(False)

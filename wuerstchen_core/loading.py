@@ -7,10 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .blocks import Operations
 from .checkpoint import Checkpoint, read_checkpoint
 from .components import STAGE_A, STAGE_B, STAGE_C, Component, Config, Network, describe
 from .configs import check, config_from
 from .errors import CheckpointError, InputError
+from .layouts import PREVIEW_FILE
 from .sources import locate, text_folders
 from .stage_a import StageA
 from .stage_b import StageB
@@ -21,17 +23,26 @@ Device = str | torch.device
 
 _COMPUTED = (torch.float32, torch.float16, torch.bfloat16)
 """Dtypes that networks run in."""
+LARGE = 100_000_000
+"""Weights from which a network runs in bfloat16 on a processor that can; smaller ones are fast enough in float32."""
 
 
 def load_stage_c(
-    source: str | Path, *, device: Device = "cpu", dtype: torch.dtype | None = None, download: bool = False
+    source: str | Path,
+    *,
+    device: Device = "cpu",
+    dtype: torch.dtype | None = None,
+    download: bool = False,
+    operations: Operations = nn,
 ) -> StageC:
     """Load Stage C (the prior) from any layout, ready for sampling.
 
     Args:
         source: a preset's name, a weights file, a folder, or a hub repository ("owner/name").
-        dtype: of the weights and the computation; None is float32 on the CPU and what is stored elsewhere.
+        dtype: of the weights and the computation; None is what is stored, and on the CPU float32, or bfloat16 for a
+            network as large as the published ones where the processor multiplies in it.
         download: fetch from the hub what is not on this machine; without it nothing is ever downloaded.
+        operations: the namespace that layers come from, for hosts that manage weights themselves.
     Returns:
         StageC: in eval mode, without gradients.
     Raises:
@@ -39,21 +50,31 @@ def load_stage_c(
         CheckpointError: it is damaged, unsafe, or of another network.
         InputError: there is no such device, or `dtype` is none that networks run in.
     """
-    return _load(STAGE_C, source, device, dtype, download)
+    return _load(STAGE_C, source, device, dtype, download, operations)
 
 
 def load_stage_b(
-    source: str | Path, *, device: Device = "cpu", dtype: torch.dtype | None = None, download: bool = False
+    source: str | Path,
+    *,
+    device: Device = "cpu",
+    dtype: torch.dtype | None = None,
+    download: bool = False,
+    operations: Operations = nn,
 ) -> StageB:
     """Load Stage B (the decoder). Arguments and errors as for `load_stage_c`."""
-    return _load(STAGE_B, source, device, dtype, download)
+    return _load(STAGE_B, source, device, dtype, download, operations)
 
 
 def load_stage_a(
-    source: str | Path, *, device: Device = "cpu", dtype: torch.dtype | None = None, download: bool = False
+    source: str | Path,
+    *,
+    device: Device = "cpu",
+    dtype: torch.dtype | None = None,
+    download: bool = False,
+    operations: Operations = nn,
 ) -> StageA:
     """Load Stage A (the VQGAN). Arguments and errors as for `load_stage_c`."""
-    return _load(STAGE_A, source, device, dtype, download)
+    return _load(STAGE_A, source, device, dtype, download, operations)
 
 
 def load_text_encoder(
@@ -88,16 +109,19 @@ def _load(
     device: Device,
     dtype: torch.dtype | None,
     download: bool,
+    operations: Operations,
 ) -> Network:
     where, kind = _device(device), _dtype(dtype)
     checkpoint = read_checkpoint(locate(source, component.stage, download=download), component.folder)
     _check_stage(component, checkpoint)
     with torch.device("meta"):
-        network = component.network(_config(component, checkpoint))
+        network = component.network(_config(component, checkpoint), operations)
     _check_keys(component, network, checkpoint)
+    _set_preview(network, checkpoint)
     state = checkpoint.state
     if kind is None:
-        kind = torch.float32 if where.type == "cpu" else _stored_dtype(state)
+        weights = sum(tensor.numel() for tensor in state.values())
+        kind = cpu_dtype(weights) if where.type == "cpu" else _stored_dtype(state)
     for key in list(state):
         tensor = state.pop(key)
         state[key] = tensor.to(where, kind if tensor.is_floating_point() else tensor.dtype)
@@ -170,6 +194,30 @@ def _check_keys(component: Component, network: nn.Module, checkpoint: Checkpoint
                 f"{checkpoint.weights}: {key!r} is stored as {state[key].dtype}; expected {expected[key].dtype} or "
                 "another floating-point dtype. Quantized checkpoints are not supported; choose one that is not."
             )
+
+
+def _set_preview(network: nn.Module, checkpoint: Checkpoint) -> None:
+    table = checkpoint.latent_rgb
+    if table is None or not isinstance(network, StageB | StageC):
+        return
+    expected = network.config.c_in + 1
+    if len(table) != expected:
+        raise CheckpointError(
+            f"{checkpoint.weights.with_name(PREVIEW_FILE)}: latent_rgb has {len(table)} rows; expected {expected}, one "
+            "a channel and one for none. It serves previews only; delete the file."
+        )
+    network.latent_rgb = table
+
+
+def cpu_dtype(weights: int) -> torch.dtype:
+    """What a network of so many weights runs in on this processor, where nobody asks for another dtype."""
+    return torch.bfloat16 if weights >= LARGE and bfloat16_is_fast() else torch.float32
+
+
+def bfloat16_is_fast() -> bool:
+    """Whether this processor multiplies in bfloat16; one that does not takes ten times as long as in float32."""
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
 
 
 def _stored_dtype(state: dict[str, Tensor]) -> torch.dtype:

@@ -10,7 +10,7 @@ from torch import Tensor
 from .errors import InputError
 from .geometry import Size
 from .loading import Device, load_stage_a, load_stage_b, load_stage_c, load_text_encoder
-from .presets import natural_size, preset
+from .presets import natural_size, preset, stage_b_guidance
 from .sampling import Callback, Step
 from .schedule import linear_timesteps, v2_timesteps
 from .sources import locate
@@ -35,7 +35,7 @@ def generate(
     steps: int = 29,
     guidance_scale: float = 4.0,
     stage_b_steps: int = 12,
-    stage_b_guidance_scale: float = 0.0,
+    stage_b_guidance_scale: float | None = None,
     device: Device = "cpu",
     dtype: torch.dtype | None = None,
     download: bool = False,
@@ -49,7 +49,7 @@ def generate(
         negative_prompt: what to avoid; used with guidance only.
         seed: of the first picture; picture i has seed + i, and is the same alone and in a batch.
         steps, guidance_scale: Stage C's; guidance of 1 or less is none.
-        stage_b_steps, stage_b_guidance_scale: Stage B's.
+        stage_b_steps, stage_b_guidance_scale: Stage B's; None is the guidance that suits the model.
         device, dtype, download: as for `load_stage_c`.
         callback: called after each step of both stages.
     Returns:
@@ -61,6 +61,8 @@ def generate(
     """
     places = preset(model)
     natural = natural_size(model)
+    if stage_b_guidance_scale is None:
+        stage_b_guidance_scale = stage_b_guidance(model)
     size = Size(natural if width is None else width, natural if height is None else height)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size is {batch_size!r}; expected a whole number of at least 1.")

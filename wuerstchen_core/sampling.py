@@ -7,6 +7,7 @@ Source: ancestral DDPM step (Ho et al., 2020, eq. 11) on the cosine schedule; cl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,23 +64,34 @@ Condition = tuple[Tensor | None, ...]
 
 
 def with_guidance(
-    predict: Callable[..., Tensor], conditional: Condition, unconditional: Condition | None, guidance_scale: float
+    predict: Callable[..., Tensor],
+    conditional: Condition,
+    unconditional: Condition | None,
+    guidance_scale: float,
+    prepare: Callable[..., Any] | None = None,
 ) -> Denoiser:
     """A denoiser with classifier-free guidance: 1 is the conditional prediction, above 1 exaggerates it.
 
     Args:
         predict: (x, timestep_ratio, *condition) -> noise, such as a network.
         unconditional: None for no guidance. Conditions of equal shapes share one call of twice the batch.
+        prepare: *condition -> what `predict` takes in its place, computed here and not at every step.
     """
+
+    def given(condition: Condition) -> Denoiser:
+        arguments = condition if prepare is None else (prepare(*condition),)
+        return lambda x, t: predict(x, t, *arguments)
+
     if unconditional is None:
-        return lambda x, t: predict(x, t, *conditional)
+        return given(conditional)
     pairs = list(zip(conditional, unconditional, strict=True))
     if any((a is None) != (b is None) or (a is not None and b is not None and a.shape != b.shape) for a, b in pairs):
-        return lambda x, t: torch.lerp(predict(x, t, *unconditional), predict(x, t, *conditional), guidance_scale)
-    both = tuple(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
+        with_condition, without_condition = given(conditional), given(unconditional)
+        return lambda x, t: torch.lerp(without_condition(x, t), with_condition(x, t), guidance_scale)
+    both = given(tuple(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs))
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        with_text, without = predict(torch.cat([x, x]), torch.cat([t, t]), *both).chunk(2)
+        with_text, without = both(torch.cat([x, x]), torch.cat([t, t])).chunk(2)
         return torch.lerp(without, with_text, guidance_scale)
 
     return denoise

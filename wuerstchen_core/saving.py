@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from .checkpoint import CONFIG_FILE, WEIGHT_FILES
 from .components import STAGE_A, STAGE_B, STAGE_C, Component
 from .errors import InputError, WuerstchenError
+from .layouts import CONFIG_FILE, PREVIEW_FILE, WEIGHT_FILES
 from .stage_a import StageA
 from .stage_b import StageB
 from .stage_c import StageC
@@ -21,7 +21,7 @@ def save_stage_c(stage_c: StageC, path: str | Path, *, dtype: torch.dtype | None
     """Write Stage C as a folder that `load_stage_c` and diffusers' WuerstchenPrior.from_pretrained read.
 
     Args:
-        path: the folder; made with its parents. Where it is there already, only these two files in it are replaced.
+        path: the folder; made with its parents. Where it is there already, only these files in it are replaced.
         dtype: to store the weights in; None keeps theirs.
     Raises:
         InputError: `path` is a file, or named like one.
@@ -57,9 +57,12 @@ def _save(component: Component[Any, Any], network: Any, path: str | Path, dtype:
         partial.mkdir(parents=True)
         save_file(state, partial / WEIGHT_FILES[0], metadata={"format": "pt"})
         (partial / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        if getattr(network, "latent_rgb", None) is not None:
+            preview = {"latent_rgb": [[round(value, 5) for value in row] for row in network.latent_rgb.tolist()]}
+            (partial / PREVIEW_FILE).write_text(json.dumps(preview) + "\n", encoding="utf-8")
         if folder.is_dir():
-            for name in (WEIGHT_FILES[0], CONFIG_FILE):
-                os.replace(partial / name, folder / name)
+            for file in list(partial.iterdir()):
+                os.replace(file, folder / file.name)
         else:
             os.replace(partial, folder)
     except (OSError, SafetensorError) as error:

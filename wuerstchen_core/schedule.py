@@ -4,7 +4,6 @@ Source: cosine schedule of Nichol & Dhariwal (2021), s = 0.008, as in `DDPMWuers
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -61,8 +60,6 @@ def v2_timesteps(steps: int) -> list[float]:
     noisy = min(steps - 1, max(1, round(steps * 2 / 3)))
     return _linspace(1.0, 2 / 3, noisy + 1) + _linspace(2 / 3, 0.0, steps - noisy + 1)[1:]
 
-
-SCHEDULES: dict[str, Callable[[int], list[float]]] = {"v2": v2_timesteps, "linear": linear_timesteps}
 
 DEFAULT_STAGE_C_TIMESTEPS = v2_timesteps(29)
 """The published Stage C list: 20 values from 1 to 2/3, then 10 more to 0."""

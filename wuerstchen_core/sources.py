@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .checkpoint import CONFIG_FILE, WEIGHT_KINDS, WEIGHTS_NAME, files_of
 from .errors import CheckpointError, WeightsMissingError
+from .layouts import CONFIG_FILE, WEIGHT_KINDS, WEIGHTS_NAME, files_of
 from .presets import PRESETS, Place, preset
 
 FOLDER_OF = {"C": "prior", "B": "decoder", "A": "vqgan"}
@@ -68,6 +68,18 @@ def locate(source: str | Path, part: str, *, download: bool = False) -> Path:
             f"{', '.join(PRESETS)}. Check the path."
         )
     return _from_hub(hub["repo"], hub["inside"] or "", part, download, "the same with download switched on")
+
+
+def part_files(source: str | Path, part: str) -> list[Path]:
+    """Every file that loading a part reads.
+
+    Args:
+        source: a preset's name, a file, a folder, or a hub repository.
+        part: "C", "B", "A", "text_encoder_c" or "text_encoder_b".
+    Raises:
+        WeightsMissingError: it is not on this machine.
+    """
+    return _files(locate(source, part), part)
 
 
 def presence(name: str) -> list[Presence]:

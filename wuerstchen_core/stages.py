@@ -5,6 +5,7 @@ networks, the sampler, and the published scales.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +17,15 @@ from .schedule import DEFAULT_STAGE_B_TIMESTEPS, DEFAULT_STAGE_C_TIMESTEPS
 from .stage_a import StageA
 from .stage_b import StageB
 from .stage_c import StageC
-from .tiling import decode_in_tiles
+from .tiling import decode_in_tiles, fitting_tile, free_memory
 
 EMBEDDING_SCALE = 42.0
 EMBEDDING_SHIFT = 1.0
 """Image embeddings are x * 42 - 1 of the x that Stage C samples (called latent_mean and latent_std in diffusers)."""
 
 
-def _device(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device
+def _device(network: nn.Module, asked: torch.device | None) -> torch.device:
+    return asked or next(network.parameters()).device
 
 
 def _check_text(name: str, text: Tensor, width: int, batch: int, stage: str) -> Tensor:
@@ -48,6 +49,7 @@ def _start(
     return latents.to(device, torch.float32)
 
 
+@torch.inference_mode()
 def sample_stage_c(
     stage_c: StageC,
     positive: Tensor,
@@ -60,6 +62,7 @@ def sample_stage_c(
     guidance_scale: float = 4.0,
     latents: Tensor | None = None,
     callback: Callback | None = None,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Draw image embeddings for a text.
 
@@ -72,12 +75,13 @@ def sample_stage_c(
         guidance_scale: strength of classifier-free guidance; 1 or less is none.
         latents (Tensor): [batch, 16, h, w], the noise to start from instead of the seeds' own.
         callback: called after each step.
+        device: where to compute; None for where the weights are.
     Returns:
         Tensor: [batch, 16, ceil(height/42.67), ceil(width/42.67)], float32.
     Raises:
         InputError: a size, a shape or the timesteps do not fit.
     """
-    batch, device = len(seeds), _device(stage_c)
+    batch, device = len(seeds), _device(stage_c, device)
     width_of_text = stage_c.config.c_cond
     positive = _check_text("positive", positive, width_of_text, batch, "Stage C").to(device)
     shape = (stage_c.config.c_in, *Size(width, height).stage_c)
@@ -86,11 +90,12 @@ def sample_stage_c(
     if guidance_scale > 1:
         negative = torch.zeros_like(positive) if negative is None else negative.to(device)
         unconditional = (_check_text("negative", negative, width_of_text, batch, "Stage C"),)
-    denoise = with_guidance(stage_c, (positive,), unconditional, guidance_scale)
+    denoise = with_guidance(stage_c.predict, (positive,), unconditional, guidance_scale, stage_c.condition)
     x = sample(denoise, _start(noise, latents, (batch, *shape), device), timesteps, noise, callback)
     return x * EMBEDDING_SCALE - EMBEDDING_SHIFT
 
 
+@torch.inference_mode()
 def sample_stage_b(
     stage_b: StageB,
     image_embeddings: Tensor,
@@ -101,6 +106,7 @@ def sample_stage_b(
     timesteps: Sequence[float] = DEFAULT_STAGE_B_TIMESTEPS,
     guidance_scale: float = 0.0,
     callback: Callback | None = None,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Draw Stage A's latents for image embeddings.
 
@@ -112,12 +118,13 @@ def sample_stage_b(
         timesteps: ratios falling from 1 to 0.
         guidance_scale: strength of guidance against zero image embeddings and `negative`; 1 or less is none.
         callback: called after each step.
+        device: where to compute; None for where the weights are.
     Returns:
         Tensor: [batch, 4, int(h*10.67), int(w*10.67)], float32, to be multiplied by Stage A's scale_factor.
     Raises:
         InputError: a shape or the timesteps do not fit.
     """
-    batch, device = len(seeds), _device(stage_b)
+    batch, device = len(seeds), _device(stage_b, device)
     channels = stage_b.config.effnet_embd
     if image_embeddings.ndim != 4 or image_embeddings.shape[:2] != (batch, channels):
         raise InputError(
@@ -136,7 +143,8 @@ def sample_stage_b(
         elif positive is not None:
             negative = torch.zeros_like(positive)
         unconditional = (torch.zeros_like(image_embeddings), negative)
-    denoise = with_guidance(stage_b, (image_embeddings, positive), unconditional, guidance_scale)
+    conditions = partial(stage_b.condition, size=shape[-2:])
+    denoise = with_guidance(stage_b.predict, (image_embeddings, positive), unconditional, guidance_scale, conditions)
     return sample(denoise, noise.draw(), timesteps, noise, callback)
 
 
@@ -146,7 +154,8 @@ def decode_stage_a(stage_a: StageA, latents: Tensor, *, tile: int | None = None)
 
     Args:
         latents (Tensor): [batch, 4, h, w], Stage B's result, before scale_factor.
-        tile: side of the square pieces it is decoded in, in latent positions, to save memory; None for one piece.
+        tile: side of the square pieces it is decoded in, in latent positions; None for one piece where that fits into
+            memory, and for the largest that do elsewhere.
     Returns:
         Tensor: [batch, 3, 4h, 4w], float32 in 0..1.
     Raises:
@@ -160,6 +169,10 @@ def decode_stage_a(stage_a: StageA, latents: Tensor, *, tile: int | None = None)
         )
     weight = stage_a.out_block[0].get_parameter("weight")
     scaled = latents.to(weight.device, weight.dtype) * stage_a.config.scale_factor
+    if tile is None:
+        batch, _, height, width = scaled.shape
+        a_position = batch * stage_a.decoding_values * scaled.dtype.itemsize
+        tile = fitting_tile(height, width, a_position, free_memory(scaled.device))
     if tile is None:
         return stage_a.decode(scaled).float().clamp(0, 1)
     return decode_in_tiles(stage_a.decode, scaled, tile).clamp(0, 1)

@@ -1,6 +1,5 @@
 """Reading the tensors of one file, whatever its format, without running anything that it contains."""
 
-import json
 import pickle
 import re
 import warnings
@@ -41,26 +40,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         f"{path} is neither a safetensors nor a PyTorch file (it begins with {start[:8]!r}). "
         "Expected a .safetensors, .pt or .bin file; download it again if it should be one."
     )
-
-
-def read_json(path: Path) -> dict[str, object]:
-    """The object in a JSON file.
-
-    Raises:
-        WeightsMissingError: there is no such file.
-        CheckpointError: it is unreadable, not JSON, or not an object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise WeightsMissingError(f"{path} does not exist; expected a JSON file. Check the path.") from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}. Check its permissions.") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}). Download it again.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a JSON object. Download it again.")
-    return content
 
 
 def _first_bytes(path: Path) -> bytes:

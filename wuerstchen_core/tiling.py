@@ -1,6 +1,7 @@
 """Decoding a latent in overlapping tiles, blended so that no seam shows."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,6 +11,26 @@ from .errors import InputError
 MINIMUM_TILE = 32
 OVERLAP = 16
 """Positions that two neighbouring tiles share."""
+
+
+def fitting_tile(height: int, width: int, bytes_a_position: int, free: int | None) -> int | None:
+    """The side of the largest tiles that fit into `free` bytes; None where the whole does, or `free` is not known."""
+    if free is None or height * width * bytes_a_position <= free:
+        return None
+    side = int((free / bytes_a_position) ** 0.5)
+    return max(MINIMUM_TILE, side // OVERLAP * OVERLAP)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a computation on `device` may still take; None where the system does not say."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def decode_in_tiles(decode: Callable[[Tensor], Tensor], latents: Tensor, tile: int) -> Tensor:
