@@ -22,6 +22,7 @@ from wuerstchen_core import (
     sample_stage_b,
     sample_stage_c,
 )
+from wuerstchen_core.presets import stage_b_guidance
 from wuerstchen_core.training.world import Scene, random_scene, triples
 
 PARTS = ("colour", "background", "shape", "position")
@@ -46,7 +47,9 @@ def pictures(asked: list[Scene], model: str, width: int, height: int) -> Iterato
         embeddings = sample_stage_c(
             stage_c, text_c.encode(prompts), text_c.encode([""]), width=width, height=height, seeds=seeds
         )
-        latents = sample_stage_b(stage_b, embeddings, text_b.encode(prompts), seeds=seeds)
+        latents = sample_stage_b(
+            stage_b, embeddings, text_b.encode(prompts), seeds=seeds, guidance_scale=stage_b_guidance(model)
+        )
         yield from decode_stage_a(stage_a, latents).permute(0, 2, 3, 1).numpy()
 
 

@@ -1,6 +1,6 @@
 """Train `cocktail`, the embedded model, or a model of its shape on a folder of captioned pictures.
 
-    python -m wuerstchen_core.training.cocktail --out DIR [--pictures FOLDER] [--only PART]
+    python -m wuerstchen_core.training.cocktail --out DIR [--pictures FOLDER] [--start cocktail] [--only PART]
 
 Progress is kept in DIR; the same command goes on after a kill. With --only, parts that do not wait for each other
 (stage_a and compressor, then stage_b and stage_c) can be trained side by side in processes of their own. Without it
@@ -9,6 +9,7 @@ the checkpoints are written in the diffusers layout to DIR/checkpoints in the en
 
 import argparse
 import logging
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,40 +17,50 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..interpolation import interpolate
+from ..loading import load_stage_a, load_stage_b, load_stage_c
 from ..saving import save_stage_c
 from ..stage_a import StageA, StageAConfig
 from ..stage_b import StageB, StageBConfig
 from ..stage_c import StageC, StageCConfig
 from . import recipe as steps
-from .compressor import SemanticCompressor
+from .compressor import SemanticCompressor, load_compressor, save_compressor
 from .export import STORED, export_decoder, export_prior
 from .loop import LoopConfig
 from .pictures import FolderPictures, Pictures, WorldPictures
 from .recipe import Recipe
-from .text import load_or_make_tokenizer
+from .text import load_or_make_tokenizer, load_text_model
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
+SHIPPED = Path(__file__).resolve().parents[1] / "cocktail"
+"""The checkpoints that come with the package."""
 COCKTAIL = Recipe(
     stage_a=StageAConfig(embed_dim=64, bottleneck_blocks=3, num_vq_embeddings=512),
     stage_b=StageBConfig(
         c_cond=64,
         c_hidden=(64, 128, 192),
         nhead=(-1, 2, 3),
-        blocks=(1, 2, 2),
+        blocks=(3, 2, 2),
         level_config=("CT", "CTA", "CTA"),
-        inject_effnet=(False, True, True),
+        inject_effnet=(True, True, True),
         clip_embd=128,
         dropout=0.0,
     ),
     stage_c=StageCConfig(c=128, c_cond=128, depth=8, nhead=2, dropout=0.0),
     text_layers=2,
     stage_a_loop=LoopConfig(4800, 2e-3, autocast=False),
-    stage_b_loop=LoopConfig(6000, 1e-3),
-    stage_c_loop=LoopConfig(7000, 1e-3),
-    finetune_loop=LoopConfig(800, 2e-4, warmup=50),
+    compressor_loop=LoopConfig(2500, 2e-3, ema_decay=0.99, autocast=False),
+    stage_b_loop=LoopConfig(15000, 8e-4, ema_decay=0.998),
+    stage_c_loop=LoopConfig(9000, 1e-3, ema_decay=0.998),
+    finetune_loop=LoopConfig(500, 5e-4, warmup=50, ema_decay=0.99),
 )
+FURTHER = replace(
+    COCKTAIL,
+    stage_b_loop=LoopConfig(5000, 5e-4, ema_decay=0.998),
+    stage_c_loop=LoopConfig(8000, 6e-4, ema_decay=0.998),
+)
+"""For weights that are already good."""
 
 
 class Training:
@@ -60,6 +71,8 @@ class Training:
         pictures: what the compressor and Stages A and B see: every style.
         base_pictures: what Stage C learns to draw.
         aesthetic_pictures: what its finetune learns to draw.
+        start: checkpoints, as `export` writes them, to go on from: Stage A, the compressor and the tokenizer are taken
+            as they are, the others trained further. None trains everything from nothing.
     """
 
     def __init__(
@@ -68,35 +81,52 @@ class Training:
         pictures: Pictures,
         base_pictures: Pictures,
         aesthetic_pictures: Pictures,
-        recipe: Recipe = COCKTAIL,
+        recipe: Recipe | None = None,
+        start: Path | None = None,
     ) -> None:
         self.folder = folder
-        self.recipe = recipe
+        self.recipe = recipe or (COCKTAIL if start is None else FURTHER)
         self._pictures = pictures
         self._base_pictures = base_pictures
         self._aesthetic_pictures = aesthetic_pictures
+        self._start = start
 
     @cached_property
     def tokenizer(self) -> "CLIPTokenizer":
-        return load_or_make_tokenizer(self._pictures.captions(), self.folder / "tokenizer")
+        known = self.folder if self._start is None else self._start / "wuerstchen-prior"
+        return load_or_make_tokenizer(self._pictures.captions(), known / "tokenizer")
 
     @cached_property
     def stage_a(self) -> StageA:
+        if self._start is not None:
+            return load_stage_a(self._start / "wuerstchen")
         return steps.train_stage_a(self.recipe, self._pictures, self.folder)
 
     @cached_property
     def compressor(self) -> SemanticCompressor:
-        return steps.make_compressor(self.recipe, self._pictures, self.folder)
+        if self._start is not None:
+            return load_compressor(self._start / "compressor")
+        return steps.train_compressor(self.recipe, self._pictures, self.tokenizer, self.folder)
 
     @cached_property
     def stage_b(self) -> "tuple[StageB, CLIPTextModel]":
+        start = None
+        if self._start is not None:
+            decoder = self._start / "wuerstchen"
+            start = load_stage_b(decoder).requires_grad_(True), load_text_model(decoder / "text_encoder")
         return steps.train_stage_b(
-            self.recipe, self._pictures, self.stage_a, self.compressor, self.tokenizer, self.folder
+            self.recipe, self._pictures, self.stage_a, self.compressor, self.tokenizer, self.folder, start
         )
 
     @cached_property
     def stage_c(self) -> "tuple[StageC, CLIPTextModel]":
-        return steps.train_stage_c(self.recipe, self._base_pictures, self.compressor, self.tokenizer, self.folder)
+        start = None
+        if self._start is not None:
+            text_model = load_text_model(self._start / "wuerstchen-prior" / "text_encoder")
+            start = load_stage_c(self._start / "prior-base").requires_grad_(True), text_model
+        return steps.train_stage_c(
+            self.recipe, self._base_pictures, self.compressor, self.tokenizer, self.folder, start
+        )
 
     @cached_property
     def aesthetic(self) -> StageC:
@@ -108,10 +138,14 @@ class Training:
         """Write every checkpoint in the diffusers layout; the prior is the 50% interpolation of base and aesthetic."""
         stage_c, text_c = self.stage_c
         stage_b, text_b = self.stage_b
+        previews = steps.fit_previews(self._pictures, self.compressor, self.stage_a)
+        stage_c.latent_rgb, stage_b.latent_rgb = previews
+        self.aesthetic.latent_rgb = stage_c.latent_rgb
         export_prior(folder / "wuerstchen-prior", interpolate(stage_c, self.aesthetic, 0.5), text_c, self.tokenizer)
         export_decoder(folder / "wuerstchen", stage_b, self.stage_a, text_b, self.tokenizer)
         save_stage_c(stage_c, folder / "prior-base", dtype=STORED)
         save_stage_c(self.aesthetic, folder / "prior-aesthetic", dtype=STORED)
+        save_compressor(self.compressor, folder / "compressor", STORED)
 
 
 PARTS = ("stage_a", "compressor", "stage_b", "stage_c", "aesthetic")
@@ -121,18 +155,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m wuerstchen_core.training.cocktail", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for progress and checkpoints")
     parser.add_argument("--pictures", type=Path, help="train on this folder of captioned pictures, not on the world")
+    parser.add_argument("--start", help="go on from these checkpoints: cocktail, or the folder of an earlier training")
     parser.add_argument("--only", choices=PARTS, help="train this part (and what it needs), and export nothing")
     parser.add_argument("--threads", type=int, help="processor threads; default all")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    start = None
+    if arguments.start:
+        start = SHIPPED if arguments.start == "cocktail" else Path(arguments.start)
     if arguments.pictures:
         own = FolderPictures(arguments.pictures)
-        training = Training(arguments.out, own, own, own)
+        training = Training(arguments.out, own, own, own, start=start)
     else:
         flat, aesthetic = WorldPictures("flat"), WorldPictures("aesthetic")
-        training = Training(arguments.out, WorldPictures("flat", "flat", "aesthetic"), flat, aesthetic)
+        # Small figures are the hardest to draw.
+        every = WorldPictures("flat", "flat", "aesthetic", sizes=("small", "small", None, "large"))
+        training = Training(arguments.out, every, flat, aesthetic, start=start)
     if arguments.only:
         getattr(training, arguments.only)
     else:

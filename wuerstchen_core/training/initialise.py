@@ -50,14 +50,31 @@ def initialise_stage_b(stage_b: StageB) -> None:
     _calm_blocks(stage_b, sum(stage_b.config.blocks))
     for mapper in stage_b.effnet_mappers.values():
         nn.init.normal_(mapper.get_parameter("weight"), std=0.02)
+    freeze_mappers(stage_b)
     nn.init.normal_(stage_b.clip_mapper.weight, std=0.02)
     nn.init.zeros_(stage_b.clf[1].get_parameter("weight"))
 
 
+def freeze_mappers(stage_b: StageB) -> None:
+    """Leave the mappers of the image embeddings as they are.
+
+    Embeddings are 42 times what other layers see, and a step of the optimizer would change all that the mappers say; a
+    random map to four times as many channels loses nothing.
+    """
+    stage_b.effnet_mappers.requires_grad_(False)
+
+
 @torch.no_grad()
 def initialise_stage_c(stage_c: StageC) -> None:
-    """The first prediction is the input itself."""
+    """The first prediction is the input itself.
+
+    A fifth of the channels begin as a constant. The convolutions' zero padding makes a constant differ at the borders,
+    and that is how a position knows where it is, even in mere noise: "at the left" means nothing before.
+    """
     _xavier(stage_c)
+    still = stage_c.config.c // 5
+    stage_c.projection.weight[:still] = 0
+    nn.init.ones_(stage_c.projection.get_parameter("bias")[:still])
     _calm_blocks(stage_c, stage_c.config.depth)
     for layer in (stage_c.cond_mapper[0], stage_c.cond_mapper[2]):
         nn.init.normal_(layer.get_parameter("weight"), std=0.02)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..loading import bfloat16_is_fast
+
 log = logging.getLogger(__name__)
 
 
@@ -67,6 +69,7 @@ def train(name: str, network: nn.Module, loss: Loss, config: LoopConfig, folder:
             optimizer.load_state_dict(state["optimizer"])
         log.info("%s: resumed at step %d of %d", name, step, config.steps)
 
+    autocast = config.autocast and bfloat16_is_fast()
     network.train()
     losses: list[float] = []
     started, first = time.monotonic(), step
@@ -75,7 +78,7 @@ def train(name: str, network: nn.Module, loss: Loss, config: LoopConfig, folder:
         torch.manual_seed(hash((seed, step)) % 2**63)
         for group in optimizer.param_groups:
             group["lr"] = config.rate(step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.autocast):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             value = loss(rng)
         optimizer.zero_grad(set_to_none=True)
         value.backward()

@@ -5,9 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..schedule import alpha_cumprod
 from ..stage_a import StageA
+from .compressor import ReadingHeads, SemanticCompressor
 
 
 def reconstruction_loss(drawn: Tensor, images: Tensor) -> Tensor:
@@ -43,9 +45,38 @@ def stage_a_loss(stage_a: StageA, images: Tensor) -> Tensor:
     return redrawn + (stage_a.vquantizer(corner) - corner).square().mean()
 
 
+def compressor_loss(compressor: SemanticCompressor, heads: ReadingHeads, images: Tensor, words: Tensor) -> Tensor:
+    """Redraw `images` and tell the words of their captions from embeddings blurred by noise, as Stage C's will be.
+
+    Errors of pixels are in units of each picture's contrast: the figure is as clear in gray on white as in red on blue.
+
+    Args:
+        images: [batch, 3, height, width] in 0..1.
+        words: [batch, vocabulary], 1 where the caption has the word.
+    """
+    features = compressor.features(images)
+    logits, drawn = heads(features + torch.randn_like(features) * 0.3)
+    target = F.adaptive_avg_pool2d(images, drawn.shape[-2:])
+    contrast = target.std(dim=(2, 3), keepdim=True).mean(dim=1, keepdim=True) + 0.05
+    told = F.binary_cross_entropy_with_logits(logits, words, reduction="sum") / len(words)
+    return reconstruction_loss(drawn / contrast, target / contrast) + 0.5 * told
+
+
 def random_ratios(rng: np.random.Generator, count: int) -> Tensor:
-    """Timestep ratios [count], spread evenly over 0..1 so that each batch sees the whole schedule."""
-    return torch.from_numpy(((np.arange(count) + rng.random(count)) / count).astype(np.float32)).clamp(0.001, 1)
+    """Timestep ratios [count], half of them above 3/4, where the text decides; each batch sees the whole schedule."""
+    return torch.from_numpy((1 - _even(rng, count) ** 2).astype(np.float32)).clamp(0.001, 1)
+
+
+def random_decoder_ratios(rng: np.random.Generator, count: int) -> Tensor:
+    """Timestep ratios [count] for Stage B, seven of ten above 0.78, where the image embeddings decide."""
+    even = _even(rng, count)
+    ratios = np.where(even < 0.7, 1 - even / 0.7 * 0.22, (1 - even) / 0.3 * 0.78)
+    return torch.from_numpy(ratios.astype(np.float32)).clamp(0.001, 1)
+
+
+def _even(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Numbers [count] in 0..1, random but evenly spread."""
+    return (np.arange(count) + rng.random(count)) / count
 
 
 def diffusion_loss(
@@ -66,6 +97,6 @@ def diffusion_loss(
     spread = (1 - kept).sqrt()
     noised = kept.sqrt() * clean + spread * torch.randn_like(clean)
     signal, scale = signal_and_scale(noised, ratios)
-    signal_error = (signal - kept.sqrt() * clean).square() / ((1 - kept).clamp(min=0.05) * kept.clamp(min=0.005))
+    signal_error = (signal - kept.sqrt() * clean).square() / ((1 - kept).clamp(min=0.3) * kept.clamp(min=0.0005))
     scale_error = ((scale - spread) / spread.clamp(min=0.2)).square()
     return signal_error.mean() + scale_error.mean()

@@ -1,6 +1,6 @@
 """Where training pictures come from: the drawn world, or a folder of the user's own with captions."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,14 +10,14 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..errors import InputError
-from .world import Array, Scene, Style, draw, random_scene, triples
+from .world import FIGURE_SIZES, Array, Scene, Size, Style, draw, random_scene, triples
 
 SIZES: dict[tuple[int, int], float] = {
-    (256, 256): 0.56,
-    (256, 384): 0.12,
-    (384, 256): 0.12,
-    (384, 384): 0.12,
-    (512, 512): 0.08,
+    (256, 256): 0.6,
+    (256, 384): 0.1,
+    (384, 256): 0.1,
+    (384, 384): 0.1,
+    (512, 512): 0.1,
 }
 """(width, height) in pixels that training draws, and how often."""
 
@@ -39,14 +39,16 @@ class WorldPictures:
 
     Args:
         styles: drawn from evenly.
+        sizes: of the figures, drawn from evenly.
     """
 
-    def __init__(self, *styles: Style) -> None:
+    def __init__(self, *styles: Style, sizes: Sequence[Size] = FIGURE_SIZES) -> None:
         self._styles = styles
+        self._sizes = sizes
         self._scenes = triples(held_out=False)
 
     def sample(self, rng: np.random.Generator, width: int, height: int) -> tuple[Array, str]:
-        scene = random_scene(rng, self._scenes)
+        scene = random_scene(rng, self._scenes, self._sizes)
         style = self._styles[rng.integers(len(self._styles))]
         return draw(scene, width, height, rng, style), _vary(scene, rng)
 

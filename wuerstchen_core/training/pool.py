@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .loop import bfloat16_is_fast
 from .pictures import SIZES, Pictures, batch_of, draw_batch
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,9 @@ def make_pool(pictures: Pictures, encoders: dict[str, Encoder], count: int, path
         while len(captions) < count * share:
             images, drawn = draw_batch(pictures, rng, 16, width, height)
             captions += drawn
-            for name, encode in encoders.items():
-                parts[name].append(encode(images).to(torch.bfloat16))
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_fast()):
+                for name, encode in encoders.items():
+                    parts[name].append(encode(images).to(torch.bfloat16))
         buckets[width, height] = Bucket({name: torch.cat(part) for name, part in parts.items()}, captions)
         log.info("%s: %d pictures of %dx%d encoded", path.stem, len(captions), width, height)
     path.parent.mkdir(parents=True, exist_ok=True)

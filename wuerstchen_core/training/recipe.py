@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..previews import fit_latent_rgb
 from ..stage_a import StageA, StageAConfig
 from ..stage_b import StageB, StageBConfig
 from ..stage_c import StageC, StageCConfig
 from ..stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
-from .compressor import SemanticCompressor, fit_compressor
-from .initialise import initialise_stage_a, initialise_stage_b, initialise_stage_c
+from .compressor import ReadingHeads, SemanticCompressor
+from .initialise import freeze_mappers, initialise_stage_a, initialise_stage_b, initialise_stage_c
 from .loop import LoopConfig, train
-from .losses import diffusion_loss, random_ratios, recolour, stage_a_loss
-from .pictures import Pictures, draw_batch, random_size
+from .losses import compressor_loss, diffusion_loss, random_decoder_ratios, random_ratios, recolour, stage_a_loss
+from .pictures import Pictures, batch_of, draw_batch, random_size
 from .pool import make_pool
-from .text import encode, make_text_model
+from .text import encode, make_text_model, present_words
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -41,15 +41,16 @@ class Recipe:
     stage_c: StageCConfig
     text_layers: int
     stage_a_loop: LoopConfig
+    compressor_loop: LoopConfig
     stage_b_loop: LoopConfig
     stage_c_loop: LoopConfig
     finetune_loop: LoopConfig
     stage_a_batch: int = 8
-    compressor_batches: int = 400
+    compressor_batch: int = 16
     stage_b_batch: int = 12
     stage_c_batch: int = 48
-    stage_b_pool: int = 4000
-    stage_c_pool: int = 20000
+    stage_b_pool: int = 10000
+    stage_c_pool: int = 30000
 
 
 def train_stage_a(recipe: Recipe, pictures: Pictures, folder: Path) -> StageA:
@@ -68,18 +69,21 @@ def train_stage_a(recipe: Recipe, pictures: Pictures, folder: Path) -> StageA:
     return stage_a
 
 
-def make_compressor(recipe: Recipe, pictures: Pictures, folder: Path) -> SemanticCompressor:
-    """The semantic compressor, fitted to pictures of every size; kept in `folder`."""
-    path = folder / "compressor.safetensors"
-    if path.is_file():
-        compressor = SemanticCompressor()
-        load_model(compressor, path)
-        return compressor.eval()
-    rng = np.random.default_rng(0)
-    batches = (draw_batch(pictures, rng, 8, *random_size(rng))[0] for _ in range(recipe.compressor_batches))
-    compressor = fit_compressor(batches)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_model(compressor, str(path))
+def train_compressor(
+    recipe: Recipe, pictures: Pictures, tokenizer: "CLIPTokenizer", folder: Path
+) -> SemanticCompressor:
+    """The semantic compressor, on pictures of every size and the words of their captions."""
+    torch.manual_seed(0)
+    compressor, heads = SemanticCompressor(), ReadingHeads(len(tokenizer))
+
+    def loss(rng: np.random.Generator) -> torch.Tensor:
+        width, height = random_size(rng)
+        count = batch_of(recipe.compressor_batch, width, height)
+        images, captions = draw_batch(pictures, rng, count, width, height)
+        return compressor_loss(compressor, heads, images, present_words(tokenizer, captions))
+
+    both = nn.ModuleDict({"compressor": compressor, "heads": heads})
+    train("compressor", both, loss, recipe.compressor_loop, folder)
     return compressor
 
 
@@ -94,6 +98,7 @@ def train_stage_b(
     compressor: SemanticCompressor,
     tokenizer: "CLIPTokenizer",
     folder: Path,
+    start: "tuple[StageB, CLIPTextModel] | None" = None,
 ) -> tuple[StageB, "CLIPTextModel"]:
     """The decoder and its text encoder together, on Stage A's latents under the compressor's embeddings.
 
@@ -103,18 +108,22 @@ def train_stage_b(
     encoders = {"latents": lambda x: stage_a.encode(x) / recipe.stage_a.scale_factor, "embeddings": compressor}
     pool = make_pool(pictures, encoders, recipe.stage_b_pool, folder / "stage_b_pool.pt", seed=1)
     torch.manual_seed(1)
-    stage_b = StageB(recipe.stage_b)
-    initialise_stage_b(stage_b)
-    text_model = make_text_model(tokenizer, recipe.stage_b.clip_embd, recipe.text_layers)
+    if start is None:
+        stage_b = StageB(recipe.stage_b)
+        initialise_stage_b(stage_b)
+        text_model = make_text_model(tokenizer, recipe.stage_b.clip_embd, recipe.text_layers)
+    else:
+        stage_b, text_model = start
+        freeze_mappers(stage_b)
 
     def loss(rng: np.random.Generator) -> torch.Tensor:
         tensors, captions = pool.draw(rng, recipe.stage_b_batch)
         embeddings, count = tensors["embeddings"], len(captions)
-        noise = torch.from_numpy(rng.uniform(0, 0.5, (count, 1, 1, 1)).astype(np.float32))
+        noise = torch.from_numpy(rng.uniform(0, 0.25, (count, 1, 1, 1)).astype(np.float32))
         embeddings = embeddings + torch.randn_like(embeddings) * noise * EMBEDDING_SCALE
         embeddings = embeddings * torch.from_numpy(rng.random((count, 1, 1, 1)) >= 0.1)
         text = None if rng.random() < 0.15 else encode(tokenizer, text_model, _drop(captions, rng))
-        ratios = random_ratios(rng, count)
+        ratios = random_decoder_ratios(rng, count)
         return diffusion_loss(lambda x, t: stage_b.signal_and_scale(x, t, embeddings, text), tensors["latents"], ratios)
 
     both = nn.ModuleDict({"stage_b": stage_b, "text_model": text_model})
@@ -123,13 +132,21 @@ def train_stage_b(
 
 
 def train_stage_c(
-    recipe: Recipe, pictures: Pictures, compressor: SemanticCompressor, tokenizer: "CLIPTokenizer", folder: Path
+    recipe: Recipe,
+    pictures: Pictures,
+    compressor: SemanticCompressor,
+    tokenizer: "CLIPTokenizer",
+    folder: Path,
+    start: "tuple[StageC, CLIPTextModel] | None" = None,
 ) -> tuple[StageC, "CLIPTextModel"]:
     """The prior and its text encoder together, on the compressor's embeddings."""
     torch.manual_seed(2)
-    stage_c = StageC(recipe.stage_c)
-    initialise_stage_c(stage_c)
-    text_model = make_text_model(tokenizer, recipe.stage_c.c_cond, recipe.text_layers)
+    if start is None:
+        stage_c = StageC(recipe.stage_c)
+        initialise_stage_c(stage_c)
+        text_model = make_text_model(tokenizer, recipe.stage_c.c_cond, recipe.text_layers)
+    else:
+        stage_c, text_model = start
     both = nn.ModuleDict({"stage_c": stage_c, "text_model": text_model})
     _train_prior("stage_c", both, recipe, recipe.stage_c_loop, pictures, compressor, tokenizer, folder)
     return stage_c, text_model
@@ -181,3 +198,13 @@ def _train_prior(
             )
 
     train(name, both, loss, loop, folder, seed=2)
+
+
+@torch.no_grad()
+def fit_previews(
+    pictures: Pictures, compressor: SemanticCompressor, stage_a: StageA, count: int = 64
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the latents of Stage C and of Stage B look like: their `latent_rgb`, fitted to `count` pictures."""
+    images, _ = draw_batch(pictures, np.random.default_rng(3), count, 256, 256)
+    latents = stage_a.encode(images) / stage_a.config.scale_factor
+    return fit_latent_rgb(compressor.features(images), images), fit_latent_rgb(latents, images)

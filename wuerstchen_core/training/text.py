@@ -5,13 +5,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-MAX_TOKENS = 77
+MAX_TOKENS = 32
+"""A third of a published encoder's 77: captions of the world are short, and each token costs Stages B and C time."""
 
 
 def make_tokenizer(captions: Iterable[str], folder: Path, vocabulary: int = 1024) -> "CLIPTokenizer":
@@ -33,6 +35,13 @@ def make_tokenizer(captions: Iterable[str], folder: Path, vocabulary: int = 1024
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     return tokenizer
+
+
+def load_text_model(folder: Path) -> "CLIPTextModel":
+    """The text model in a folder, to be trained further."""
+    from transformers import CLIPTextModel
+
+    return CLIPTextModel.from_pretrained(folder, dtype=torch.float32).train()
 
 
 def load_or_make_tokenizer(captions: Iterable[str], folder: Path) -> "CLIPTokenizer":
@@ -65,8 +74,16 @@ def make_text_model(tokenizer: "CLIPTokenizer", width: int, layers: int) -> "CLI
 
 
 def encode(tokenizer: "CLIPTokenizer", model: nn.Module, captions: list[str]) -> Tensor:
-    """Captions -> last hidden states [batch, 77, width], with gradients; equal captions are encoded once."""
+    """Captions -> last hidden states [batch, MAX_TOKENS, width], with gradients; equal captions are encoded once."""
     unique = sorted(set(captions))
     tokens = tokenizer(unique, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
     hidden = model(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
     return hidden[[unique.index(caption) for caption in captions]]
+
+
+def present_words(tokenizer: "CLIPTokenizer", captions: list[str]) -> Tensor:
+    """Captions -> [batch, vocabulary], 1 where the caption has the token."""
+    words = torch.zeros(len(captions), len(tokenizer))
+    for row, ids in zip(words, tokenizer(captions).input_ids, strict=True):
+        row[ids] = 1
+    return words

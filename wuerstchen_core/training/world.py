@@ -2,7 +2,7 @@
 
 import itertools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,8 +29,11 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 """sRGB, 0..255."""
 POSITIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
-RADII: dict[str | None, tuple[float, float]] = {"small": (0.14, 0.18), None: (0.21, 0.27), "large": (0.31, 0.37)}
+Size = Literal["small", "large"] | None
+RADII: dict[Size, tuple[float, float]] = {"small": (0.14, 0.18), None: (0.21, 0.27), "large": (0.31, 0.37)}
 """Half the side of the square a figure fills, as a share of the picture's shorter side."""
+FIGURE_SIZES: tuple[Size, ...] = (None, None, "small", "large")
+"""What a random scene says of its figure's size, each entry as often as the others."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Scene:
     colour: str
     shape: str
     background: str
-    size: str | None = None
+    size: Size = None
     position: str | None = None
 
     @property
@@ -68,10 +71,10 @@ def triples(held_out: bool) -> list[Scene]:
     return [scene for scene in scenes if scene.held_out == held_out]
 
 
-def random_scene(rng: np.random.Generator, scenes: list[Scene]) -> Scene:
-    """One of `scenes` with a size and a position added, each present half of the time."""
+def random_scene(rng: np.random.Generator, scenes: list[Scene], sizes: Sequence[Size] = FIGURE_SIZES) -> Scene:
+    """One of `scenes` with one of `sizes`, and with a position half of the time."""
     scene = scenes[rng.integers(len(scenes))]
-    size = [None, None, "small", "large"][rng.integers(4)]
+    size = sizes[int(rng.integers(len(sizes)))]
     position = list(POSITIONS)[rng.integers(4)] if rng.random() < 0.5 else None
     return Scene(scene.colour, scene.shape, scene.background, size, position)
 
