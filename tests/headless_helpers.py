@@ -1,15 +1,19 @@
 """Toy nodes, builders of small workflows, and tiny random checkpoints, for the tests of headless execution."""
 
 import json
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from node_helpers import STAGE_B_TEXT, STAGE_C_TEXT, tiny_stage_a, tiny_stage_b, tiny_stage_c
 from wuerstchen_core.saving import save_stage_a, save_stage_b, save_stage_c
 from wuerstchen_nodes.headless.catalog import Catalog
+
+QUICK_RUN = ["8.steps=2", "10.steps=1", "8.width=128", "8.height=128"]
+"""Settings with which the text-to-image example is drawn fast."""
 
 CALLS: list[str] = []
 """The classes of the toy nodes that ran, in order; a fixture empties it."""
@@ -123,6 +127,16 @@ class Fails(Toy):
         raise ValueError("the kettle is empty")
 
 
+class Network:
+    """Stands for a loaded stage; `alive` holds those that were not let go."""
+
+    alive: ClassVar[weakref.WeakSet[Any]] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self.itself = self  # a cycle, so that only the collector frees it
+        Network.alive.add(self)
+
+
 CLASSES: dict[str, type] = {each.__name__: each for each in (Number, Add, Show, Seeded, Pair, Choose, Fails)}
 
 
@@ -165,6 +179,15 @@ def write_checkpoints(folder: Path) -> Mapping[str, str]:
         "9.model": "stage_b",
         "11.model": "stage_a",
     }
+
+
+def write_tiny_v2(models: Path) -> None:
+    """Tiny random checkpoints under the names of the published ones, where a model folder holds them."""
+    save_stage_c(tiny_stage_c(), models / "warp-ai/wuerstchen-prior-model-interpolated")
+    _write_text_encoder(models / "warp-ai/wuerstchen-prior", STAGE_C_TEXT)
+    save_stage_b(tiny_stage_b(), models / "warp-ai/wuerstchen/decoder")
+    save_stage_a(tiny_stage_a(), models / "warp-ai/wuerstchen/vqgan")
+    _write_text_encoder(models / "warp-ai/wuerstchen", STAGE_B_TEXT)
 
 
 def _write_text_encoder(folder: Path, dim: int) -> None:

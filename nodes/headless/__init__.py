@@ -5,6 +5,13 @@
     result = execute(load_workflow("text_to_image.json"), {"Prompt.value": "a red heart on a white background"}, seed=7)
     print(result.images)
 
+Runs that follow each other share an executor, which does again only what changed, and keeps networks in memory where
+that is asked for; with a cache on disk it shares results with other processes, too:
+
+    executor = Executor(default_catalog(), DiskCache(), keep_networks=True)
+    for seed in range(4):
+        execute(load_workflow("text_to_image.json"), seed=seed, executor=executor)
+
 The names are loaded on first use, so that `wuerstchen --help` answers at once.
 """
 
@@ -12,8 +19,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .batch.command import run_batch as run_batch
+    from .catalog import default_catalog as default_catalog
+    from .disk_cache import DiskCache as DiskCache
     from .documents import Workflow as Workflow
     from .documents import load_workflow as load_workflow
+    from .errors import BackendError as BackendError
     from .errors import InvalidWorkflowError as InvalidWorkflowError
     from .errors import RunError as RunError
     from .errors import UsageError as UsageError
@@ -24,6 +35,8 @@ if TYPE_CHECKING:
     from .run import prepare as prepare
 
 _HOME = {
+    "BackendError": "errors",
+    "DiskCache": "disk_cache",
     "Executor": "executor",
     "HeadlessHost": "host",
     "InvalidWorkflowError": "errors",
@@ -31,9 +44,11 @@ _HOME = {
     "RunError": "errors",
     "UsageError": "errors",
     "Workflow": "documents",
+    "default_catalog": "catalog",
     "execute": "run",
     "load_workflow": "documents",
     "prepare": "run",
+    "run_batch": "batch.command",
 }
 
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .catalog import input_types
-from .graph import is_link
+from .graph import constant, is_link
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def arguments_of(
         if name not in known:
             continue
         if not is_link(value):
-            arguments[name] = [value]
+            arguments[name] = [constant(value)]
         elif value[0] in values:
             arguments[name] = values[value[0]].slots[value[1]]
         else:

@@ -47,10 +47,14 @@ class Input:
 
 @dataclass(frozen=True)
 class Catalog:
-    """Node classes by id, and the names that people see."""
+    """Node classes by id, and the names that people see.
+
+    server: the ComfyUI server whose classes these are, in whose words alone they are known; "" for our own.
+    """
 
     classes: Mapping[str, type]
     display_names: Mapping[str, str] = field(default_factory=dict)
+    server: str = ""
 
     def inputs(self, class_type: str) -> dict[str, Input]:
         """The inputs of a class in the editor's order: required, then optional. Hidden ones are not among them."""
@@ -95,3 +99,26 @@ def default_catalog() -> Catalog:
     from . import stock
 
     return Catalog({**stock.CLASSES, **NODE_CLASS_MAPPINGS}, {**stock.DISPLAY_NAMES, **NODE_DISPLAY_NAME_MAPPINGS})
+
+
+def catalog_of_server(object_info: Mapping[str, Mapping[str, Any]], url: str) -> Catalog:
+    """A server's nodes, for reading and setting workflows; their classes say what they take and give, and run nothing.
+
+    Args:
+        object_info: what the server answers at /object_info.
+    """
+    return Catalog(
+        {name: _described(name, info) for name, info in object_info.items()},
+        {name: info.get("display_name") or name for name, info in object_info.items()},
+        url,
+    )
+
+
+def _described(name: str, info: Mapping[str, Any]) -> type:
+    declared = info.get("input") or {}
+    members = {
+        "INPUT_TYPES": classmethod(lambda cls: declared),
+        "RETURN_TYPES": tuple(info.get("output") or ()),
+        "OUTPUT_NODE": info.get("output_node") is True,
+    }
+    return type(name, (), members)

@@ -9,9 +9,14 @@ from .catalog import Catalog, Input
 from .documents import Workflow
 from .editor import BYPASSED, MUTED, Node, read_document
 from .errors import InvalidWorkflowError, describe
+from .graph import wrapped
 from .scopes import CUT, Constant, Output, Scope, is_virtual
+from .texts import drawn, filled
 from .validate import unknown_class
 
+_NAMES_FILES = frozenset({"SaveImage", "SaveLatent", "SaveAnimatedPNG", "SaveAnimatedWEBP", "SaveWEBM", "SaveVideo"})
+_NAMES_FILES |= {"SaveAudio", "SaveGLB", "ModelSave", "CLIPSave", "VAESave", "LoraSave"}
+"""Classes in whose `filename_prefix` the page fills in fields of other nodes."""
 _CONTROL_WORDS = ("fixed", "increment", "decrement", "randomize")
 
 
@@ -36,7 +41,7 @@ def convert(workflow: Workflow, catalog: Catalog) -> dict[str, dict[str, Any]]:
     }
     if unknown:
         raise InvalidWorkflowError.of_nodes(unknown)
-    return {
+    prompt = {
         scope.path_of(node): {
             "class_type": node.type,
             "inputs": _inputs(scope, node, catalog),
@@ -44,6 +49,8 @@ def convert(workflow: Workflow, catalog: Catalog) -> dict[str, dict[str, Any]]:
         }
         for scope, node in nodes
     }
+    _fill_file_names(prompt, nodes, catalog)
+    return prompt
 
 
 def packs_of(workflow: Workflow) -> dict[str, str]:
@@ -135,7 +142,25 @@ def _inputs(scope: Scope, node: Node, catalog: Catalog) -> dict[str, Any]:
             result[socket.name] = [found.node_id, found.slot]
         elif found is CUT:
             result.pop(socket.name, None)
+    for name, widget in declared.items():
+        if widget.options.get("dynamicPrompts") and isinstance(result.get(name), str):
+            result[name] = drawn(result[name])
     return result
+
+
+def _fill_file_names(prompt: dict[str, dict[str, Any]], nodes: list[tuple[Scope, Node]], catalog: Catalog) -> None:
+    """Put fields of other nodes into the names of files, for the nodes with which the page does so."""
+    fields = {scope.path_of(node): (node, _widget_values(node, catalog.inputs(node.type))) for scope, node in nodes}
+
+    def value_of(name: str, field: str) -> Any:
+        by_class = [values for node, values in fields.values() if node.properties.get("Node name for S&R") == name]
+        by_title = [values for node, values in fields.values() if node.title == name]
+        return next(iter(by_class or by_title), {}).get(field)
+
+    for node in prompt.values():
+        prefix = node["inputs"].get("filename_prefix")
+        if node["class_type"] in _NAMES_FILES and isinstance(prefix, str):
+            node["inputs"]["filename_prefix"] = filled(prefix, value_of)
 
 
 def _widget_values(node: Node, declared: Mapping[str, Input]) -> dict[str, Any]:
@@ -146,9 +171,4 @@ def _widget_values(node: Node, declared: Mapping[str, Input]) -> dict[str, Any]:
     else:
         positions = widget_positions(declared, values or [])
         found = {name: (values or [])[at] for name, at in positions.items() if (values or [])[at] is not None}
-    return {name: _wrapped(found.get(name, widget.default)) for name, widget in widgets.items()}
-
-
-def _wrapped(value: Any) -> Any:
-    """A list as a value, told from a link."""
-    return {"__value__": value} if isinstance(value, list) else value
+    return {name: wrapped(found.get(name, widget.default)) for name, widget in widgets.items()}

@@ -10,6 +10,10 @@ class UsageError(WuerstchenError):
     """The caller asked for something that does not exist or cannot be: a node, an input, a file, a value."""
 
 
+class BackendError(WuerstchenError):
+    """What should run the workflow cannot be reached, or does not behave as it should."""
+
+
 class InvalidWorkflowError(WorkflowError):
     """A workflow was read and cannot run.
 

@@ -1,29 +1,26 @@
 """Running a validated workflow in this process, with the semantics of ComfyUI's own executor.
 
-Outputs pull their ancestors. A value is let go after its last use, so the stages need not be in memory together; what
-is small (pictures, latents, texts, numbers) is kept for the next run of the same executor, under its signature.
+What is small (pictures, latents, texts, numbers) is remembered under its signature, for equal nodes of the same run,
+for later runs of the same executor and, on disk, of any.
 """
 
-import gc
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-import torch
-
-from .calls import Hidden, Outputs, arguments_of, call, merged
+from .calls import Outputs
 from .catalog import Catalog
-from .errors import RunError
+from .disk_cache import DiskCache
 from .graph import ancestors, links_of
-from .signatures import signatures
-from .validate import Prompt, title_of
+from .packing import with_tensors
+from .pulling import NodeEvent, Run, is_kept, lazy_inputs
+from .results import Results
+from .signatures import file_stamp, signatures
+from .validate import Prompt
 
-KEPT_TYPES = frozenset({"CONDITIONING", "LATENT", "IMAGE", "MASK", "INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
-"""Types of the values that outlive a run. A node that gives any other (a network) runs again when it is needed."""
-
-NodeEvent = Callable[[str, str, dict[str, list[Any]]], None]
-"""Called with ("running", "done" or "cached", node id, what the node shows; nothing while it is running)."""
+STORED_TYPES = frozenset({"CONDITIONING", "LATENT", "IMAGE"})
+"""Types of the values that are worth a file. Only what was computed from other nodes is: a picture that was merely
+loaded is loaded again as fast."""
 
 
 class Executor:
@@ -31,11 +28,26 @@ class Executor:
 
     Args:
         catalog: the node classes.
+        cache: results on disk, which other processes share; None for those of this executor alone.
+        keep_networks: leave the networks of a run in memory for the next, which then need not load them; not those
+            that only went into another network. Else each is let go after its last use.
+        repeat_outputs: run output nodes every time, even where nothing has changed.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        cache: DiskCache | None = None,
+        *,
+        keep_networks: bool = False,
+        repeat_outputs: bool = False,
+    ) -> None:
         self.catalog = catalog
-        self._kept: dict[str, Outputs] = {}
+        self.cache = cache
+        self.keep_networks = keep_networks
+        self.repeat_outputs = repeat_outputs
+        self._results = Results(cache)
+        self._networks: dict[str, Outputs] = {}
 
     def run(
         self,
@@ -43,6 +55,7 @@ class Executor:
         *,
         extra_pnginfo: Mapping[str, Any] | None = None,
         on_node: NodeEvent | None = None,
+        given: Mapping[str, Outputs] | None = None,
     ) -> dict[str, dict[str, list[Any]]]:
         """Run every output node.
 
@@ -50,156 +63,109 @@ class Executor:
             prompt: what `validate` returned.
             extra_pnginfo: what nodes that save write beside the prompt, as {"workflow": the editor's document}.
             on_node: told of each node.
+            given: what nodes gave elsewhere, which therefore do not run.
         Returns:
             {output node id: what it shows, such as {"images": [{"filename", "subfolder", "type"}]}}.
         Raises:
             RunError: a node failed. What earlier outputs saved stays.
         """
-        outputs = [node_id for node_id, node in prompt.items() if self.catalog.is_output(node["class_type"])]
-        signature = signatures(prompt, ancestors(prompt, outputs), self.catalog, extra_pnginfo)
-        kept = {node_id: self._kept[key] for node_id, key in signature.items() if key in self._kept}
-        run = _Run(prompt, self.catalog, extra_pnginfo, on_node or (lambda state, node_id, ui: None))
-        run.plan(outputs, kept)
-        try:
-            with torch.inference_mode():
-                for node_id in outputs:
-                    run.pull(node_id)
-        finally:
-            kept.update((node_id, value) for node_id, value in run.results.items() if run.is_kept(node_id))
-            self._kept = {signature[node_id]: value for node_id, value in kept.items()}
-        return {node_id: run.results[node_id].ui for node_id in outputs}
+        outputs = self._outputs(prompt)
+        values = self.values(prompt, outputs, extra_pnginfo=extra_pnginfo, on_node=on_node, given=given)
+        return {node_id: value.ui for node_id, value in values.items()}
 
+    def values(
+        self,
+        prompt: Prompt,
+        outputs: list[str],
+        *,
+        extra_pnginfo: Mapping[str, Any] | None = None,
+        on_node: NodeEvent | None = None,
+        given: Mapping[str, Outputs] | None = None,
+    ) -> dict[str, Outputs]:
+        """What some nodes give, {node id: its outputs}: as `run`, for these nodes instead of the output nodes."""
+        given = given or {}
+        signature = self._signatures(prompt, outputs, extra_pnginfo)
+        run = Run(prompt, self.catalog, extra_pnginfo, on_node or (lambda state, node_id, ui: None))
+        self._networks = {key: self._networks[key] for key in signature.values() if key in self._networks}
 
-@dataclass
-class _Run:
-    """One run: which values are there, and how many nodes still wait for each."""
+        def recall(node_id: str, look_on_disk: bool) -> Outputs | None:
+            if node_id in given or (self.repeat_outputs and self.catalog.is_output(prompt[node_id]["class_type"])):
+                return given.get(node_id)
+            key = signature.get(node_id)
+            return None if key is None else self._networks.get(key) or self._results.get(key, look_on_disk)
 
-    prompt: Prompt
-    catalog: Catalog
-    extra_pnginfo: Mapping[str, Any] | None
-    on_node: NodeEvent
-    results: dict[str, Outputs] = field(default_factory=dict)
-    waiting: Counter[str] = field(default_factory=Counter)
-    depths: dict[str, int] = field(default_factory=dict)
-    instances: dict[str, Any] = field(default_factory=dict)
+        def remember(node_id: str, value: Outputs) -> None:
+            key = signature.get(node_id)
+            if key is None:
+                return
+            if is_kept(prompt, node_id, self.catalog):
+                self._results.put(key, value, on_disk=_is_stored(prompt, node_id, self.catalog))
+            elif self.keep_networks and _is_used(prompt, node_id, self.catalog):
+                self._networks[key] = value
 
-    def plan(self, outputs: list[str], kept: Mapping[str, Outputs]) -> None:
-        """Take what is kept, and count for every other node how many need its value."""
-        seen: set[str] = set()
-        stack = list(outputs)
-        while stack:
-            node_id = stack.pop()
-            if node_id in seen:
+        run.plan(outputs, recall)
+        for node_id in outputs:
+            run.pull(node_id, recall, remember)
+        return {node_id: with_tensors(run.results[node_id]) for node_id in outputs}
+
+    def remembered(self, prompt: Prompt) -> set[str]:
+        """The nodes whose results are known already; a run would not run them again."""
+        signature = signatures(prompt, set(prompt), self.catalog, None, self._mark)
+        return {node_id for node_id, key in signature.items() if key in self._networks or key in self._results}
+
+    def forecast(self, prompt: Prompt, already: set[str] | None = None) -> dict[str, str]:
+        """What `run` would do. Nothing runs.
+
+        Args:
+            already: signatures whose results are to be taken as known; those that this run would add are added.
+        Returns:
+            {node id: "run", "lazy" (if a node asks for it while it runs) or "cached"}, in the order of the workflow;
+            what neither runs nor is read from a cache is left out.
+        """
+        already = set() if already is None else already
+        outputs = self._outputs(prompt)
+        signature = self._signatures(prompt, outputs, None)
+        states: dict[str, str] = {}
+        waiting = [(node_id, "run") for node_id in reversed(outputs)]
+        while waiting:
+            node_id, state = waiting.pop()
+            if states.get(node_id) in (state, "run", "cached"):
                 continue
-            seen.add(node_id)
-            if node_id in kept:
-                self.results[node_id] = kept[node_id]
-                self.on_node("cached", node_id, kept[node_id].ui)
+            key = signature.get(node_id)
+            if key is not None and (key in already or key in self._networks or key in self._results):
+                states[node_id] = "cached"
                 continue
-            sources = self.sources(node_id)
-            self.waiting.update(sources)
-            stack += sources
-        self.waiting.update(outputs)  # an output is its own last use
+            states[node_id] = state
+            lazy = lazy_inputs(self.catalog, prompt[node_id]["class_type"])
+            waiting += [(link.source, "lazy" if link.name in lazy else state) for link in links_of(prompt, node_id)]
+        for node_id, state in states.items():
+            lasts = self.keep_networks or is_kept(prompt, node_id, self.catalog)
+            if state == "run" and lasts and node_id in signature:
+                already.add(signature[node_id])
+        return {node_id: states[node_id] for node_id in prompt if node_id in states}
 
-    def sources(self, node_id: str) -> list[str]:
-        """The nodes that a node takes anything from, each once."""
-        return list(dict.fromkeys(link.source for link in links_of(self.prompt, node_id)))
+    def _outputs(self, prompt: Prompt) -> list[str]:
+        return [node_id for node_id, node in prompt.items() if self.catalog.is_output(node["class_type"])]
 
-    def is_kept(self, node_id: str) -> bool:
-        return all(kind in KEPT_TYPES for kind in self.catalog.return_types(self.prompt[node_id]["class_type"]))
+    def _signatures(
+        self, prompt: Prompt, outputs: list[str], extra_pnginfo: Mapping[str, Any] | None
+    ) -> dict[str, str]:
+        return signatures(prompt, ancestors(prompt, outputs), self.catalog, extra_pnginfo, self._mark)
 
-    def pull(self, output: str) -> None:
-        """Run a node after all that it needs, without recursion: a chain may be of any length."""
-        stack = [output]
-        while stack:
-            node_id = stack[-1]
-            if node_id in self.results:
-                stack.pop()
-            elif missing := self.missing(node_id):
-                stack += sorted(reversed(missing), key=self.depth)
-            else:
-                self.execute(stack.pop())
-
-    def depth(self, node_id: str) -> int:
-        """The longest way up from a node. The deepest input is run first: loaders then run just before their use."""
-        stack = [node_id]
-        while stack:
-            top = stack[-1]
-            above = [] if top in self.results else self.sources(top)
-            unknown = [each for each in above if each not in self.depths]
-            if unknown:
-                stack += unknown
-            else:
-                self.depths[stack.pop()] = 1 + max((self.depths[each] for each in above), default=0)
-        return self.depths[node_id]
-
-    def missing(self, node_id: str) -> list[str]:
-        """The nodes that have to run before this one; lazy inputs among them only when the node asks."""
-        declared = self.catalog.inputs(self.prompt[node_id]["class_type"])
-        instance = self.instance(node_id)
-        lazy = {name for name, each in declared.items() if each.options.get("lazy")}
-        lazy = lazy if hasattr(instance, "check_lazy_status") else set()
-        links = [link for link in links_of(self.prompt, node_id) if link.source not in self.results]
-        eager = [link.source for link in links if link.name not in lazy]
-        if eager or not links:
-            return _each_once(eager)
-        asked = self.guarded(node_id, lambda: self.ask_lazy(node_id, instance))
-        return _each_once(link.source for link in links if link.name in asked)
-
-    def ask_lazy(self, node_id: str, instance: Any) -> set[str]:
-        whole_lists = getattr(instance, "INPUT_IS_LIST", False)
-        answers = call(instance.check_lazy_status, self.arguments(node_id), whole_lists)
-        return {name for answer in answers for name in answer or ()}
-
-    def execute(self, node_id: str) -> None:
-        instance = self.instance(node_id)
-        self.on_node("running", node_id, {})
-
-        def work() -> Outputs:
-            function = getattr(instance, instance.FUNCTION)
-            whole_lists = getattr(instance, "INPUT_IS_LIST", False)
-            return merged(type(instance), call(function, self.arguments(node_id), whole_lists))
-
-        self.results[node_id] = self.guarded(node_id, work)
-        del self.instances[node_id]
-        self.on_node("done", node_id, self.results[node_id].ui)
-        self.finish(node_id)
-
-    def finish(self, node_id: str) -> None:
-        """Let go of the values that nothing waits for any more, those of lazy branches that never ran among them."""
-        dropped = False
-        finished = [node_id]
-        while finished:
-            for source in self.sources(finished.pop()):
-                self.waiting[source] -= 1
-                if self.waiting[source]:
-                    continue
-                if source not in self.results:
-                    finished.append(source)
-                elif not self.is_kept(source):
-                    del self.results[source]
-                    dropped = True
-        if dropped:
-            gc.collect()
-
-    def instance(self, node_id: str) -> Any:
-        if node_id not in self.instances:
-            self.instances[node_id] = self.guarded(node_id, self.catalog.classes[self.prompt[node_id]["class_type"]])
-        return self.instances[node_id]
-
-    def arguments(self, node_id: str) -> dict[str, list[Any]]:
-        hidden = Hidden(self.prompt, self.extra_pnginfo, node_id)
-        return arguments_of(type(self.instance(node_id)), self.prompt[node_id]["inputs"], self.results, hidden)
-
-    def guarded(self, node_id: str, work: Callable[[], Any]) -> Any:
-        """Do a node's own work, which may raise anything, and say which node it was."""
-        try:
-            return work()
-        except Exception as error:
-            raise RunError(
-                node_id, self.prompt[node_id]["class_type"], title_of(self.prompt, node_id), error
-            ) from error
+    @property
+    def _mark(self) -> Callable[[Path], str]:
+        return file_stamp if self.cache is None else self.cache.digests.of
 
 
-def _each_once(node_ids: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(node_ids))
+def _is_used(prompt: Prompt, node_id: str, catalog: Catalog) -> bool:
+    """Whether a network goes into anything but another network."""
+    users = [each for each in prompt if any(link.source == node_id for link in links_of(prompt, each))]
+    return any(is_kept(prompt, each, catalog) for each in users)
+
+
+def _is_stored(prompt: Prompt, node_id: str, catalog: Catalog) -> bool:
+    """Whether a node's result is worth a file."""
+    class_type = prompt[node_id]["class_type"]
+    kinds = catalog.return_types(class_type)
+    computed = bool(links_of(prompt, node_id)) and not catalog.is_output(class_type)
+    return computed and any(kind in STORED_TYPES for kind in kinds)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from wuerstchen_core.presets import PRESETS, natural_size
+from wuerstchen_core.presets import PRESETS, natural_size, stage_b_guidance
 
 from ..registry import NODE_CLASS_MAPPINGS
 from .documents import Workflow
@@ -10,7 +10,8 @@ from .editor import read_document
 from .errors import UsageError
 from .host import HeadlessHost
 
-PROMPT, NEGATIVE, SAMPLER = "Prompt.value", "Negative Prompt.text", "Stage C Sampler"
+PROMPT, NEGATIVE = "Prompt.value", "Negative Prompt.text"
+SAMPLER, DECODER = "Stage C Sampler", "Stage B Decode"
 """What the example calls them."""
 
 
@@ -20,8 +21,8 @@ def settings_for(
     """What to set in the example.
 
     Args:
-        model: a preset, for every stage; or a checkpoint in the model folder, for Stage C. The size is then the one
-            that the preset was made for, unless it is given.
+        model: a preset, for every stage; or a checkpoint in the model folder, for Stage C. Size and Stage B's guidance
+            are then those that the preset was made for, unless the size is given.
     Raises:
         UsageError: there is no such model.
     """
@@ -31,8 +32,9 @@ def settings_for(
     sides = {"width": width, "height": height}
     if model is not None:
         settings |= _models(workflow, model)
-        side = natural_size(model) if model in PRESETS else None
-        sides = {name: value or side for name, value in sides.items()}
+        if model in PRESETS:
+            sides = {name: value or natural_size(model) for name, value in sides.items()}
+            settings[f"{DECODER}.cfg"] = stage_b_guidance(model)
     return settings | {f"{SAMPLER}.{name}": value for name, value in sides.items() if value is not None}
 
 

@@ -17,6 +17,16 @@ def is_link(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int
 
 
+def constant(value: Any) -> Any:
+    """An input's value without the wrapping that tells a list from a link."""
+    return value["__value__"] if isinstance(value, Mapping) and "__value__" in value else value
+
+
+def wrapped(value: Any) -> Any:
+    """The opposite of `constant`: a list, told from a link."""
+    return {"__value__": value} if isinstance(value, list) else value
+
+
 def links_of(prompt: Mapping[str, Any], node_id: str) -> list[Link]:
     """The links into a node whose other end is in the workflow, in the order of its inputs."""
     return [

@@ -1,20 +1,34 @@
 """What nodes may ask for where no ComfyUI runs: model folders, a device, progress on stderr, an output folder."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, TextIO
 
 from wuerstchen_core.sources import models_folder
 
 from .. import host as hosts
 from ..models import find_in, names_in
 from .files import OutputFiles
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from wuerstchen_core.blocks import Operations
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A network whose blocks run through torch.compile."""
+
+    network: nn.Module
 
 
 class HeadlessHost:
@@ -26,6 +40,7 @@ class HeadlessHost:
         input_folders: where Load Image and Load Latent look for a name.
         device: None for CUDA where there is one, else the CPU.
         progress: where progress is shown; None for nowhere.
+        compiles: whether networks run through torch.compile; the first run of a size waits for the compiler.
     """
 
     def __init__(
@@ -36,13 +51,15 @@ class HeadlessHost:
         input_folders: list[Path] | None = None,
         device: torch.device | str | None = None,
         progress: TextIO | None = None,
+        compiles: bool = False,
     ) -> None:
         self.files = files or OutputFiles()
         self.input_folders = [Path("input"), Path()] if input_folders is None else input_folders
         self.preview_folder: Path | None = None
         self._model_folders = [models_folder()] if model_folders is None else model_folders
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._asked_device = device
         self._progress = progress
+        self._compiles = compiles
 
     def model_names(self) -> list[str]:
         """Files and folders in the model folders, as names relative to them."""
@@ -56,30 +73,73 @@ class HeadlessHost:
         """Where networks compute."""
         return self._device
 
-    def dtype(self, stage: str) -> torch.dtype:
-        """float32 on the CPU; on CUDA bfloat16, or float16 where that is all it has."""
+    @cached_property
+    def _device(self) -> torch.device:
+        import torch
+
+        return torch.device(self._asked_device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def dtype(self, stage: str) -> torch.dtype | None:
+        """On the CPU what suits the network's size; on CUDA bfloat16, or float16 where that is all it has."""
         if self._device.type != "cuda":
-            return torch.float32
+            return None
+        import torch
+
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
-    def keep(self, network: nn.Module) -> nn.Module:
+    def operations(self, dtype: torch.dtype | None) -> Operations:
+        """Plain layers."""
+        from torch import nn
+
+        return nn
+
+    def keep(self, network: nn.Module) -> nn.Module | Compiled:
         """The network itself travels; it lies in main memory while it waits."""
-        return network
+        return self.compiled(network) if self._compiles else network
+
+    def compiled(self, kept: Any) -> Compiled:
+        """The network, and the word that it is to be compiled."""
+        return Compiled(self.network_of(kept))
 
     def network_of(self, kept: Any) -> nn.Module:
-        """The network that `keep` returned."""
-        return kept
+        """The network that `keep` was given."""
+        return kept.network if isinstance(kept, Compiled) else kept
 
     @contextmanager
     def resident(self, kept: Any, *, working_memory: int = 0) -> Iterator[Any]:
-        """The network on `device()`, and back in main memory afterwards."""
-        kept.to(self._device)
+        """The network on `device()`."""
+        network = self.network_of(kept)
+        with self.placed(network, working_memory):
+            if not isinstance(kept, Compiled):
+                yield network
+                return
+            from wuerstchen_core.compiling import compiled
+
+            with compiled(network):
+                yield network
+
+    @contextmanager
+    def placed(self, network: nn.Module, working_memory: int) -> Iterator[None]:
+        """A network's weights on `device()`, and back in main memory afterwards."""
+        network.to(self._device)
         try:
-            yield kept
+            yield
         finally:
-            kept.to("cpu")
+            network.to("cpu")
             if self._device.type == "cuda":
+                import torch
+
                 torch.cuda.empty_cache()
+
+    def intermediate_device(self) -> torch.device:
+        """Main memory."""
+        import torch
+
+        return torch.device("cpu")
+
+    def shows_previews(self) -> bool:
+        """A shell has no place for them."""
+        return False
 
     def progress(self, steps: int, label: str) -> Callable[[int, torch.Tensor | None], None]:
         """Shows steps on stderr: one moving line on a terminal, a line each quarter elsewhere. Ctrl-C interrupts."""

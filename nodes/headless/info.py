@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
+from wuerstchen_core.loading import LARGE, cpu_dtype
 from wuerstchen_core.presets import PRESETS
 from wuerstchen_core.sources import download_preset, models_folder, presence
 
 from .errors import UsageError
 from .host import HeadlessHost
 
-_PACKAGES = ("comfyui-wuerstchen", "torch", "transformers", "safetensors", "huggingface_hub")
+_PACKAGES = ("wuerstchen", "torch", "transformers", "safetensors", "huggingface_hub")
 
 
 def lines() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -23,7 +24,7 @@ def lines() -> Iterator[tuple[str, dict[str, Any]]]:
     yield ", ".join(f"{name} {each}" for name, each in versions.items()), {"event": "versions", **versions}
     host = HeadlessHost()
     device = torch.cuda.get_device_name(host.device()) if host.device().type == "cuda" else f"{host.device()}"
-    dtype = str(host.dtype("C")).removeprefix("torch.")
+    dtype = str(host.dtype("C") or cpu_dtype(LARGE)).removeprefix("torch.")
     yield f"device: {device}, {dtype}", {"event": "device", "device": device, "dtype": dtype}
     folder = str(models_folder())
     own = host.model_names()

@@ -50,12 +50,12 @@ def slots(prompt: Mapping[str, Any], catalog: Catalog) -> list[tuple[str, Input,
     ]
 
 
-def find_input(prompt: Mapping[str, Any], catalog: Catalog, key: str) -> tuple[str, Input]:
-    """The node and the input that "NODE.input" means. Raises: UsageError with the near matches."""
+def find_input(prompt: Mapping[str, Any], catalog: Catalog, key: str, *, option: str = "--set") -> tuple[str, Input]:
+    """The node and the input that "NODE.input" means. Raises: UsageError of that option, with the near matches."""
     name, dot, input_name = key.rpartition(".")
     if not dot or not name or not input_name:
-        raise UsageError(f"--set got {key!r}; expected NODE.input=value. `wuerstchen slots` lists what can be set.")
-    node_id = find_node(prompt, catalog, name)
+        raise UsageError(f"{option} got {key!r}; expected NODE.input=value. `wuerstchen slots` lists what can be set.")
+    node_id = find_node(prompt, catalog, name, option=option)
     class_type = prompt[node_id]["class_type"]
     declared = catalog.inputs(class_type)
     settable = [each for each in declared.values() if each.is_widget]
@@ -65,15 +65,15 @@ def find_input(prompt: Mapping[str, Any], catalog: Catalog, key: str) -> tuple[s
     node = describe(node_id, class_type, title_of(prompt, node_id))
     if input_name in declared:
         raise UsageError(
-            f"--set {key}: {input_name} of node {node} takes a link of type {declared[input_name].type}, no value. "
+            f"{option} {key}: {input_name} of node {node} takes a link of type {declared[input_name].type}, no value. "
             f"Values go to {', '.join(names) or 'no input of this node'}."
         )
     near = difflib.get_close_matches(input_name, names, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(names) or 'none that take a value'}."
-    raise UsageError(f"--set {key}: node {node} has no input {input_name!r}; {hint}")
+    raise UsageError(f"{option} {key}: node {node} has no input {input_name!r}; {hint}")
 
 
-def find_node(prompt: Mapping[str, Any], catalog: Catalog, name: str) -> str:
+def find_node(prompt: Mapping[str, Any], catalog: Catalog, name: str, *, option: str = "--set") -> str:
     """The id of the one node of that id, title, class or display name. Raises: UsageError with the near matches."""
     if name in prompt:
         return name
@@ -87,15 +87,15 @@ def find_node(prompt: Mapping[str, Any], catalog: Catalog, name: str) -> str:
                 return found[0]
             if found:
                 nodes = "; ".join(describe(each, classes[each], titles[each]) for each in found)
-                raise UsageError(f"--set: {name!r} is {len(found)} nodes: {nodes}. Name one by its id.")
+                raise UsageError(f"{option}: {name!r} is {len(found)} nodes: {nodes}. Name one by its id.")
     known = dict.fromkeys([*titles.values(), *classes.values(), *shown.values(), *prompt])
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     listed = "; ".join(describe(each, classes[each], titles[each]) for each in list(prompt)[:20])
     hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"It has: {listed}."
-    raise UsageError(f"--set: the workflow has no node {name!r}. {hint}")
+    raise UsageError(f"{option}: the workflow has no node {name!r}. {hint}")
 
 
-def typed(value: Any, declared: Input, key: str) -> Any:
+def typed(value: Any, declared: Input, key: str, *, option: str = "--set") -> Any:
     """A text from the command line as the type of its input. Raises: UsageError."""
     if not isinstance(value, str) or declared.type == "STRING":
         return value
@@ -106,10 +106,10 @@ def typed(value: Any, declared: Input, key: str) -> Any:
             return float(value)
     except ValueError as error:
         kind = "a whole number" if declared.type == "INT" else "a number"
-        raise UsageError(f"--set {key}: got {value!r}; expected {kind}.") from error
+        raise UsageError(f"{option} {key}: got {value!r}; expected {kind}.") from error
     if declared.type == "BOOLEAN":
         if value.casefold() not in _TRUE | _FALSE:
-            raise UsageError(f"--set {key}: got {value!r}; expected true or false.")
+            raise UsageError(f"{option} {key}: got {value!r}; expected true or false.")
         return value.casefold() in _TRUE
     return next((choice for choice in declared.choices or [] if str(choice) == value), value)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from wuerstchen_core.errors import WeightsMissingError, WorkflowError, WuerstchenError
 
-from .errors import InvalidWorkflowError, RunError, UsageError
+from .errors import BackendError, InvalidWorkflowError, RunError, UsageError
 
-FAILED, BAD_USAGE, INVALID_WORKFLOW, WEIGHTS_MISSING, INTERRUPTED = 1, 2, 3, 4, 130
+FAILED, BAD_USAGE, INVALID_WORKFLOW, WEIGHTS_MISSING, PARTLY_FAILED, BACKEND_UNAVAILABLE = 1, 2, 3, 4, 5, 6
+INTERRUPTED = 130
 _LOGGERS = ("wuerstchen_core", "wuerstchen_nodes")
 
 
@@ -86,6 +87,8 @@ def exit_code(error: BaseException) -> int:
         return WEIGHTS_MISSING if isinstance(error.__cause__, WeightsMissingError) else FAILED
     if isinstance(error, UsageError):
         return BAD_USAGE
+    if isinstance(error, BackendError):
+        return BACKEND_UNAVAILABLE
     if isinstance(error, WorkflowError):
         return INVALID_WORKFLOW
     return WEIGHTS_MISSING if isinstance(error, WeightsMissingError) else FAILED

@@ -9,10 +9,11 @@ from .. import host as hosts
 from .catalog import Catalog, default_catalog
 from .convert import convert, packs_of
 from .documents import Workflow
-from .executor import Executor, NodeEvent
+from .executor import Executor
 from .files import OutputFiles
 from .host import HeadlessHost, stderr_progress
 from .overrides import apply
+from .pulling import NodeEvent
 from .validate import Prompt, check_classes, validate
 
 
@@ -115,10 +116,12 @@ def execute(
     return Result(images, previews, shown, prepared.prompt)
 
 
-def host_for(workflow: Workflow, files: OutputFiles | None = None, *, quiet: bool = True) -> HeadlessHost:
+def host_for(
+    workflow: Workflow, files: OutputFiles | None = None, *, quiet: bool = True, compiles: bool = False
+) -> HeadlessHost:
     """A host that finds the files a workflow names beside it, in ./input, and in the current folder."""
     folders = [workflow.folder, Path("input"), Path()]
-    return HeadlessHost(files, input_folders=folders, progress=stderr_progress(quiet))
+    return HeadlessHost(files, input_folders=folders, progress=stderr_progress(quiet), compiles=compiles)
 
 
 def paths_of(ui: Mapping[str, list[Any]], kind: str, host: HeadlessHost) -> list[Path]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from wuerstchen_core.errors import WorkflowError
 
-from .editor import BYPASSED, MUTED, Document, Link, Node, NodeId, Subgraph
+from .editor import BYPASSED, MUTED, Document, Link, Node, NodeId, Socket, Subgraph
 from .errors import describe
 
 _NOTES = frozenset({"Note", "MarkdownNote"})
@@ -120,18 +120,20 @@ class Scope:
             if link.origin_id == _SUBGRAPH_INPUT and scope.outer is not None:
                 scope, container = scope.outer
                 following = _link_at(container, link.origin_slot)
+                if following is None:
+                    return _shown_value(container, link.origin_slot)
+                wanted = container.inputs[link.origin_slot].type
                 continue
             node = scope._origin(link)
-            if node.mode == MUTED:
-                return CUT
+            if node.type == _PRIMITIVE:
+                return _constant(node) if scope is self and following == link_id else None
             if node.mode == BYPASSED:
-                following = _passed_through(node, link.origin_slot, wanted)
+                socket = _passed_through(node, link.origin_slot, wanted)
+                following, wanted = (socket.link, socket.type) if socket else (None, wanted)
             elif node.type == _REROUTE:
                 following = _link_at(node, 0)
-            elif node.type == _PRIMITIVE:
-                values = node.widgets_values
-                first = list(values.values())[:1] if isinstance(values, dict) else (values or [])[:1]
-                return Constant(first[0]) if first else None
+            elif node.mode == MUTED:
+                return CUT
             elif node.type in scope.subgraphs:
                 scope = scope.inside(node)
                 following = scope._link_to_output(link.origin_slot)
@@ -167,11 +169,41 @@ def _link_at(node: Node, slot: int) -> int | None:
     return node.inputs[slot].link if 0 <= slot < len(node.inputs) else None
 
 
-def _passed_through(node: Node, slot: int, wanted: Any) -> int | None:
-    """The link that a bypassed node puts in place of its output: the same slot's if the type fits, else the first."""
-    at_slot = node.inputs[slot : slot + 1] if slot >= 0 else []
-    for kinds in ((wanted,), _WILDCARDS):
-        for socket in [*at_slot, *node.inputs]:
-            if socket.type in kinds:
-                return socket.link
-    return None
+def _constant(primitive: Node) -> Constant | None:
+    """What a primitive puts into a field that is linked to it; the page looks at no longer way."""
+    values = primitive.widgets_values
+    first = list(values.values())[:1] if isinstance(values, dict) else (values or [])[:1]
+    return Constant(first[0]) if first else None
+
+
+def _shown_value(container: Node, slot: int) -> Constant | None:
+    """The value of a field that a subgraph's node shows for one of its inputs."""
+    fields = [index for index, socket in enumerate(container.inputs) if socket.widget is not None]
+    values = container.widgets_values
+    if slot not in fields or not isinstance(values, list) or fields.index(slot) >= len(values):
+        return None
+    return Constant(values[fields.index(slot)])
+
+
+def _passed_through(node: Node, slot: int, wanted: Any) -> Socket | None:
+    """The input that a bypassed node puts in place of its output: that of the same slot, else the first that fits."""
+    there = node.inputs[slot] if 0 <= slot < len(node.inputs) else None
+    if wanted in ("*", ""):
+        return there or next(iter(node.inputs), None)
+    gives = node.outputs[slot].type if 0 <= slot < len(node.outputs) else wanted
+
+    def fits(socket: Socket) -> bool:
+        return _compatible(socket.type, gives) and _compatible(socket.type, wanted)
+
+    if there is not None and fits(there):
+        return there
+    same = (socket for socket in node.inputs if socket.type == wanted)
+    return next(same, None) or next((socket for socket in node.inputs if fits(socket)), None)
+
+
+def _compatible(one: Any, other: Any) -> bool:
+    """Whether the editor connects sockets of these types: equal ones, any of several, or one that takes all."""
+    if one in _WILDCARDS or other in _WILDCARDS:
+        return True
+    kinds = [{kind.strip().casefold() for kind in str(each).split(",")} for each in (one, other)]
+    return bool(kinds[0] & kinds[1])

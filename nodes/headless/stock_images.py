@@ -1,5 +1,7 @@
 """ComfyUI's own image nodes, by their ids: Save Image, Preview Image, Load Image."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
@@ -8,18 +10,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
-import torch
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
 
 from wuerstchen_core.errors import InputError
 
 from .files import OutputFiles
-from .host import current
+from .host import HeadlessHost, current
+from .packing import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _log = logging.getLogger(__name__)
 _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -33,6 +37,7 @@ class SaveImage:
     FUNCTION = "save"
     RETURN_TYPES = ()
     OUTPUT_NODE = True
+    READS_ARRAYS = True
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -42,7 +47,12 @@ class SaveImage:
         }
 
     def save(
-        self, images: Tensor, filename_prefix: str, prompt: Any = None, extra_pnginfo: Any = None, unique_id: str = ""
+        self,
+        images: Tensor | Array,
+        filename_prefix: str,
+        prompt: Any = None,
+        extra_pnginfo: Any = None,
+        unique_id: str = "",
     ) -> dict[str, Any]:
         saved = _save_all(current().files, images, filename_prefix, prompt, extra_pnginfo, unique_id)
         return {"ui": {"images": [{**each, "type": "output"} for each in saved]}}
@@ -55,13 +65,14 @@ class PreviewImage:
     FUNCTION = "save"
     RETURN_TYPES = ()
     OUTPUT_NODE = True
+    READS_ARRAYS = True
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"images": ("IMAGE", {})}, "hidden": _HIDDEN}
 
     def save(
-        self, images: Tensor, prompt: Any = None, extra_pnginfo: Any = None, unique_id: str = ""
+        self, images: Tensor | Array, prompt: Any = None, extra_pnginfo: Any = None, unique_id: str = ""
     ) -> dict[str, Any]:
         host = current()
         if host.preview_folder is None:
@@ -100,7 +111,10 @@ class LoadImage:
         except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             raise InputError(f"{path} cannot be read as an image: {error}. Give a PNG, JPEG or WebP file.") from error
         frames = [frame for frame in frames if frame[0].shape == frames[0][0].shape]
-        return torch.stack([pixels for pixels, _ in frames]), torch.stack([mask for _, mask in frames])
+        import torch
+
+        images, masks = (torch.from_numpy(numpy.stack(parts)) for parts in zip(*frames, strict=True))
+        return images, masks
 
 
 def find_input(name: str) -> Path:
@@ -109,14 +123,27 @@ def find_input(name: str) -> Path:
     Raises:
         InputError: there is none.
     """
-    plain = name.removesuffix(" [input]").removesuffix(" [output]").removesuffix(" [temp]")
     host = current()
-    folders = [host.output_folder()] if name.endswith(" [output]") else host.input_folders
-    for folder in folders:
-        if (folder / plain).is_file():
-            return folder / plain
-    looked = ", ".join(str(folder.absolute()) for folder in folders)
-    raise InputError(f"There is no file {plain!r}; looked in {looked}. Put it there, or give its whole path.")
+    path = local_file(name, host)
+    if path is None:
+        looked = ", ".join(str(folder.absolute()) for folder in _folders(name, host))
+        raise InputError(
+            f"There is no file {_plain(name)!r}; looked in {looked}. Put it there, or give its whole path."
+        )
+    return path
+
+
+def local_file(name: str, host: HeadlessHost) -> Path | None:
+    """The file that a Load node names, or None."""
+    return next((path for folder in _folders(name, host) if (path := folder / _plain(name)).is_file()), None)
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix(" [input]").removesuffix(" [output]").removesuffix(" [temp]")
+
+
+def _folders(name: str, host: HeadlessHost) -> list[Path]:
+    return [host.output_folder()] if name.endswith(" [output]") else host.input_folders
 
 
 def explain_missing(name: Any) -> bool | str:
@@ -136,24 +163,24 @@ def names_of_inputs(suffixes: frozenset[str]) -> list[str]:
     return sorted({path.name for folder in folders for path in folder.iterdir() if path.suffix.lower() in suffixes})
 
 
-def _pixels(frame: Image.Image) -> tuple[Tensor, Tensor]:
+def _pixels(frame: Image.Image) -> tuple[Array, Array]:
     frame = ImageOps.exif_transpose(frame)
     if frame.mode.startswith("I"):  # 16 bits a pixel
         frame = frame.convert("I").point(lambda value: value * (1 / 255))
-    rgb = torch.from_numpy(numpy.array(frame.convert("RGB"), dtype=numpy.float32) / 255)
+    rgb = numpy.array(frame.convert("RGB"), dtype=numpy.float32) / 255
     transparent = "A" in frame.getbands() or "transparency" in frame.info
     if not transparent:
-        return rgb, torch.zeros(rgb.shape[:2])
+        return rgb, numpy.zeros(rgb.shape[:2], numpy.float32)
     alpha = numpy.array(frame.convert("RGBA").getchannel("A"), dtype=numpy.float32) / 255
-    return rgb, 1 - torch.from_numpy(alpha)
+    return rgb, 1 - alpha
 
 
 def _save_all(
-    files: OutputFiles, images: Tensor, prefix: str, prompt: Any, extra_pnginfo: Any, node_id: str
+    files: OutputFiles, images: Tensor | Array, prefix: str, prompt: Any, extra_pnginfo: Any, node_id: str
 ) -> list[dict[str, str]]:
     """Save images [batch, height, width, channels] in 0..1; gives their names and subfolders."""
     saved = []
-    for number, image in enumerate(images):
+    for number, image in enumerate(_array_of(images)):
         name = _filled(prefix, image).replace("%batch_num%", str(number))
         path = files.save(_png(image, prompt, extra_pnginfo), name, node_id=node_id)
         folder = path.parent.relative_to(files.folder)
@@ -161,8 +188,12 @@ def _save_all(
     return saved
 
 
-def _png(image: Tensor, prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> bytes:
-    pixels = (image.cpu().float() * 255).clamp(0, 255).to(torch.uint8).numpy()
+def _array_of(images: Tensor | Array) -> Array:
+    return images if isinstance(images, numpy.ndarray) else images.cpu().float().numpy()
+
+
+def _png(image: Array, prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> bytes:
+    pixels = (image * numpy.float32(255)).clip(0, 255).astype(numpy.uint8)
     if pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
     info = PngInfo()
@@ -175,7 +206,7 @@ def _png(image: Tensor, prompt: Any, extra_pnginfo: Mapping[str, Any] | None) ->
     return buffer.getvalue()
 
 
-def _filled(prefix: str, image: Tensor) -> str:
+def _filled(prefix: str, image: Array) -> str:
     """The prefix with %width%, %height%, %year%, ... filled in."""
     now = datetime.now()
     values = {"width": image.shape[1], "height": image.shape[0], "year": now.year}

@@ -4,9 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from wuerstchen_core.errors import InputError
 
@@ -36,6 +34,9 @@ class SaveLatent:
     def save(
         self, samples: Any, filename_prefix: str, prompt: Any = None, extra_pnginfo: Any = None, unique_id: str = ""
     ) -> dict[str, Any]:
+        import torch
+        from safetensors.torch import save
+
         tensors = {"latent_tensor": samples["samples"].contiguous(), _VERSION_KEY: torch.tensor([])}
         texts = {} if prompt is None else {"prompt": json.dumps(prompt)}
         texts |= {key: json.dumps(value) for key, value in (extra_pnginfo or {}).items()}
@@ -65,6 +66,8 @@ class LoadLatent:
         return hashlib.sha256(find_input(latent).read_bytes()).hexdigest()
 
     def load(self, latent: str) -> tuple[dict[str, Any]]:
+        from safetensors.torch import load
+
         path = find_input(latent)
         try:
             tensors = load(path.read_bytes())

@@ -10,7 +10,7 @@ from typing import Any
 
 from .catalog import Catalog, Input
 from .errors import InvalidWorkflowError, describe
-from .graph import ancestors, is_link, links_of
+from .graph import ancestors, constant, is_link, links_of, wrapped
 
 Prompt = dict[str, dict[str, Any]]
 
@@ -64,10 +64,21 @@ def unknown_class(
     node_id: str, class_type: str, catalog: Catalog, title: str | None = None, pack: str | None = None
 ) -> dict[str, Any]:
     """The `node_errors` entry of a node whose class is not known here."""
+    from ..registry import COMFYUI_ONLY
+
     near = difflib.get_close_matches(class_type, catalog.classes, n=3)
-    details = f"{class_type} is not a node that is known here"
-    details += f"; the file says it is from the pack {pack!r}, which runs in ComfyUI only" if pack else ""
-    details += f". Did you mean {' or '.join(near)}?" if near else ". Replace, mute or bypass it."
+    advice = "replace, mute or bypass it, or run the workflow on a ComfyUI server that has it: --backend comfyui."
+    if catalog.server:
+        details = f"the server {catalog.server} has no node {class_type}"
+        details += f"; the file says it is from the pack {pack!r}" if pack else ""
+        advice = "install it there, or replace, mute or bypass it."
+    elif class_type in COMFYUI_ONLY:
+        details = f"{COMFYUI_ONLY[class_type]} leads into ComfyUI's own samplers and exists inside ComfyUI only"
+        near = []
+    else:
+        details = f"{class_type} is not a node that is known here"
+        details += f"; the file says it is from the pack {pack!r}, which runs in ComfyUI only" if pack else ""
+    details += f". Did you mean {' or '.join(near)}? Else {advice}" if near else f"; {advice}"
     error = _error("missing_node_type", "Node type not found", details)
     return {"errors": [error], "dependent_outputs": [], "class_type": class_type, "title": title or class_type}
 
@@ -121,7 +132,8 @@ def _check_node(prompt: Prompt, node_id: str, catalog: Catalog) -> list[dict[str
             errors += [error] if error else []
         else:
             lenient = name in own or bool(taken and taken.varkw)
-            values[name], error = _check_value(values[name], declared, lenient)
+            value, error = _check_value(constant(values[name]), declared, lenient)
+            values[name] = wrapped(value)
             errors += [error] if error else []
     if taken and not errors:
         errors += _custom_errors(prompt, node_id, catalog, own, bool(taken.varkw))
@@ -160,9 +172,9 @@ def _check_link(
 def _fits(received: Any, declared: Input) -> bool:
     wanted = declared.type
     if isinstance(received, (list, tuple)):
-        return declared.choices is not None or wanted == "*"
+        return declared.choices == list(received)
     differs = received != wanted  # a class that stands for any type answers `!=` itself
-    if not differs or "*" in (received, wanted):
+    if not differs:
         return True
     kinds = {kind.strip() for kind in str(received).split(",")}
     return bool(kinds & {kind.strip() for kind in wanted.split(",")})
@@ -171,8 +183,6 @@ def _fits(received: Any, declared: Input) -> bool:
 def _check_value(value: Any, declared: Input, lenient: bool) -> tuple[Any, dict[str, Any] | None]:
     """The value in its input's type, and what is wrong with it."""
     name = declared.name
-    if isinstance(value, Mapping) and "__value__" in value:
-        value = value["__value__"]
     if not declared.is_widget and value is None:
         details = f"{name}: nothing is connected; expected a link of type {declared.type}"
         return value, _error("required_input_missing", "Required input is missing", details, input_name=name)
@@ -233,7 +243,7 @@ def _custom_errors(
     node_class: Any = catalog.classes[node["class_type"]]
     declared = catalog.inputs(node["class_type"])
     arguments = {
-        name: None if isinstance(value, list) else value
+        name: None if isinstance(value, list) else constant(value)
         for name, value in node["inputs"].items()
         if name in declared and (takes_all or name in own)
     }

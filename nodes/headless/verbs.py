@@ -5,16 +5,21 @@ import json
 import random
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import bundled
-from .documents import Workflow, load_workflow
+from .documents import load_workflow
 from .errors import UsageError
 from .files import DEFAULT_FOLDER, OutputFiles
-from .report import Report
+from .report import PARTLY_FAILED, Report
+
+if TYPE_CHECKING:
+    from .catalog import Catalog
+    from .disk_cache import DiskCache
+    from .server import Server
 
 LARGEST_SEED = 2**64 - 1
 _DRAWN_SEEDS = 2**32
@@ -23,8 +28,31 @@ _DRAWN_SEEDS = 2**32
 
 def run(options: argparse.Namespace, report: Report) -> int:
     """Run a workflow file."""
+    from .jobs import Job, dry_run, run_all
+
     workflow = load_workflow(bundled.locate(options.workflow))
-    _run(workflow, _settings(options.settings), _seed(options.seed, report), OutputFiles(_out(options.out)), report)
+    settings, seed = _settings(options.settings), _seed(options.seed, report)
+    files = OutputFiles(_out(options.out))
+    grid = _grid(options.grid, bool(options.sweep))
+    cache, server = _cache(options), _server(options)
+    job = Job(
+        workflow,
+        settings,
+        seed,
+        files,
+        report,
+        cache,
+        sweep=options.sweep,
+        grid=grid,
+        server=server,
+        compiles=options.compile,
+    )
+    if options.dry_run and server is not None:
+        raise UsageError("--dry-run asks the cache of this program, and cannot ask a server's; leave one of them out.")
+    if options.dry_run:
+        dry_run(job)
+    else:
+        run_all(job)
     return 0
 
 
@@ -39,19 +67,47 @@ def generate(options: argparse.Namespace, report: Report) -> int:
             '`wuerstchen generate "a red heart on a white background"`, or a text on stdin.'
         )
     from .generate import settings_for
+    from .jobs import Job, run_all
 
     workflow = load_workflow(bundled.locate(None))
     settings = settings_for(workflow, prompt, options.negative, options.width, options.height, options.model)
     seed = _seed(options.seed, report)
     if options.out is not None or report.as_json or sys.stdout.isatty():
-        _run(workflow, settings, seed, OutputFiles(_out(options.out)), report)
+        files, cache, server = OutputFiles(_out(options.out)), _cache(options), _server(options)
+        run_all(Job(workflow, settings, seed, files, report, cache, server=server, compiles=options.compile))
         return 0
     with tempfile.TemporaryDirectory(prefix="wuerstchen-") as folder:
         silent = Report(as_json=False, quiet=report.quiet)
-        paths = _run(workflow, settings, seed, OutputFiles(folder), silent, print_paths=False)
+        files, cache, server = OutputFiles(folder), _cache(options), _server(options)
+        job = Job(workflow, settings, seed, files, silent, cache, server=server, compiles=options.compile)
+        paths = run_all(replace(job, prints_paths=False))
         sys.stdout.buffer.write(paths[0].read_bytes())
         sys.stdout.buffer.flush()
     return 0
+
+
+def batch(options: argparse.Namespace, report: Report) -> int:
+    """Run a workflow for every row of a table."""
+    from .batch.command import run_batch
+
+    summary = run_batch(
+        load_workflow(bundled.locate(options.workflow)),
+        Path(options.table),
+        Path(options.out),
+        settings=_settings(options.settings),
+        name=options.name,
+        workers=options.workers,
+        threads=options.threads,
+        retry_failed=options.retry_failed,
+        engine=options.engine,
+        address=options.address,
+        layout=options.layout,
+        report=report,
+    )
+    report.event(event="done", counts=summary.counts, manifest=str(summary.manifest))
+    counts = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
+    report.note(f"{counts}. What became of each row: {summary.manifest}")
+    return 0 if summary.complete else PARTLY_FAILED
 
 
 def validate(options: argparse.Namespace, report: Report) -> int:
@@ -70,20 +126,21 @@ def convert(options: argparse.Namespace, report: Report) -> int:
     from .run import resolve
 
     workflow = load_workflow(bundled.locate(options.workflow))
-    resolved = resolve(workflow, _settings(options.settings), seed=_seed(options.seed, report))
+    settings, seed = _settings(options.settings), _seed(options.seed, report)
+    resolved = resolve(workflow, settings, seed=seed, catalog=_catalog(options))
     print(json.dumps(resolved.prompt, indent=None if report.as_json else 2, ensure_ascii=report.as_json))
     return 0
 
 
 def slots(options: argparse.Namespace, report: Report) -> int:
     """List what can be set."""
-    from .catalog import default_catalog
     from .overrides import slots as slots_of
     from .run import resolve
     from .validate import title_of
 
-    prompt = resolve(load_workflow(bundled.locate(options.workflow))).prompt
-    for node_id, declared, value in slots_of(prompt, default_catalog()):
+    catalog = _catalog(options)
+    prompt = resolve(load_workflow(bundled.locate(options.workflow)), catalog=catalog).prompt
+    for node_id, declared, value in slots_of(prompt, catalog):
         linked = isinstance(value, list)
         fields = {
             "node": node_id,
@@ -119,46 +176,62 @@ def download(options: argparse.Namespace, report: Report) -> int:
     return 0
 
 
+def completion(options: argparse.Namespace, report: Report) -> int:
+    """Print a shell's script."""
+    from .cli import build_parser
+    from .completion import script
+
+    print(script(build_parser(), options.shell))
+    return 0
+
+
 VERBS: dict[str, Callable[[argparse.Namespace, Report], int]] = {
     "run": run,
     "generate": generate,
+    "batch": batch,
     "validate": validate,
     "convert": convert,
     "slots": slots,
     "info": info,
     "download": download,
+    "completion": completion,
 }
 
 
-def _run(
-    workflow: Workflow,
-    settings: Mapping[str, Any],
-    seed: int | None,
-    files: OutputFiles,
-    report: Report,
-    *,
-    print_paths: bool = True,
-) -> list[Path]:
-    from .run import execute, host_for, paths_of
+def _cache(options: argparse.Namespace) -> "DiskCache | None":
+    from .disk_cache import DiskCache
 
-    host = host_for(workflow, files, quiet=report.quiet)
-    start = time.monotonic()
+    if options.no_cache and options.cache is not None:
+        raise UsageError("--no-cache and --cache exclude each other; give one of them.")
+    return None if options.no_cache else DiskCache(options.cache or None)
 
-    def on_node(state: str, node_id: str, ui: dict[str, list[Any]]) -> None:
-        report.event(event="node", node=node_id, state=state)
-        if not print_paths:
-            return
-        for path in paths_of(ui, "output", host):
-            report.result(str(path), event="saved", node=node_id, path=str(path))
-        for text in ui.get("text", []):
-            report.note(f"Node {node_id}: {text}")
-            report.event(event="text", node=node_id, text=text)
 
-    result = execute(workflow, settings, seed=seed, host=host, on_node=on_node)
-    seconds = round(time.monotonic() - start, 1)
-    report.event(event="done", seconds=seconds, seed=seed, images=[str(path) for path in result.images])
-    report.note(f"Done in {seconds} s")
-    return result.images
+def _server(options: argparse.Namespace) -> "Server | None":
+    if options.backend == "embedded" and options.server is not None:
+        raise UsageError("--backend embedded needs no --server; leave one of them out.")
+    if options.backend != "comfyui" and options.server is None:
+        return None
+    from .server import DEFAULT_URL, Server
+
+    return Server(DEFAULT_URL if options.server is None else options.server)
+
+
+def _catalog(options: argparse.Namespace) -> "Catalog":
+    """The nodes of this program, or of the server that was named."""
+    from .catalog import catalog_of_server, default_catalog
+
+    server = _server(options)
+    return default_catalog() if server is None else catalog_of_server(server.object_info(), server.url)
+
+
+def _grid(path: str | None, sweeps: bool) -> OutputFiles | None:
+    if path is None:
+        return None
+    if not sweeps:
+        raise UsageError("--grid lays out the pictures of a sweep; give at least one --sweep with it.")
+    if not path.lower().endswith(".png") or "{" in path:
+        raise UsageError(f"--grid is {path!r}; expected a path that ends in .png.")
+    return OutputFiles(path)
 
 
 def _out(out: str | None) -> str:

@@ -18,6 +18,7 @@ def host(tmp_path, monkeypatch) -> HeadlessHost:
     """The installed host of one test: its files are in tmp_path, which is also the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WUERSTCHEN_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("WUERSTCHEN_CACHE", str(tmp_path / "cache"))
     here = HeadlessHost(OutputFiles(tmp_path / "output"), input_folders=[tmp_path / "input"], device="cpu")
     monkeypatch.setattr(hosts, "_installed", here)
     return here

@@ -12,11 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from headless_helpers import editor, editor_node, node, socket, write_checkpoints
+from headless_helpers import QUICK_RUN, editor, editor_node, node, socket, write_checkpoints
 from wuerstchen_nodes.headless import cli
 from wuerstchen_nodes.headless.documents import load_workflow
-
-QUICK = ["8.steps=2", "10.steps=1", "8.width=128", "8.height=128"]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +22,7 @@ def models(tmp_path_factory):
     """A model folder, and the --set options that put its checkpoints into the text-to-image example."""
     folder = tmp_path_factory.mktemp("models")
     settings = write_checkpoints(folder)
-    return folder, [f"--set={key}={value}" for key, value in settings.items()] + [f"--set={each}" for each in QUICK]
+    return folder, [f"--set={key}={value}" for key, value in settings.items()] + [f"--set={each}" for each in QUICK_RUN]
 
 
 @pytest.fixture
@@ -203,8 +201,8 @@ def test_generate_takes_a_preset_for_every_stage_with_its_size(tiny):
     workflow = load_workflow(bundled.locate(None))
     settings = settings_for(workflow, "x", None, None, 512, "v2-base")
     loaders = {f"{each}.model": "v2-base" for each in (1, 3, 7, 9, 11)}
-    sides = {"Stage C Sampler.width": 1024, "Stage C Sampler.height": 512}
-    assert settings == {"Prompt.value": "x", **loaders, **sides}
+    suited = {"Stage C Sampler.width": 1024, "Stage C Sampler.height": 512, "Stage B Decode.cfg": 0.0}
+    assert settings == {"Prompt.value": "x", **loaders, **suited}
     assert settings_for(workflow, "x", None, None, None, "stage_c") == {"Prompt.value": "x", "7.model": "stage_c"}
 
 

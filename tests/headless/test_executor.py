@@ -1,11 +1,11 @@
 import gc
-import weakref
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
 
-from headless_helpers import Number, Toy, node, toys
+from headless_helpers import Network, Number, Toy, node, toys
+from wuerstchen_nodes.headless.calls import Outputs
 from wuerstchen_nodes.headless.errors import RunError
 from wuerstchen_nodes.headless.executor import Executor
 from wuerstchen_nodes.headless.validate import validate
@@ -25,9 +25,25 @@ SUM = {
 
 
 def test_outputs_pull_their_ancestors_once_and_nothing_else(calls):
-    prompt = {**SUM, "5": node("Show", value=["3", 0]), "6": node("Number", value=0)}
-    assert run(prompt) == {"4": {"numbers": [7]}, "5": {"numbers": [7]}}
+    prompt = {**SUM, "5": node("Show", value=["1", 0]), "6": node("Number", value=0)}
+    assert run(prompt) == {"4": {"numbers": [7]}, "5": {"numbers": [4]}}
     assert sorted(calls) == ["Add", "Number", "Number", "Show", "Show"]
+
+
+def test_of_equal_nodes_one_runs_and_all_have_its_result(calls):
+    prompt = {
+        "1": node("Number", value=4),
+        "2": node("Number", value=4),
+        "3": node("Add", a=["1", 0], b=["2", 0]),
+        "4": node("Add", a=["2", 0], b=["1", 0]),
+        "5": node("Show", value=["3", 0]),
+        "6": node("Show", value=["4", 0]),
+    }
+    events: list[tuple[str, str]] = []
+    shown = run(prompt, on_node=lambda state, node_id, ui: events.append((state, node_id)))
+    assert shown == {"5": {"numbers": [8]}, "6": {"numbers": [8]}}
+    assert calls == ["Number", "Add", "Show"]
+    assert ("cached", "6") in events
 
 
 def test_a_chain_may_be_longer_than_python_recurses():
@@ -76,16 +92,6 @@ def test_events_tell_of_each_node():
         run(SUM, executor=executor, on_node=lambda state, node_id, ui: events.append((state, node_id)))
     assert events[-1] == ("cached", "4")
     assert events[-3:-1] == [("running", "4"), ("done", "4")]
-
-
-class Network:
-    """Stands for a loaded stage; `alive` holds those that were not let go."""
-
-    alive: ClassVar[weakref.WeakSet[Any]] = weakref.WeakSet()
-
-    def __init__(self) -> None:
-        self.itself = self  # a cycle, so that only the collector frees it
-        Network.alive.add(self)
 
 
 class Load:
@@ -214,6 +220,24 @@ def test_lists_are_mapped_over_and_gathered():
     assert run(prompt, catalog) == {"each": {"numbers": [0, 2, 3]}, "total": {"numbers": [50]}, "empty": {}}
 
 
+class Listed(Toy):
+    """Shows a value of any kind."""
+
+    RETURN_TYPES, OUTPUT_NODE = (), True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"value": ("LIST", {})}}
+
+    def work(self, value):
+        return {"ui": {"values": [value]}}
+
+
+def test_a_list_that_looks_like_a_link_is_a_value():
+    prompt = {"1": node("Listed", value={"__value__": ["1", 0]})}
+    assert run(prompt, toys(Listed=Listed)) == {"1": {"values": [["1", 0]]}}
+
+
 class Asks:
     FUNCTION, RETURN_TYPES, OUTPUT_NODE = "work", (), True
 
@@ -306,3 +330,50 @@ class Interrupted(Number):
 def test_an_interruption_passes_through():
     with pytest.raises(KeyboardInterrupt):
         run({"1": node("Interrupted", value=1)}, toys(Interrupted=Interrupted))
+
+
+def test_a_network_that_only_went_into_another_one_is_not_kept():
+    """As into a mix of two."""
+
+    class Mix:
+        FUNCTION, RETURN_TYPES = "mix", ("NETWORK",)
+
+        @classmethod
+        def INPUT_TYPES(cls):
+            return {"required": {"network": ("NETWORK", {})}}
+
+        def mix(self, network):
+            return (Network(),)
+
+    executor = Executor(toys(Load=Load, Mix=Mix, Use=Use), keep_networks=True)
+    prompt = {
+        "1": node("Load", name="x"),
+        "2": node("Mix", network=["1", 0]),
+        "3": node("Use", network=["2", 0], after=["4", 0]),
+        "4": node("Number", value=1),
+        "5": node("Show", value=["3", 0]),
+    }
+    alive = []
+    for value in (1, 2, 3):
+        prompt["4"] = node("Number", value=value)
+        run(prompt, executor=executor)
+        gc.collect()
+        alive.append(len(Network.alive))
+    assert alive == [1, 1, 1]
+
+
+def test_output_nodes_that_are_repeated_run_although_nothing_changed(calls):
+    executor = Executor(toys(), repeat_outputs=True)
+    for _ in range(2):
+        assert run(SUM, executor=executor) == {"4": {"numbers": [7]}}
+    assert calls == ["Number", "Number", "Add", "Show", "Show"]
+
+
+def test_what_was_given_elsewhere_does_not_run(calls):
+    executor = Executor(toys())
+    (value,) = executor.values(SUM, ["3"]).values()
+    assert value.slots == [[7]]
+    assert calls == ["Number", "Number", "Add"]
+    calls.clear()
+    assert run(SUM, given={"3": Outputs([[9]])}) == {"4": {"numbers": [9]}}
+    assert calls == ["Show"]

@@ -3,8 +3,10 @@ import io
 import pytest
 import torch
 
-from node_helpers import FakeHost, tiny_stage_a
+from node_helpers import FakeHost, tiny_stage_a, tiny_stage_c
+from wuerstchen_core import loading
 from wuerstchen_nodes import host as hosts
+from wuerstchen_nodes.headless.batch.host import StayingHost
 from wuerstchen_nodes.headless.host import HeadlessHost, current
 
 
@@ -32,9 +34,12 @@ def test_without_the_variable_models_are_in_the_cache_folder(tmp_path, monkeypat
     assert HeadlessHost().model_names() == ["one.pt"]
 
 
-def test_on_the_cpu_everything_is_float32(host):
-    assert [host.dtype(stage) for stage in "CBA"] == [torch.float32] * 3
-    assert host.device() == torch.device("cpu")
+def test_on_the_cpu_the_size_of_the_network_decides(host, monkeypatch):
+    assert [host.dtype(stage) for stage in "CBA"] == [None] * 3
+    for able, large in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(loading, "bfloat16_is_fast", lambda able=able: able)
+        assert loading.cpu_dtype(18_000_000) == torch.float32
+        assert loading.cpu_dtype(1_000_000_000) == large
 
 
 def test_a_network_is_on_the_device_while_it_is_resident_only():
@@ -47,6 +52,21 @@ def test_a_network_is_on_the_device_while_it_is_resident_only():
         raise ZeroDivisionError
 
 
+@pytest.mark.parametrize("host", [HeadlessHost(device="cpu"), StayingHost(device="cpu")])
+def test_a_network_is_compiled_where_that_was_asked_for(host):
+    def compiled_blocks(kept):
+        with host.resident(kept) as there:
+            assert there is network
+            return sum(block._compiled_call_impl is not None for block in there.modules())
+
+    network = tiny_stage_c()
+    fast = host.compiled(host.keep(network))
+    assert host.network_of(fast) is host.network_of(host.compiled(fast)) is network
+    assert compiled_blocks(fast) == 3
+    assert compiled_blocks(network) == 0
+    assert isinstance(HeadlessHost(compiles=True).keep(network), type(fast))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda_networks_come_and_go():
     host = HeadlessHost()
@@ -54,7 +74,7 @@ def test_on_cuda_networks_come_and_go():
     kept = host.keep(tiny_stage_a())
     with host.resident(kept) as network:
         assert next(network.parameters()).device.type == "cuda"
-    assert next(kept.parameters()).device.type == "cpu"
+    assert next(host.network_of(kept).parameters()).device.type == "cpu"
 
 
 def test_progress_is_a_line_each_quarter_or_one_that_moves():

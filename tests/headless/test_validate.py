@@ -174,9 +174,11 @@ class TakesAnything(Toy):
 def test_wildcards_and_unions_of_types_fit():
     prompt = {
         "1": node("Pair", text="x"),
-        "2": node("TakesAnything", a=["1", 0], b=["1", 0], c=["1", 1]),
+        "2": node("TakesAnything", a=["1", 0], b=1, c=["1", 1]),
     }
     catalog = toys(TakesAnything=TakesAnything)
     validate(prompt, catalog)
-    prompt["2"]["inputs"]["c"] = ["1", 0]
+    prompt["2"]["inputs"]["b"] = ["1", 0]  # a mere text "*" fits nothing, as in ComfyUI
+    assert errors_of(prompt, catalog).node_errors["2"]["errors"][0]["type"] == "return_type_mismatch"
+    prompt["2"]["inputs"] |= {"b": 1, "c": ["1", 0]}
     assert errors_of(prompt, catalog).node_errors["2"]["errors"][0]["type"] == "return_type_mismatch"

@@ -7,9 +7,12 @@ import pytest
 
 from wuerstchen_nodes.headless import bundled
 from wuerstchen_nodes.headless.documents import load_workflow
+from wuerstchen_nodes.headless.errors import InvalidWorkflowError
 from wuerstchen_nodes.headless.run import prepare
 
 TITLE = 30
+INSIDE_COMFYUI = "comfyui_samplers"
+"""The example of the nodes that exist there only."""
 
 
 @pytest.fixture(params=bundled.names())
@@ -27,16 +30,25 @@ def overlap(a, b):
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def test_the_four_examples_are_there_and_found_by_name_or_path(tmp_path):
-    assert bundled.names() == ["interpolation", "stage_reuse", "text_to_image", "wuerstchen_v2"]
+def test_the_examples_are_there_and_found_by_name_or_path():
+    assert bundled.names() == ["comfyui_samplers", "interpolation", "stage_reuse", "text_to_image", "wuerstchen_v2"]
     assert bundled.locate(None) == bundled.folder() / "text_to_image.json"
     assert bundled.locate("stage_reuse") == bundled.folder() / "stage_reuse.json"
     assert bundled.locate("elsewhere.json").name == "elsewhere.json"
 
 
-@pytest.mark.parametrize("name", bundled.names())
+@pytest.mark.parametrize("name", [name for name in bundled.names() if name != INSIDE_COMFYUI])
 def test_an_example_is_valid_as_it_is(name):
     prepare(load_workflow(bundled.locate(name)))
+
+
+def test_what_leads_into_comfyui_is_refused_by_name():
+    with pytest.raises(InvalidWorkflowError) as caught:
+        prepare(load_workflow(bundled.locate(INSIDE_COMFYUI)))
+    message = str(caught.value)
+    for title in ("Stage C to MODEL", "Stage B to MODEL", "Stage A to VAE", "Empty Würstchen Latent"):
+        assert f"{title} leads into ComfyUI's own samplers and exists inside ComfyUI only" in message
+    assert "'comfy-core', which runs in ComfyUI only" in message
 
 
 def test_links_agree_with_the_sockets_at_both_ends(document):

@@ -1,0 +1,96 @@
+"""What the pictures of a batch are called."""
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from string import Formatter
+
+from ..errors import UsageError
+from .table import Value
+
+DEFAULT_PATTERN = "{id}.png"
+SUFFIX = ".png"
+_LONGEST_VALUE, _LONGEST_PART = 80, 240
+_OWN_FIELDS = ("id", "index")
+
+
+class NamePattern:
+    """Gives each row the name of its first picture; `numbered` has those of the others.
+
+    Args:
+        pattern: a path relative to the output folder that ends in .png, with the fields {id}, {index} (the row's
+            number, from 1; takes a format such as {index:05}) and any column of the table, such as {seed} or
+            {Prompt.value}. A column's text is cut to 80 characters, and what is no letter, digit or plain sign in it
+            becomes _.
+    Raises:
+        UsageError: the pattern is none, or has an unknown field.
+    """
+
+    def __init__(self, pattern: str, columns: list[str]) -> None:
+        self.pattern = pattern
+        try:
+            self._parts = list(Formatter().parse(pattern))
+        except ValueError as error:
+            raise UsageError(f"--name is {pattern!r}: {error}. {_EXPECTED}") from error
+        known = [*_OWN_FIELDS, *columns]
+        for _, field, _, conversion in self._parts:
+            if field is not None and (field not in known or conversion):
+                shown = "}, {".join(dict.fromkeys(known))
+                raise UsageError(f"--name is {pattern!r}: it has the field {{{field}}}; expected some of {{{shown}}}.")
+        if not pattern.endswith(SUFFIX):
+            raise UsageError(f"--name is {pattern!r}; pictures are PNGs, so expected a name ending in {SUFFIX}.")
+
+    def name_of(self, row_id: str, index: int, cells: Mapping[str, Value]) -> str:
+        """The row's name, with forward slashes.
+
+        Args:
+            index: the row's number, from 1.
+        Raises:
+            UsageError: the name would lead out of the output folder, or is none.
+        """
+        name = "".join(
+            literal + self._filled(field, spec, row_id, index, cells) for literal, field, spec, _ in self._parts
+        )
+        problem = _problem_of(name)
+        if problem:
+            raise UsageError(f"the name of its picture would be {name!r}, which {problem}. Change its id or --name.")
+        return name
+
+    def _filled(self, field: str | None, spec: str | None, row_id: str, index: int, cells: Mapping[str, Value]) -> str:
+        if field is None:
+            return ""
+        value = row_id if field == "id" else index if field == "index" else cells.get(field, "")
+        try:
+            text = format(value, spec or "")
+        except ValueError as error:
+            raise UsageError(f"{{{field}:{spec}}} in --name does not fit {value!r}: {error}.") from error
+        return text if field in _OWN_FIELDS else re.sub(r"[^\w .,=+-]", "_", text)[:_LONGEST_VALUE].strip(" .")
+
+
+def numbered(name: str, suffixes: list[str]) -> list[str]:
+    """The names of all files of a row, which have those suffixes: `a.png`, then `a_2.png`, `a_3.png`, `a.latent`."""
+    stem = name.removesuffix(SUFFIX)
+    earlier: list[str] = []
+    names = []
+    for suffix in suffixes:
+        earlier.append(suffix)
+        count = earlier.count(suffix)
+        names.append(stem + ("" if count == 1 else f"_{count}") + suffix)
+    return names
+
+
+_EXPECTED = "Expected a name such as '{id}.png' or 'pictures/{index:05}_{seed}.png'."
+
+
+def _problem_of(name: str) -> str | None:
+    path = PurePosixPath(name)
+    parts = name.split("/")
+    if path.is_absolute() or ".." in parts:
+        return "leads out of the output folder"
+    if any(part == "" or part.startswith(".") for part in parts):
+        return "has a part that is empty or begins with a dot"
+    if not name.isprintable() or "\\" in name:
+        return "has a character in it that file names cannot have everywhere"
+    if any(len(part.encode()) > _LONGEST_PART for part in parts):
+        return f"is longer than {_LONGEST_PART} bytes"
+    return None

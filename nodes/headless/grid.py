@@ -1,0 +1,78 @@
+"""`--grid FILE.png`: the pictures of a sweep on one sheet, with its axes labelled."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+from PIL.ImageFont import FreeTypeFont
+
+from .sweep import Axis, label, points
+
+GAP = 8
+_TEXT, _PAPER, _INK = 18, "white", "black"
+MAX_SIDE = 16_000
+"""Pixels that the pictures may take on a side of a sheet; more of them are shown smaller."""
+
+Font = FreeTypeFont | ImageFont.ImageFont
+
+
+def sheet(axes: Sequence[Axis], pictures: Sequence[Sequence[Path]]) -> bytes:
+    """A PNG with a column for each value of the last axis, and a row for each combination of the others.
+
+    Args:
+        axes: at least one.
+        pictures: for each combination, in the order of `sweep.points`, its pictures; several stand side by side, and
+            a combination without any is left white.
+    """
+    *above, across = axes
+    columns = len(across.values)
+    top = [label({across.key: value}) for value in across.values]
+    left = [label(each) for each in points(above)] if above else []
+    cells = [_beside(paths) for paths in pictures]
+    rows = len(cells) // columns
+    width = max(cell.width for cell in cells)
+    height = max(cell.height for cell in cells)
+    scale = min(1.0, MAX_SIDE / (columns * (width + GAP)), MAX_SIDE / (rows * (height + GAP)))
+    if scale < 1:
+        width, height = max(1, int(width * scale)), max(1, int(height * scale))
+        for cell in cells:
+            cell.thumbnail((width, height))
+    font = ImageFont.load_default(_TEXT)
+    margin = min(int(max((font.getlength(text) for text in left), default=0)), 3 * width) + (2 * GAP if left else GAP)
+    header = _TEXT + 2 * GAP
+    page = Image.new("RGB", (margin + columns * (width + GAP), header + rows * (height + GAP)), _PAPER)
+    draw = ImageDraw.Draw(page)
+    for column, text in enumerate(top):
+        draw.text((margin + column * (width + GAP), GAP), _fitting(text, width, font), _INK, font)
+    for row, text in enumerate(left):
+        middle = header + row * (height + GAP) + (height - _TEXT) // 2
+        draw.text((GAP, middle), _fitting(text, margin - 2 * GAP, font), _INK, font)
+    for index, cell in enumerate(cells):
+        row, column = divmod(index, columns)
+        page.paste(cell, (margin + column * (width + GAP), header + row * (height + GAP)))
+    buffer = BytesIO()
+    page.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _beside(paths: Sequence[Path]) -> Image.Image:
+    pictures = []
+    for path in paths:
+        with Image.open(path) as picture:
+            pictures.append(picture.convert("RGB"))
+    size = sum(each.width for each in pictures), max((each.height for each in pictures), default=0)
+    joined = Image.new("RGB", (max(size[0], 1), max(size[1], 1)), _PAPER)
+    x = 0
+    for each in pictures:
+        joined.paste(each, (x, 0))
+        x += each.width
+    return joined
+
+
+def _fitting(text: str, width: int, font: Font) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."

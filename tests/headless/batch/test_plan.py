@@ -1,0 +1,99 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_helpers import make_catalog, workflow
+from headless_helpers import node
+from wuerstchen_nodes.headless import load_workflow
+from wuerstchen_nodes.headless.batch.plan import make_plan
+from wuerstchen_nodes.headless.batch.table import Table
+from wuerstchen_nodes.headless.errors import InvalidWorkflowError, UsageError
+from wuerstchen_nodes.headless.run import resolve
+
+
+def planned(rows: list[dict[str, Any]], document=None, settings=None, name="{id}.png"):
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    table = Table("t.jsonl", columns, rows, [f"line {number}" for number in range(1, len(rows) + 1)])
+    catalog = make_catalog()
+    prepared = resolve(load_workflow(document or workflow()), settings, catalog=catalog)
+    return make_plan(prepared, table, name, catalog)
+
+
+def test_rows_without_ids_are_called_by_their_number():
+    plan = planned([{"Paint.value": 1}, {"Paint.value": 2}])
+    assert [(row.id, row.name) for row in plan.rows] == [("1", "1.png"), ("2", "2.png")]
+
+
+def test_rows_that_share_stage_c_are_drawn_together_and_those_with_one_network_too():
+    rows = [
+        {"Brush.width": 8, "seed": 1, "Paint.value": 1},
+        {"Brush.width": 9, "seed": 1},
+        {"Brush.width": 8, "seed": 2},
+        {"Brush.width": 9, "seed": 1},
+        {"Brush.width": 8, "seed": 1, "Paint.value": 2},
+    ]
+    plan = planned(rows)
+    assert plan.order == [0, 4, 2, 1, 3]
+    assert plan.rows[0].group == plan.rows[4].group != plan.rows[2].group
+    assert plan.rows[1].group == plan.rows[3].group
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([{"sed": 1}], r"unknown column 'sed'; expected NODE.input, id or seed. Did you mean 'seed'"),
+        ([{"Paint value": 1}], r"Did you mean 'Paint.value'"),
+        ([{"Pant.value": 1}], r"unknown column 'Pant.value': the workflow has no node 'Pant'. Did you mean 'Paint'"),
+        ([{"Paint.valu": 1}], r"unknown column 'Paint.valu': node 3 .* has no input 'valu'; did you mean value"),
+        ([{"Paint.draft": 1}], "takes a link of type LATENT"),
+        ([{"Paint.value": 1, "3.value": 2}], "the columns 'Paint.value' and '3.value' are one input"),
+        ([{"id": "a"}, {"id": "b"}, {"id": "a"}], "line 3: the id 'a' is that of line 1, too"),
+        ([{"id": 1}, {"id": "1"}], "line 2: the id '1' is that of line 1"),
+        ([{"id": "a"}, {"seed": 1}], "line 2: the id is missing"),
+        ([{"id": "../a"}], r"line 1: .*'../a.png', which leads out of the output folder"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(rows, says):
+    with pytest.raises(UsageError, match=says):
+        planned(rows)
+
+
+def test_two_rows_of_one_name_are_refused():
+    with pytest.raises(UsageError, match=r"pictures of line 1 and line 2 would both be 5.png. Put \{id\} into --name"):
+        planned([{"seed": 5}, {"seed": 5}], name="{seed}.png")
+
+
+def test_a_seed_column_wants_a_seed():
+    document = {"1": node("LoadImage", image="x.png"), "2": node("SaveImage", images=["1", 0], filename_prefix="x")}
+    with pytest.raises(UsageError, match="unknown column 'seed'"):
+        planned([{"seed": 1}], document)
+
+
+def test_a_workflow_without_a_picture_or_that_saves_folders_is_refused():
+    document = workflow()
+    document["4"] = node("PreviewImage", images=["3", 0])
+    with pytest.raises(UsageError, match="saves no picture"):
+        planned([{"seed": 1}], document)
+    document = {**workflow(), "5": node("WuerstchenSaveStageC", stage_c=["1", 0], filename_prefix="x")}
+    with pytest.raises(UsageError, match="WuerstchenSaveStageC"):
+        planned([{"seed": 1}], document)
+
+
+def test_a_workflow_that_cannot_run_with_any_row_is_refused_and_one_bad_row_is_not():
+    document = workflow()
+    del document["3"]["inputs"]["draft"]
+    with pytest.raises(InvalidWorkflowError, match="draft"):
+        planned([{"seed": 1}, {"seed": 2}], document)
+    assert len(planned([{"Brush.width": 1000}, {"Brush.width": 8}, {"Brush.width": "wide"}]).rows) == 3
+
+
+def test_what_a_batch_is_told_from_others_by():
+    rows: list[dict[str, Any]] = [{"id": "a", "Paint.value": "1"}, {"id": "b"}]
+    plan = planned(rows)
+    same = planned([{"id": "a", "Paint.value": 1}, {"id": "b"}])
+    assert (plan.workflow_digest, plan.table_digest) == (same.workflow_digest, same.table_digest)
+    assert planned(rows[::-1]).table_digest != plan.table_digest
+    assert planned(rows, name="{id}_.png").table_digest != plan.table_digest
+    assert planned(rows, settings={"Brush.width": 9}).workflow_digest != plan.workflow_digest
+    assert not list(Path().iterdir())
