@@ -40,13 +40,19 @@ def _register_core() -> None:
 
 _register_core()
 
-from .nodes.registry import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS  # noqa: E402
+from .nodes import registry  # noqa: E402
+
+NODE_CLASS_MAPPINGS = dict(registry.NODE_CLASS_MAPPINGS)
+NODE_DISPLAY_NAME_MAPPINGS = dict(registry.NODE_DISPLAY_NAME_MAPPINGS)
 
 if "folder_paths" in sys.modules and "comfy.model_management" in sys.modules:  # it is ComfyUI that imports this
+    from .nodes.comfy import nodes as native
     from .nodes.comfy.host import ComfyHost
     from .nodes.host import install
 
     install(ComfyHost())
+    NODE_CLASS_MAPPINGS |= native.NODE_CLASS_MAPPINGS
+    NODE_DISPLAY_NAME_MAPPINGS |= registry.COMFYUI_ONLY
 
 WEB_DIRECTORY = "./nodes/web"
 

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from wuerstchen_core import interpolate, save_stage_c
+import wuerstchen_core
 
 from .host import host
 from .output import numbered_path
@@ -56,7 +56,9 @@ class CheckpointInterpolate:
             return (base,)
         if weight == 1:
             return (finetuned,)
-        mix = interpolate(host().network_of(base), host().network_of(finetuned), weight)
+        first, second = host().network_of(base), host().network_of(finetuned)
+        dtype = first.projection.weight.dtype
+        mix = wuerstchen_core.interpolate(first, second, weight, operations=host().operations(dtype))
         return (host().keep(mix),)
 
 
@@ -93,5 +95,5 @@ class SaveStageC:
 
     def save(self, stage_c: Any, filename_prefix: str) -> dict[str, Any]:
         path = numbered_path(host().output_folder(), filename_prefix)
-        save_stage_c(host().network_of(stage_c), path)
+        wuerstchen_core.save_stage_c(host().network_of(stage_c), path)
         return {"ui": {"text": [str(path)]}}

@@ -3,13 +3,18 @@
 Exactly one host is installed for a process, before the first node runs. Nodes reach it through `host()`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from wuerstchen_core.blocks import Operations
 
 
 class Host(Protocol):
@@ -27,24 +32,42 @@ class Host(Protocol):
         """Where networks compute."""
         ...
 
-    def dtype(self, stage: str) -> torch.dtype:
-        """What `default` means for the dtype of "C", "B" or "A" on this machine."""
+    def dtype(self, stage: str) -> torch.dtype | None:
+        """What `default` means for the dtype of "C", "B" or "A" on this machine; None for what suits the network."""
+        ...
+
+    def operations(self, dtype: torch.dtype | None) -> Operations:
+        """The namespace that a network's layers come from, for weights of that dtype; None as `dtype` returns it."""
         ...
 
     def keep(self, network: nn.Module) -> Any:
         """What travels through a socket for a loaded network; `network_of` and `resident` take it back."""
         ...
 
+    def compiled(self, kept: Any) -> Any:
+        """The same network, whose blocks run through torch.compile while it is `resident`; `kept` stays as it is."""
+        ...
+
     def network_of(self, kept: Any) -> Any:
-        """The network inside what `keep` returned, of the class that it was, wherever its weights are now."""
+        """The network inside what `keep` or `compiled` returned, of the class that it was, wherever its weights are."""
         ...
 
     def resident(self, kept: Any, *, working_memory: int = 0) -> AbstractContextManager[Any]:
-        """The network with its weights on `device()` for as long as the context lasts.
+        """The network, ready to compute on `device()` for as long as the context lasts.
+
+        Its weights are there, or its layers fetch them when they compute.
 
         Args:
             working_memory: bytes that the computation itself will need, beside the weights.
         """
+        ...
+
+    def intermediate_device(self) -> torch.device:
+        """Where tensors wait between nodes."""
+        ...
+
+    def shows_previews(self) -> bool:
+        """Whether `progress` has a use for preview images; they cost a little to make."""
         ...
 
     def progress(self, steps: int, label: str) -> Callable[[int, torch.Tensor | None], None]:

@@ -1,15 +1,19 @@
 """From a name to a network that the other nodes use."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from torch import nn
-
-from wuerstchen_core import load_stage_a, load_stage_b, load_stage_c, load_text_encoder
+import wuerstchen_core
 from wuerstchen_core.errors import InputError
 
 from . import models
 from .host import host
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CATEGORY = "wuerstchen/loaders"
 DEFAULT_MODEL = "cocktail"
@@ -62,10 +66,15 @@ class LoadTextEncoder:
     def IS_CHANGED(cls, model: str, for_stage: str) -> str:
         return models.fingerprint(model, _TEXT_ENCODER_OF[_stage(for_stage)])
 
+    @classmethod
+    def source_files(cls, model: str, for_stage: str) -> list[Path]:
+        """The files that loading reads, for hosts that tell results apart by what is in them."""
+        return models.files_of(model, _TEXT_ENCODER_OF[_stage(for_stage)])
+
     def load(self, model: str, for_stage: str) -> tuple[Any]:
         stage = _stage(for_stage)
         source = models.source_of(model, _TEXT_ENCODER_OF[stage])
-        return (host().keep(load_text_encoder(source, for_stage=stage)),)
+        return (host().keep(wuerstchen_core.load_text_encoder(source, for_stage=stage)),)
 
 
 class _LoadStage:
@@ -94,9 +103,15 @@ class _LoadStage:
     def IS_CHANGED(cls, model: str, dtype: str) -> str:
         return models.fingerprint(model, cls.STAGE)
 
+    @classmethod
+    def source_files(cls, model: str, dtype: str) -> list[Path]:
+        """The files that loading reads, for hosts that tell results apart by what is in them."""
+        return models.files_of(model, cls.STAGE)
+
     def _load(self, load: Callable[..., nn.Module], model: str, dtype: str) -> tuple[Any]:
         source = models.source_of(model, self.STAGE)
-        return (host().keep(load(source, dtype=models.dtype_of(dtype, self.STAGE))),)
+        kind = models.dtype_of(dtype, self.STAGE)
+        return (host().keep(load(source, dtype=kind, operations=host().operations(kind))),)
 
 
 class LoadStageC(_LoadStage):
@@ -110,7 +125,7 @@ class LoadStageC(_LoadStage):
     OUTPUT_TOOLTIPS = ("The network, for Stage C Sampler, Interpolate Checkpoints and Save Stage C.",)
 
     def load(self, model: str, dtype: str) -> tuple[Any]:
-        return self._load(load_stage_c, model, dtype)
+        return self._load(wuerstchen_core.load_stage_c, model, dtype)
 
 
 class LoadStageB(_LoadStage):
@@ -124,7 +139,7 @@ class LoadStageB(_LoadStage):
     OUTPUT_TOOLTIPS = ("The network, for Stage B Decode.",)
 
     def load(self, model: str, dtype: str) -> tuple[Any]:
-        return self._load(load_stage_b, model, dtype)
+        return self._load(wuerstchen_core.load_stage_b, model, dtype)
 
 
 class LoadStageA(_LoadStage):
@@ -138,4 +153,4 @@ class LoadStageA(_LoadStage):
     OUTPUT_TOOLTIPS = ("The network, for Stage A VQGAN Decode.",)
 
     def load(self, model: str, dtype: str) -> tuple[Any]:
-        return self._load(load_stage_a, model, dtype)
+        return self._load(wuerstchen_core.load_stage_a, model, dtype)

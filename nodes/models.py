@@ -1,22 +1,26 @@
 """The names that loaders offer: presets, and what lies in the user's model folders."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-
-import torch
+from typing import TYPE_CHECKING
 
 from wuerstchen_core.errors import InputError, WeightsMissingError
 from wuerstchen_core.presets import PRESETS, preset_names
+from wuerstchen_core.sources import part_files
 
 from .host import host, installed
+
+if TYPE_CHECKING:
+    import torch
 
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt"})
 """Files that may hold a network."""
 FOLDER_MARKS = frozenset({"model_index.json", "config.json"})
 """Files that make the folder they lie in one model."""
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DTYPE_NAMES = ["default", *_DTYPES]
+DTYPE_NAMES = ["default", "float32", "bfloat16", "float16"]
 
 
 def names_in(files: Iterable[str]) -> list[str]:
@@ -84,6 +88,15 @@ def fingerprint(name: str, part: str) -> str:
     return f"{path} {[(each, stat.st_size, stat.st_mtime_ns) for each, stat in stats]}"
 
 
+def files_of(name: str, part: str) -> list[Path]:
+    """Every file that loading that part of the model of that name reads.
+
+    Raises:
+        WeightsMissingError: it, or a part of it, is not on this machine.
+    """
+    return part_files(source_of(name, part), part)
+
+
 def _path_of(name: str, part: str) -> Path | None:
     if name not in PRESETS:
         return host().find_model(name)
@@ -91,7 +104,7 @@ def _path_of(name: str, part: str) -> Path | None:
     return host().find_model(str(place)) if place.repo is not None else None
 
 
-def dtype_of(name: str, stage: str) -> torch.dtype:
+def dtype_of(name: str, stage: str) -> torch.dtype | None:
     """The dtype that a loader's `dtype` names for stage "C", "B" or "A".
 
     Raises:
@@ -99,6 +112,8 @@ def dtype_of(name: str, stage: str) -> torch.dtype:
     """
     if name == "default":
         return host().dtype(stage)
-    if name not in _DTYPES:
+    if name not in DTYPE_NAMES:
         raise InputError(f"dtype is {name!r}; expected one of {', '.join(DTYPE_NAMES)}.")
-    return _DTYPES[name]
+    import torch
+
+    return getattr(torch, name)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from .checkpoints import CheckpointInterpolate, SaveStageC
+from .compiling import CompileStageB, CompileStageC
 from .loaders import LoadStageA, LoadStageB, LoadStageC, LoadTextEncoder
 from .stage_a import StageADecode
 from .stage_b import StageBDecode
@@ -20,6 +21,8 @@ NODE_CLASS_MAPPINGS: dict[str, Any] = {
     "WuerstchenStageADecode": StageADecode,
     "WuerstchenCheckpointInterpolate": CheckpointInterpolate,
     "WuerstchenSaveStageC": SaveStageC,
+    "WuerstchenCompileStageC": CompileStageC,
+    "WuerstchenCompileStageB": CompileStageB,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -33,4 +36,15 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "WuerstchenStageADecode": "Stage A VQGAN Decode",
     "WuerstchenCheckpointInterpolate": "Interpolate Checkpoints",
     "WuerstchenSaveStageC": "Save Stage C",
+    "WuerstchenCompileStageC": "Compile Stage C",
+    "WuerstchenCompileStageB": "Compile Stage B",
 }
+
+COMFYUI_ONLY = {
+    "WuerstchenStageCToModel": "Stage C to MODEL",
+    "WuerstchenStageBToModel": "Stage B to MODEL",
+    "WuerstchenStageAToVAE": "Stage A to VAE",
+    "WuerstchenSigmas": "Würstchen Sigmas",
+    "WuerstchenEmptyLatent": "Empty Würstchen Latent",
+}
+"""Nodes of `comfy.nodes`, which lead into what only ComfyUI has; the same promise holds for their ids."""

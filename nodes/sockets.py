@@ -1,21 +1,25 @@
 """What travels between nodes, checked on the way in and wrapped on the way out.
 
 CONDITIONING is `[[tensor [batch, tokens, dim], {"pooled_output": tensor [batch, dim]}]]` and LATENT is
-`{"samples": tensor [batch, channels, height, width]}`, both float32 on the CPU; IMAGE is a tensor
-[batch, height, width, 3] in 0..1. These are ComfyUI's own formats, so that its stock nodes work between ours.
+`{"samples": tensor [batch, channels, height, width]}`; IMAGE is a tensor [batch, height, width, 3] in 0..1. All are
+float32, on the CPU unless the host says otherwise (a CONDITIONING always). These are ComfyUI's own formats, so that its
+stock nodes work between ours.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from wuerstchen_core.errors import InputError
 from wuerstchen_core.geometry import MAX_SIZE, STAGE_B_CHANNELS, STAGE_C_CHANNELS, Size
-from wuerstchen_core.sampling import Step
 
 from .host import host
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wuerstchen_core.sampling import Step
 
 SIZE_KEY = "wuerstchen_size"
 """Of a LATENT: the (width, height) in pixels asked for, where it had to be rounded up. Stock nodes pass it on."""
@@ -60,7 +64,7 @@ def embedding_of(conditioning: Any, name: str) -> Tensor:
     if not isinstance(entry, (list, tuple)) or len(entry) != 2 or not isinstance(entry[1], Mapping):
         raise InputError(f"{name} holds {_shown(entry)}; expected a pair of a tensor and a dictionary.")
     embedding, options = entry
-    if not isinstance(embedding, Tensor) or embedding.ndim != 3 or not embedding.is_floating_point():
+    if not _is_tensor(embedding) or embedding.ndim != 3 or not embedding.is_floating_point():
         raise InputError(f"{name} holds {_shown(embedding)}; expected numbers of shape [batch, tokens, dim].")
     for key, meaning in _UNHEEDED.items():
         if options.get(key) is not None:
@@ -118,7 +122,7 @@ def stage_b_latents_of(latent: Any) -> Tensor:
 
 def latent_of(samples: Tensor, like: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A LATENT of `samples`, with whatever else `like`, the LATENT it was made from, carries."""
-    return {**(like or {}), "samples": samples.float().cpu()}
+    return {**(like or {}), "samples": samples.to(host().intermediate_device()).float()}
 
 
 def asked_size(width: int, height: int) -> dict[str, tuple[int, int]]:
@@ -142,7 +146,7 @@ def crop_to_asked(images: Tensor, latent: Mapping[str, Any]) -> Tensor:
 
 def image_of(pixels: Tensor) -> Tensor:
     """Pixels [batch, 3, height, width] in 0..1 as an IMAGE."""
-    return pixels.movedim(1, -1).float().cpu().contiguous()
+    return pixels.movedim(1, -1).to(host().intermediate_device()).float().contiguous()
 
 
 def seeds_of(seed: int, latent: Mapping[str, Any]) -> list[int]:
@@ -158,18 +162,31 @@ def seeds_of(seed: int, latent: Mapping[str, Any]) -> list[int]:
     return [seed + index for index in indices]
 
 
-def report_steps(steps: int, label: str) -> Callable[[Step], None]:
-    """A callback for the core's samplers that tells the host of each step.
+def report_steps(steps: int, label: str, latent_rgb: Tensor | None) -> Callable[[Step], None]:
+    """A callback for the core's samplers that tells the host of each step, with a look at the first image.
 
-    No preview is made: `Step.denoised` is there for one, and the host shows what it is given.
+    Args:
+        latent_rgb: [channels + 1, 3], what the latents look like; None where the checkpoint does not say.
     """
-    update = host().progress(steps, label)
-    return lambda step: update(step.index + 1, None)
+    from wuerstchen_core.previews import latent_preview
+
+    update, shows = host().progress(steps, label), host().shows_previews()
+
+    def report(step: Step) -> None:
+        update(step.index + 1, latent_preview(step.denoised[:1], latent_rgb)[0] if shows else None)
+
+    return report
+
+
+def _is_tensor(value: Any) -> TypeGuard[Tensor]:
+    from torch import Tensor
+
+    return isinstance(value, Tensor)
 
 
 def _samples_of(latent: Any) -> Tensor:
     samples = latent.get("samples") if isinstance(latent, Mapping) else None
-    if not isinstance(samples, Tensor):
+    if not _is_tensor(samples):
         raise InputError(
             f'latent is {_shown(latent)}; expected a LATENT, {{"samples": tensor}}, such as Stage C Sampler makes.'
         )
@@ -179,13 +196,13 @@ def _samples_of(latent: Any) -> Tensor:
 
 
 def _finite(values: Tensor, name: str, advice: str) -> Tensor:
-    if not bool(torch.isfinite(values).all()):
+    if not bool(values.isfinite().all()):
         raise InputError(f"{name} holds values that are not numbers (NaN or infinity). {advice}")
     return values
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, Tensor):
+    if _is_tensor(value):
         return f"a tensor of shape {list(value.shape)} and {value.dtype}"
     if isinstance(value, Mapping):
         return f"a dictionary with {', '.join(map(repr, value)) or 'nothing in it'}"

@@ -1,22 +1,17 @@
 """Stage A: from latents to pixels."""
 
-from typing import Any, ClassVar
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from wuerstchen_core import StageA, decode_stage_a
+import wuerstchen_core
 
 from .host import host
+from .memory import stage_a_memory
 from .sockets import crop_to_asked, image_of, stage_b_latents_of
 
-
-def working_memory(stage_a: StageA, height: int, width: int) -> int:
-    """Bytes that decoding one latent of that size takes beside the weights: about 2 KB a pixel in float32.
-
-    Measured at the last residual block, where a map four times as wide as the image's own is alive 2.75 times.
-    """
-    return 22 * stage_a.config.embed_dim * height * width * stage_a.out_block[0].get_parameter("weight").itemsize
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class StageADecode:
@@ -40,12 +35,14 @@ class StageADecode:
         }
 
     def decode(self, stage_a: Any, latent: Any) -> tuple[Tensor]:
+        import torch
+
         latents = stage_b_latents_of(latent)
         update = host().progress(len(latents), "Stage A")
         images = []
-        memory = working_memory(host().network_of(stage_a), *latents.shape[-2:])
+        memory = stage_a_memory(host().network_of(stage_a), *latents.shape[-2:])
         with host().resident(stage_a, working_memory=memory) as network:
             for done, one in enumerate(latents.split(1), start=1):
-                images.append(image_of(decode_stage_a(network, one)))
+                images.append(image_of(wuerstchen_core.decode_stage_a(network, one)))
                 update(done, None)
         return (crop_to_asked(torch.cat(images), latent),)

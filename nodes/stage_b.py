@@ -2,9 +2,11 @@
 
 from typing import Any, ClassVar
 
-from wuerstchen_core import linear_timesteps, sample_stage_b
+import wuerstchen_core
+from wuerstchen_core.geometry import stage_b_size
 
 from .host import host
+from .memory import stage_b_memory
 from .sockets import embedding_of, image_embeddings_of, latent_of, report_steps, seeds_of
 from .stage_c import LARGEST_SEED
 
@@ -53,7 +55,7 @@ class StageBDecode:
                         "step": 0.1,
                         "round": 0.01,
                         "tooltip": "How strongly the image embeddings and the prompt are followed. 1 or less turns it "
-                        "off, as published, and takes half the time.",
+                        "off, as published for v2, and takes half the time; cocktail draws best with 3.",
                     },
                 ),
             },
@@ -77,15 +79,18 @@ class StageBDecode:
         negative: Any = None,
     ) -> tuple[dict[str, Any]]:
         embeddings = image_embeddings_of(latent)
-        with host().resident(stage_b) as network:
-            latents = sample_stage_b(
+        drawn = len(embeddings) * (2 if cfg > 1 else 1)
+        memory = stage_b_memory(host().network_of(stage_b), drawn, *stage_b_size(*embeddings.shape[-2:]))
+        with host().resident(stage_b, working_memory=memory) as network:
+            latents = wuerstchen_core.sample_stage_b(
                 network,
                 embeddings,
                 None if positive is None else embedding_of(positive, "positive"),
                 None if negative is None else embedding_of(negative, "negative"),
                 seeds=seeds_of(seed, latent),
-                timesteps=linear_timesteps(steps),
+                timesteps=wuerstchen_core.linear_timesteps(steps),
                 guidance_scale=cfg,
-                callback=report_steps(steps, "Stage B"),
+                callback=report_steps(steps, "Stage B", network.latent_rgb),
+                device=host().device(),
             )
         return (latent_of(latents, like=latent),)

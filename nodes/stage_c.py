@@ -2,15 +2,27 @@
 
 from typing import Any, ClassVar
 
-from wuerstchen_core import sample_stage_c
+import wuerstchen_core
 from wuerstchen_core.errors import InputError
-from wuerstchen_core.geometry import MAX_SIZE, STEP
-from wuerstchen_core.schedule import SCHEDULES
+from wuerstchen_core.geometry import MAX_SIZE, STEP, Size
 
 from .host import host
+from .memory import stage_c_memory
 from .sockets import asked_size, embedding_of, latent_of, report_steps
 
 LARGEST_SEED = 2**64 - 1
+SCHEDULES = ("v2", "linear")
+
+
+def timesteps_of(schedule: str, steps: int) -> list[float]:
+    """The timestep ratios of a schedule: steps + 1 values from 1 to 0.
+
+    Raises:
+        InputError: there is no such schedule, or `steps` is less than 1.
+    """
+    if schedule not in SCHEDULES:
+        raise InputError(f"schedule is {schedule!r}; expected one of {', '.join(SCHEDULES)}.")
+    return wuerstchen_core.v2_timesteps(steps) if schedule == "v2" else wuerstchen_core.linear_timesteps(steps)
 
 
 class StageCSampler:
@@ -94,22 +106,24 @@ class StageCSampler:
         height: int,
         batch_size: int,
     ) -> tuple[dict[str, Any]]:
-        if schedule not in SCHEDULES:
-            raise InputError(f"schedule is {schedule!r}; expected one of {', '.join(SCHEDULES)}.")
+        timesteps = timesteps_of(schedule, steps)
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1.")
         size = asked_size(width, height)
         text, without = embedding_of(positive, "positive"), embedding_of(negative, "negative")
-        with host().resident(stage_c) as network:
-            embeddings = sample_stage_c(
+        drawn = batch_size * (2 if cfg > 1 else 1)
+        memory = stage_c_memory(host().network_of(stage_c), drawn, *Size(width, height).stage_c)
+        with host().resident(stage_c, working_memory=memory) as network:
+            embeddings = wuerstchen_core.sample_stage_c(
                 network,
                 text,
                 without,
                 width=width,
                 height=height,
                 seeds=[seed + i for i in range(batch_size)],
-                timesteps=SCHEDULES[schedule](steps),
+                timesteps=timesteps,
                 guidance_scale=cfg,
-                callback=report_steps(steps, "Stage C"),
+                callback=report_steps(steps, "Stage C", network.latent_rgb),
+                device=host().device(),
             )
         return (latent_of(embeddings, like=size),)

@@ -53,6 +53,7 @@ class Kept:
     """What travels through the sockets here: no network, so that a node that takes it for one fails."""
 
     network: nn.Module
+    compiled: bool = False
 
 
 @dataclass
@@ -62,6 +63,7 @@ class FakeHost:
     folder: Path
     reported: list[tuple[str, int, int]] = field(default_factory=list)
     cancel_at: int | None = None
+    previews: list[Tensor | None] | None = None
 
     def model_names(self) -> list[str]:
         files = [str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()]
@@ -76,8 +78,14 @@ class FakeHost:
     def dtype(self, stage: str) -> torch.dtype:
         return {"C": torch.bfloat16, "B": torch.float32, "A": torch.float32}[stage]
 
+    def operations(self, dtype: torch.dtype) -> Any:
+        return nn
+
     def keep(self, network: nn.Module) -> Kept:
         return Kept(network)
+
+    def compiled(self, kept: Kept) -> Kept:
+        return Kept(kept.network, compiled=True)
 
     def network_of(self, kept: Kept) -> nn.Module:
         return kept.network
@@ -86,9 +94,17 @@ class FakeHost:
     def resident(self, kept: Kept, *, working_memory: int = 0) -> Iterator[nn.Module]:
         yield kept.network
 
+    def intermediate_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def shows_previews(self) -> bool:
+        return self.previews is not None
+
     def progress(self, steps: int, label: str) -> Callable[[int, Tensor | None], None]:
         def update(done: int, preview: Tensor | None) -> None:
             self.reported.append((label, done, steps))
+            if self.previews is not None:
+                self.previews.append(preview)
             if done == self.cancel_at:
                 raise KeyboardInterrupt
 

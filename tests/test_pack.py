@@ -37,13 +37,13 @@ module = load(pack)
 import wuerstchen_core
 from wuerstchen_core import StageA
 
-nodes = sys.modules[module.__name__ + ".nodes.stage_a"]
+loaders = sys.modules[module.__name__ + ".nodes.loaders"]
 print(json.dumps({
     "ids": sorted(module.NODE_CLASS_MAPPINGS),
     "named": sorted(module.NODE_DISPLAY_NAME_MAPPINGS),
     "web": (pack / module.WEB_DIRECTORY).is_dir(),
     "core": wuerstchen_core.__file__,
-    "one_class": nodes.StageA is StageA,
+    "one_class": loaders.wuerstchen_core.StageA is StageA,
     "same_path": sys.path == before,
     "heavy": [each for each in ("transformers", "huggingface_hub", "diffusers") if each in sys.modules],
     "comfy": [each for each in sys.modules if each.endswith("nodes.comfy.host")],
@@ -68,7 +68,7 @@ def test_loads_with_one_copy_of_the_core(pack):
     done = run(REPORT, pack)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert len(report["ids"]) == 10 and report["ids"] == report["named"]
+    assert len(report["ids"]) == 12 and report["ids"] == report["named"]
     assert Path(report["core"]) == pack / "wuerstchen_core" / "__init__.py"
     assert report["one_class"] and report["same_path"] and report["web"]
     assert report["heavy"] == []

@@ -7,20 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management as management
+import comfy.ops
 import folder_paths
 import torch
-from comfy.cli_args import args
+from comfy.cli_args import LatentPreviewMethod, args
 from comfy.model_patcher import ModelPatcher
 from comfy.utils import ProgressBar
 from PIL import Image
 from torch import nn
 
 from wuerstchen_core import StageA, StageB, StageC
+from wuerstchen_core.compiling import compiled
 
 from .. import models
 
 FOLDER_KEY = "wuerstchen"
 """Of the model folders: `models/wuerstchen/`, and what extra_model_paths.yaml lists under this name."""
+PREVIEW_SIDE = 256
+"""Pixels that a smaller preview is enlarged to, about."""
+COMPILED = "wuerstchen_compiled"
+"""Attachment of a `ModelPatcher` whose network runs through torch.compile; clones of it have it, too."""
 _COMPUTABLE = [torch.float16, torch.bfloat16, torch.float32]
 
 
@@ -43,29 +49,52 @@ class ComfyHost:
         if stage == "A":
             return management.vae_dtype(management.vae_device(), [torch.float16, torch.bfloat16])
         dtype = management.unet_dtype(self.device(), supported_dtypes=_COMPUTABLE)
-        # A command line that asks for 8 or 64 bits cannot be followed: these networks compute in what they are kept in.
+        # A command line that asks for 8 or 64 bits cannot be followed: checkpoints are read into these dtypes only.
         return dtype if dtype in _COMPUTABLE else torch.float32
+
+    def operations(self, dtype: torch.dtype | None) -> Any:
+        return comfy.ops.pick_operations(dtype, None if dtype is None else _compute_dtype(dtype))
 
     def keep(self, network: nn.Module) -> ModelPatcher:
         load_device, offload_device = _devices(network)
+        if isinstance(network, (StageB, StageC)):
+            network.compute_dtype = _compute_dtype(next(network.parameters()).dtype)
+        if isinstance(network, (StageA, StageB)):
+            network.reads_weights = reads_weights
         return ModelPatcher(network.to(offload_device), load_device=load_device, offload_device=offload_device)
+
+    def compiled(self, kept: ModelPatcher) -> ModelPatcher:
+        clone = kept.clone()
+        clone.set_attachments(COMPILED, True)
+        return clone
 
     def network_of(self, kept: ModelPatcher) -> nn.Module:
         return kept.model
 
     @contextmanager
     def resident(self, kept: ModelPatcher, *, working_memory: int = 0) -> Iterator[nn.Module]:
-        management.load_models_gpu([kept], memory_required=working_memory, force_full_load=True)
         network: nn.Module = kept.model
-        if all(weight.device.type == kept.load_device.type for weight in network.parameters()):
+        piecemeal = isinstance(network, (StageB, StageC))
+        management.load_models_gpu([kept], memory_required=working_memory, force_full_load=not piecemeal)
+        if kept.get_attachment(COMPILED):
+            with compiled(network):
+                yield network
+            return
+        if piecemeal or all(weight.device.type == kept.load_device.type for weight in network.parameters()):
             yield network
             return
-        # --novram leaves weights where they are; these networks compute whole, so they move for this one call.
+        # --novram leaves weights where they are; Stage A and text encoders are small and move whole for this one call.
         network.to(kept.load_device)
         try:
             yield network
         finally:
             network.to(kept.offload_device)
+
+    def intermediate_device(self) -> torch.device:
+        return management.intermediate_device()
+
+    def shows_previews(self) -> bool:
+        return args.preview_method != LatentPreviewMethod.NoPreviews
 
     def progress(self, steps: int, label: str) -> Callable[[int, torch.Tensor | None], None]:
         bar = ProgressBar(steps)
@@ -80,6 +109,12 @@ class ComfyHost:
         return Path(folder_paths.get_output_directory())
 
 
+def reads_weights(layer: nn.Module) -> bool:
+    """Whether a layer of ComfyUI's computes with its weights as they lie: neither cast, fetched nor patched."""
+    cast = getattr(layer, "comfy_cast_weights", True)
+    return not (cast or getattr(layer, "weight_function", ()) or getattr(layer, "bias_function", ()))
+
+
 def _devices(network: nn.Module) -> tuple[torch.device, torch.device]:
     """(where it computes, where it waits), by what ComfyUI's command line says for that kind of network."""
     if isinstance(network, (StageB, StageC)):
@@ -89,6 +124,19 @@ def _devices(network: nn.Module) -> tuple[torch.device, torch.device]:
     return management.text_encoder_device(), management.text_encoder_offload_device()
 
 
+def _compute_dtype(weights: torch.dtype) -> torch.dtype:
+    """What the device is to compute in where the weights are kept in that dtype."""
+    device = management.get_torch_device()
+    if device.type == "cpu":  # of processors ComfyUI expects float32 alone; what a user asks for, they can do
+        return weights
+    return management.unet_manual_cast(weights, device, _COMPUTABLE) or weights
+
+
 def _preview_image(preview: torch.Tensor) -> tuple[str, Any, int]:
+    """As ComfyUI sends it: format, image, longest side. A latent is tiny, and enlarged so that it can be seen."""
     pixels = preview.detach().clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
-    return "JPEG", Image.fromarray(pixels.numpy()), args.preview_size
+    image = Image.fromarray(pixels.numpy())
+    enlarged = PREVIEW_SIDE // max(image.size)
+    if enlarged > 1:
+        image = image.resize((image.width * enlarged, image.height * enlarged), Image.Resampling.BICUBIC)
+    return "JPEG", image, args.preview_size

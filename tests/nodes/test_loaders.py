@@ -10,7 +10,7 @@ from node_helpers import FakeHost, Kept, tiny_stage_a, tiny_stage_b, tiny_stage_
 from wuerstchen_core import StageA, StageB, StageC
 from wuerstchen_core.errors import CheckpointError, InputError, WeightsMissingError
 from wuerstchen_core.saving import save_stage_a, save_stage_b, save_stage_c
-from wuerstchen_core.training.text import make_text_model, make_tokenizer
+from wuerstchen_core.training.text import MAX_TOKENS, make_text_model, make_tokenizer
 from wuerstchen_nodes.loaders import LoadStageA, LoadStageB, LoadStageC, LoadTextEncoder
 from wuerstchen_nodes.text import TextEncode
 
@@ -69,13 +69,20 @@ def test_a_changed_file_is_loaded_again(folder):
     assert LoadTextEncoder.IS_CHANGED(model="cocktail", for_stage="B") == "cocktail"
 
 
+def test_a_loader_names_the_files_that_it_reads(folder):
+    read = LoadStageC.source_files(model="c", dtype="default")
+    assert {path.parent for path in read} == {folder / "c"}
+    (weights, *_) = LoadTextEncoder.source_files(model="cocktail", for_stage="B")
+    assert weights.parent.name == "text_encoder"
+
+
 def test_a_prompt_through_a_text_encoder(fake_host: FakeHost, caplog):
     pipeline = fake_host.folder / "pipeline"
     tokenizer = make_tokenizer(["a red circle"] * 3, pipeline / "tokenizer", vocabulary=64)
     make_text_model(tokenizer, width=64, layers=1).save_pretrained(pipeline / "text_encoder")
     (kept,) = LoadTextEncoder().load("pipeline", "C")
     (((embedding, options),),) = TextEncode().encode(kept, "a red circle")
-    assert embedding.shape == (1, 77, 64) and options["pooled_output"].shape == (1, 64)
+    assert embedding.shape == (1, MAX_TOKENS, 64) and options["pooled_output"].shape == (1, 64)
     (((other, _),),) = TextEncode().encode(kept, "")
     assert not torch.equal(embedding, other)
     assert not caplog.records

@@ -94,3 +94,19 @@ def test_dtypes(fake_host: FakeHost):
     assert models.dtype_of("float16", "C") == torch.float16
     with pytest.raises(InputError, match="dtype is 'int8'; expected one of default, float32, bfloat16, float16"):
         models.dtype_of("int8", "A")
+
+
+def test_the_files_of_a_model_are_those_that_loading_reads(fake_host: FakeHost):
+    folder = fake_host.folder / "mine"
+    folder.mkdir()
+    for name in ("config.json", "diffusion_pytorch_model.safetensors", "README.md"):
+        (folder / name).touch()
+    assert {path.name for path in models.files_of("mine", "C")} == {
+        "config.json",
+        "diffusion_pytorch_model.safetensors",
+    }
+    cocktail = [*models.files_of("cocktail", "B"), *models.files_of("cocktail", "text_encoder_c")]
+    assert {path.suffix for path in cocktail} >= {".json", ".safetensors"}
+    assert all(path.is_file() for path in cocktail)
+    with pytest.raises(WeightsMissingError, match=r"'gone\.pt'"):
+        models.files_of("gone.pt", "C")

@@ -1,13 +1,15 @@
 """What workflow files rely on: ids, inputs and their order, outputs; and what the editor shows of each node."""
 
 import inspect
+import json
 from pathlib import Path
 
 import pytest
 
 from wuerstchen_nodes import host as host_module
 from wuerstchen_nodes import registry
-from wuerstchen_nodes.registry import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+from wuerstchen_nodes.comfy import nodes as comfy_nodes
+from wuerstchen_nodes.registry import NODE_CLASS_MAPPINGS
 
 # id: (display name, inputs in the editor's order, outputs). Saved workflows store widgets by position: append only.
 NODES = {
@@ -33,9 +35,23 @@ NODES = {
         ["WUERSTCHEN_STAGE_C"],
     ),
     "WuerstchenSaveStageC": ("Save Stage C", ["stage_c", "filename_prefix"], []),
+    "WuerstchenCompileStageC": ("Compile Stage C", ["stage_c"], ["WUERSTCHEN_STAGE_C"]),
+    "WuerstchenCompileStageB": ("Compile Stage B", ["stage_b"], ["WUERSTCHEN_STAGE_B"]),
+    "WuerstchenStageCToModel": ("Stage C to MODEL", ["stage_c"], ["MODEL"]),
+    "WuerstchenStageBToModel": ("Stage B to MODEL", ["stage_b"], ["MODEL"]),
+    "WuerstchenStageAToVAE": ("Stage A to VAE", ["stage_a"], ["VAE"]),
+    "WuerstchenSigmas": ("Würstchen Sigmas", ["steps", "schedule", "denoise"], ["SIGMAS"]),
+    "WuerstchenEmptyLatent": (
+        "Empty Würstchen Latent",
+        ["width", "height", "batch_size"],
+        ["LATENT", "LATENT"],
+    ),
 }
 
-each_node = pytest.mark.parametrize(("node_id", "node"), NODE_CLASS_MAPPINGS.items(), ids=NODE_CLASS_MAPPINGS)
+ALL = {**registry.NODE_CLASS_MAPPINGS, **comfy_nodes.NODE_CLASS_MAPPINGS}
+TITLES = {**registry.NODE_DISPLAY_NAME_MAPPINGS, **registry.COMFYUI_ONLY}
+
+each_node = pytest.mark.parametrize(("node_id", "node"), ALL.items(), ids=ALL)
 
 
 def inputs_of(node) -> dict[str, tuple]:
@@ -46,11 +62,10 @@ def inputs_of(node) -> dict[str, tuple]:
 
 def test_ids_names_inputs_and_outputs_are_as_published():
     found = {
-        node_id: (NODE_DISPLAY_NAME_MAPPINGS[node_id], list(inputs_of(node)), list(node.RETURN_TYPES))
-        for node_id, node in NODE_CLASS_MAPPINGS.items()
+        node_id: (TITLES[node_id], list(inputs_of(node)), list(node.RETURN_TYPES)) for node_id, node in ALL.items()
     }
     assert found == NODES
-    assert set(NODE_DISPLAY_NAME_MAPPINGS) == set(NODES)
+    assert set(TITLES) == set(NODES)
 
 
 @each_node
@@ -115,6 +130,31 @@ def test_a_node_that_runs_without_a_host_says_what_to_do(monkeypatch):
 
 
 @each_node
-def test_has_a_help_page_that_names_it(node_id, node):
-    page = Path(registry.__file__).parent / "web" / "docs" / f"{node_id}.md"
-    assert page.read_text(encoding="utf-8").startswith(f"# {NODE_DISPLAY_NAME_MAPPINGS[node_id]}\n")
+def test_has_a_help_page_that_names_and_shows_it(node_id, node):
+    folder = Path(registry.__file__).parent / "web" / "docs"
+    picture = f"images/{node_id}.png"
+    page = (folder / f"{node_id}.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# {TITLES[node_id]}\n\n![{TITLES[node_id]}]({picture})\n")
+    assert (folder / picture).is_file()
+
+
+LOCALES = Path(registry.__file__).parents[1] / "locales"
+
+
+@pytest.mark.parametrize("language", ["en", "de", "zh"])
+def test_translations_cover_every_node_and_input(language):
+    told = json.loads((LOCALES / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    assert list(told) == list(ALL)
+    for node_id, node in ALL.items():
+        assert list(told[node_id]["inputs"]) == list(inputs_of(node)), node_id
+        assert len(told[node_id].get("outputs", {})) == len(node.RETURN_TYPES), node_id
+
+
+def test_english_is_what_the_nodes_say_themselves():
+    told = json.loads((LOCALES / "en/nodeDefs.json").read_text(encoding="utf-8"))
+    for node_id, node in ALL.items():
+        assert told[node_id]["display_name"] == TITLES[node_id]
+        assert told[node_id]["description"] == node.DESCRIPTION
+        tooltips = {name: options["tooltip"] for name, (_, options) in inputs_of(node).items()}
+        assert {name: each["tooltip"] for name, each in told[node_id]["inputs"].items()} == tooltips
+        assert [each["tooltip"] for each in told[node_id].get("outputs", {}).values()] == list(node.OUTPUT_TOOLTIPS)

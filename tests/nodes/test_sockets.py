@@ -8,6 +8,7 @@ from wuerstchen_core.errors import InputError
 from wuerstchen_nodes import sockets
 
 NAN = float("nan")
+pytestmark = pytest.mark.usefixtures("fake_host")
 
 
 def test_conditioning_is_float32_on_the_cpu_with_a_pooled_vector():

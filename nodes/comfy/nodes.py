@@ -1,0 +1,178 @@
+"""Nodes that lead into ComfyUI's own world of MODEL, VAE and SIGMAS. They exist inside ComfyUI only.
+
+What they are can be read anywhere; only running one imports ComfyUI.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+
+from wuerstchen_core.geometry import MAX_SIZE, STAGE_B_CHANNELS, STAGE_C_CHANNELS, STEP, Size, stage_b_size
+
+from ..host import host
+from ..sockets import latent_of
+from ..stage_c import SCHEDULES, timesteps_of
+
+CATEGORY = "wuerstchen/native"
+
+
+def _operations(network: torch.nn.Module) -> Any:
+    return host().operations(next(network.parameters()).dtype)
+
+
+class StageCToModel:
+    """Stage C as a MODEL."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Makes Stage C a MODEL for ComfyUI's own nodes: KSampler and every other sampler, LoRA loaders, model merging. "
+        "Sample it on Empty Würstchen Latent, conditioned by Text Encode."
+    )
+    SEARCH_ALIASES: ClassVar = ["wuerstchen model", "würstchen model", "prior to model", "ksampler"]
+    FUNCTION = "convert"
+    RETURN_TYPES = ("MODEL",)
+    RETURN_NAMES = ("model",)
+    OUTPUT_TOOLTIPS = ("For KSampler and other nodes that take a MODEL.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"stage_c": ("WUERSTCHEN_STAGE_C", {"tooltip": "From Load Stage C."})}}
+
+    def convert(self, stage_c: Any) -> tuple[Any]:
+        from . import native
+
+        network = host().network_of(stage_c)
+        return (native.stage_c_model(network, _operations(network)),)
+
+
+class StageBToModel:
+    """Stage B as a MODEL."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Makes Stage B a MODEL for ComfyUI's own nodes. Its image embeddings come through StableCascade_StageB_"
+        "Conditioning, on a prompt encoded for Stage B; cfg 1 is the published setting."
+    )
+    SEARCH_ALIASES: ClassVar = ["wuerstchen model", "würstchen decoder", "decoder to model", "ksampler"]
+    FUNCTION = "convert"
+    RETURN_TYPES = ("MODEL",)
+    RETURN_NAMES = ("model",)
+    OUTPUT_TOOLTIPS = ("For KSampler and other nodes that take a MODEL.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"stage_b": ("WUERSTCHEN_STAGE_B", {"tooltip": "From Load Stage B."})}}
+
+    def convert(self, stage_b: Any) -> tuple[Any]:
+        from . import native
+
+        network = host().network_of(stage_b)
+        return (native.stage_b_model(network, _operations(network)),)
+
+
+class StageAToVAE:
+    """Stage A as a VAE."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Makes Stage A a VAE for ComfyUI's own nodes: VAE Decode, VAE Encode and their tiled forms."
+    SEARCH_ALIASES: ClassVar = ["wuerstchen vae", "würstchen vqgan", "vqgan to vae", "vae decode"]
+    FUNCTION = "convert"
+    RETURN_TYPES = ("VAE",)
+    RETURN_NAMES = ("vae",)
+    OUTPUT_TOOLTIPS = ("For VAE Decode and other nodes that take a VAE.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"stage_a": ("WUERSTCHEN_STAGE_A", {"tooltip": "From Load Stage A."})}}
+
+    def convert(self, stage_a: Any) -> tuple[Any]:
+        from . import native
+
+        network = host().network_of(stage_a)
+        return (native.StageAVAE(network, _operations(network)),)
+
+
+class WuerstchenSigmas:
+    """The published schedules as SIGMAS."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "The schedule of Stage C (v2, 29 steps) or of Stage B (linear, 12 steps) as SIGMAS for SamplerCustomAdvanced. "
+        "With the sampler ddpm they give what Stage C Sampler and Stage B Decode do."
+    )
+    SEARCH_ALIASES: ClassVar = ["wuerstchen scheduler", "würstchen scheduler", "scheduler", "sigmas"]
+    FUNCTION = "sigmas"
+    RETURN_TYPES = ("SIGMAS",)
+    RETURN_NAMES = ("sigmas",)
+    OUTPUT_TOOLTIPS = ("For SamplerCustom and SamplerCustomAdvanced.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "steps": ("INT", {"default": 29, "min": 1, "max": 1000, "tooltip": "Denoising steps."}),
+                "schedule": (
+                    list(SCHEDULES),
+                    {
+                        "default": "v2",
+                        "tooltip": "v2 spends two thirds of the steps on the first third of the noise; linear spreads "
+                        "them evenly.",
+                    },
+                ),
+                "denoise": (
+                    "FLOAT",
+                    {
+                        "default": 1.0,
+                        "min": 0.01,
+                        "max": 1.0,
+                        "step": 0.01,
+                        "tooltip": "Share of the schedule that is run, from its end: below 1 to change a latent that "
+                        "is there already.",
+                    },
+                ),
+            }
+        }
+
+    def sigmas(self, steps: int, schedule: str, denoise: float) -> tuple[torch.Tensor]:
+        from . import native
+
+        ratios = timesteps_of(schedule, max(steps, round(steps / denoise)))
+        return (native.sigmas_of(list(ratios)[-(steps + 1) :]),)
+
+
+class EmptyWuerstchenLatent:
+    """Latents to start from."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Empty latents of Stage C and of Stage B for an image size, to be filled by a sampler."
+    SEARCH_ALIASES: ClassVar = ["wuerstchen latent", "würstchen latent", "empty latent image"]
+    FUNCTION = "make"
+    RETURN_TYPES = ("LATENT", "LATENT")
+    RETURN_NAMES = ("stage_c", "stage_b")
+    OUTPUT_TOOLTIPS = ("16 channels, for Stage C's sampler.", "4 channels, for Stage B's sampler.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        side = {"default": 256, "min": STEP, "max": MAX_SIZE, "step": STEP}
+        return {
+            "required": {
+                "width": ("INT", {**side, "tooltip": "Of the image, in pixels."}),
+                "height": ("INT", {**side, "tooltip": "Of the image, in pixels."}),
+                "batch_size": ("INT", {"default": 1, "min": 1, "max": 64, "tooltip": "Images drawn at once."}),
+            }
+        }
+
+    def make(self, width: int, height: int, batch_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        embeddings = Size(width, height).stage_c
+        stage_c = torch.zeros(batch_size, STAGE_C_CHANNELS, *embeddings)
+        stage_b = torch.zeros(batch_size, STAGE_B_CHANNELS, *stage_b_size(*embeddings))
+        return latent_of(stage_c), latent_of(stage_b)
+
+
+NODE_CLASS_MAPPINGS: dict[str, Any] = {
+    "WuerstchenStageCToModel": StageCToModel,
+    "WuerstchenStageBToModel": StageBToModel,
+    "WuerstchenStageAToVAE": StageAToVAE,
+    "WuerstchenSigmas": WuerstchenSigmas,
+    "WuerstchenEmptyLatent": EmptyWuerstchenLatent,
+}

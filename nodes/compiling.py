@@ -1,0 +1,52 @@
+"""Faster networks, for those who draw many pictures: torch.compile."""
+
+from typing import Any, ClassVar
+
+from .host import host
+
+_DESCRIPTION = (
+    "Runs Stage {stage} through torch.compile. The first picture of each size waits for the compiler, which on a "
+    "processor needs a C++ compiler; further ones are drawn faster, and the compiler's work is kept for later starts."
+)
+
+
+class CompileStageC:
+    """Has Stage C compiled."""
+
+    CATEGORY = "wuerstchen/checkpoints"
+    DESCRIPTION = _DESCRIPTION.format(stage="C")
+    SEARCH_ALIASES: ClassVar = ["torch compile", "torchcompile", "wuerstchen compile", "inductor", "speed up"]
+    FUNCTION = "compile"
+    RETURN_TYPES = ("WUERSTCHEN_STAGE_C",)
+    RETURN_NAMES = ("stage_c",)
+    OUTPUT_TOOLTIPS = ("The same network, compiled where it samples. The one that came in stays as it is.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "stage_c": ("WUERSTCHEN_STAGE_C", {"tooltip": "From Load Stage C or Interpolate Checkpoints."}),
+            }
+        }
+
+    def compile(self, stage_c: Any) -> tuple[Any]:
+        return (host().compiled(stage_c),)
+
+
+class CompileStageB:
+    """Has Stage B compiled."""
+
+    CATEGORY = "wuerstchen/checkpoints"
+    DESCRIPTION = _DESCRIPTION.format(stage="B")
+    SEARCH_ALIASES: ClassVar = CompileStageC.SEARCH_ALIASES
+    FUNCTION = "compile"
+    RETURN_TYPES = ("WUERSTCHEN_STAGE_B",)
+    RETURN_NAMES = ("stage_b",)
+    OUTPUT_TOOLTIPS = CompileStageC.OUTPUT_TOOLTIPS
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"stage_b": ("WUERSTCHEN_STAGE_B", {"tooltip": "From Load Stage B."})}}
+
+    def compile(self, stage_b: Any) -> tuple[Any]:
+        return (host().compiled(stage_b),)

@@ -1,0 +1,14 @@
+"""The nodes that have a network compiled; what compiling does is for the host."""
+
+import pytest
+
+from node_helpers import FakeHost, Kept, tiny_stage_b, tiny_stage_c
+from wuerstchen_nodes.compiling import CompileStageB, CompileStageC
+
+
+@pytest.mark.parametrize(("node", "build"), [(CompileStageC, tiny_stage_c), (CompileStageB, tiny_stage_b)])
+def test_what_comes_in_stays_uncompiled(fake_host: FakeHost, node, build):
+    kept = Kept(build())
+    (fast,) = node().compile(kept)
+    assert fast.compiled and fast.network is kept.network
+    assert not kept.compiled

@@ -1,0 +1,56 @@
+"""What a computation is said to take, against the allocations counted while it runs."""
+
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any, cast
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from node_helpers import tiny_stage_a
+from wuerstchen_core import StageB, StageBConfig, StageC, StageCConfig, decode_stage_a
+from wuerstchen_nodes.memory import stage_a_memory, stage_b_memory, stage_c_memory
+
+RATIO = torch.full((2,), 0.5)
+
+
+def _peak(compute: Callable[[], Any]) -> int:
+    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        compute()
+    events: list[Any] = cast(Any, profiler.profiler).kineto_results.events()
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()) if event.nbytes()]
+    return max(accumulate(changes))
+
+
+def test_stage_c():
+    network = StageC(StageCConfig(c=64, c_cond=64, depth=2, nhead=2)).eval()
+    x, text = torch.zeros(2, 16, 24, 24), torch.zeros(2, 77, 64)
+    assert _peak(lambda: network(x, RATIO, text)) == pytest.approx(stage_c_memory(network, 2, 24, 24), rel=0.15)
+
+
+def test_stage_b():
+    config = StageBConfig(
+        c_cond=64, c_hidden=(32, 64, 128), nhead=(-1, 2, 4), blocks=(1, 1, 1), level_config=("CT", "CTA", "CTA"),
+        inject_effnet=(False, True, True), clip_embd=32,
+    )  # fmt: skip
+    network = StageB(config).eval()
+    x, embeddings, text = torch.zeros(2, 4, 64, 64), torch.zeros(2, 16, 6, 6), torch.zeros(2, 77, 32)
+    peak = _peak(lambda: network(x, RATIO, embeddings, text))
+    assert peak == pytest.approx(stage_b_memory(network, 2, 64, 64), rel=0.15)
+
+
+def test_stage_a():
+    network = tiny_stage_a(embed_dim=64)
+    latents, claimed = torch.zeros(1, 4, 32, 48), stage_a_memory(network, 32, 48)
+    folded = _peak(lambda: decode_stage_a(network, latents))
+    network.reads_weights = lambda layer: False  # a host's layers: the plain form
+    assert _peak(lambda: decode_stage_a(network, latents)) == pytest.approx(claimed, rel=0.1)
+    assert folded < 0.7 * claimed
+
+
+def test_half_precision_takes_half():
+    network = StageC(StageCConfig(c=64, c_cond=64, depth=1, nhead=2))
+    whole = stage_c_memory(network, 1, 24, 24)
+    network.compute_dtype = torch.bfloat16
+    assert stage_c_memory(network, 1, 24, 24) == whole // 2
