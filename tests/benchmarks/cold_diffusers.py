@@ -1,0 +1,11 @@
+"""One picture of cocktail at 256x256 by diffusers, in a process of its own: what a cold run is compared with."""
+
+import torch
+
+import reference
+from wuerstchen_core.sources import locate
+
+prior, decoder = reference.pipelines(locate("cocktail", "C").parents[1])
+embeddings = prior("a large red heart on a white background", width=256, height=256).image_embeddings
+images = decoder(embeddings, "a large red heart on a white background", guidance_scale=3.0, output_type="pt").images
+assert torch.isfinite(images).all()

@@ -1,0 +1,281 @@
+"""What is timed: the same work on the same weights, done by this project and by diffusers.
+
+Weights are random, of the published shapes, and the same on both sides: both know them by the same keys.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+import tiny
+from wuerstchen_core import (
+    StageA,
+    StageAConfig,
+    StageB,
+    StageBConfig,
+    StageC,
+    StageCConfig,
+    decode_stage_a,
+    load_stage_a,
+    load_stage_b,
+    load_stage_c,
+    sample_stage_b,
+    sample_stage_c,
+)
+from wuerstchen_core.compiling import compile_blocks
+from wuerstchen_core.geometry import Size, stage_b_size
+from wuerstchen_core.sampling import with_guidance
+from wuerstchen_core.schedule import linear_timesteps
+
+Side = Literal["ours", "diffusers"]
+Work = Callable[[], Tensor]
+"""Does it once and returns its result."""
+
+ROOT = Path(__file__).parents[2]
+TOKENS = 77
+GUIDANCE = 4.0
+T = 0.7
+
+
+@dataclass(frozen=True)
+class Settings:
+    """size: of a square picture, in pixels. batch: pictures at once. tiny: networks of a few thousand weights.
+
+    folder: where the networks lie as files, for what is timed from files. steps: (Stage C's, Stage B's) of a picture.
+    cpu_clock: whether a side's own processor time is taken, which others on the machine do not lengthen.
+    """
+
+    dtype: torch.dtype = torch.bfloat16
+    device: str = "cpu"
+    size: int = 1024
+    batch: int = 1
+    tiny: bool = False
+    compile: bool = False
+    folder: str = ""
+    steps: tuple[int, int] = (1, 1)
+    cpu_clock: bool = False
+
+    def config(self, kind: type) -> Any:
+        small = {StageA: tiny.STAGE_A, StageB: tiny.STAGE_B, StageC: tiny.STAGE_C}
+        published = {StageA: StageAConfig.v2, StageB: StageBConfig.v2, StageC: StageCConfig.v2}
+        return small[kind] if self.tiny else published[kind]()
+
+
+def network(kind: type, settings: Settings, side: Side) -> Any:
+    """A network with its random weights, in this project's form or in diffusers'."""
+    with torch.device("meta"):
+        built = kind(settings.config(kind)) if side == "ours" else tiny.diffusers_form(kind, settings.config(kind))
+    built = fill(built.to(settings.dtype), settings.device)
+    if settings.compile:
+        compile_blocks(built) if side == "ours" else built.compile()
+    return built
+
+
+def fill(built: nn.Module, device: str) -> nn.Module:
+    """Give a network on `meta` its weights, about 0.5 / sqrt(inputs): one pattern, begun elsewhere for every key."""
+    pattern = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)) * 0.5
+    state: dict[str, Tensor] = {}
+    for position, (key, empty) in enumerate(sorted(built.state_dict().items())):
+        if not empty.is_floating_point():
+            state[key] = torch.zeros(empty.shape, dtype=empty.dtype, device=device)
+            continue
+        inputs = max(1, empty[0].numel()) if empty.ndim > 1 else 16
+        scaled = (pattern.roll(position * 997) / inputs**0.5).to(empty.dtype)
+        repeats = -(-empty.numel() // len(scaled))
+        state[key] = scaled.repeat(repeats)[: empty.numel()].view(empty.shape).clone().to(device)
+        if key.endswith("running_var"):
+            state[key] = state[key].abs() + 0.5
+        elif key in ("out.1.bias", "clf.1.bias"):  # the noise's scale stays away from 0, where rounding is amplified
+            state[key][empty.numel() // 2 :] = -1 if key == "out.1.bias" else 2
+        elif key in ("out.1.weight", "clf.1.weight"):
+            state[key][len(empty) // 2 :] *= 0.1
+    built.load_state_dict(state, strict=True, assign=True)
+    return built.eval().requires_grad_(False)
+
+
+def _noise(settings: Settings, *shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(settings.device)
+
+
+def _ratio(settings: Settings, batch: int) -> Tensor:
+    return torch.full((batch,), T, device=settings.device)
+
+
+def stage_c(side: Side, settings: Settings) -> Work:
+    """One guided step: the noise that is predicted for `batch` image embeddings."""
+    built = network(StageC, settings, side)
+    config = settings.config(StageC)
+    x = _noise(settings, settings.batch, config.c_in, *Size(settings.size, settings.size).stage_c)
+    positive, negative = _noise(settings, 2, settings.batch, TOKENS, config.c_cond, seed=2)
+    if side == "ours":
+        denoise = with_guidance(built.predict, (positive,), (negative,), GUIDANCE, built.condition)
+        return lambda: denoise(x, _ratio(settings, settings.batch))
+    text, x = torch.cat([positive, negative]).to(settings.dtype), x.to(settings.dtype)
+
+    def step() -> Tensor:
+        ratio = _ratio(settings, 2 * settings.batch).to(settings.dtype)
+        with_text, without = built(torch.cat([x, x]), r=ratio, c=text).chunk(2)
+        return torch.lerp(without, with_text, GUIDANCE)
+
+    return step
+
+
+def stage_b(side: Side, settings: Settings) -> Work:
+    """One step without guidance, as v2 is published: the noise that is predicted for `batch` latents."""
+    built = network(StageB, settings, side)
+    config = settings.config(StageB)
+    small = Size(settings.size, settings.size).stage_c
+    x = _noise(settings, settings.batch, config.c_in, *stage_b_size(*small))
+    embeddings = _noise(settings, settings.batch, config.effnet_embd, *small, seed=3)
+    text = _noise(settings, settings.batch, TOKENS, config.clip_embd, seed=4)
+    ratio = _ratio(settings, settings.batch)
+    if side == "ours":
+        condition = built.condition(embeddings, text, x.shape[-2:])
+        return lambda: built.predict(x, ratio, condition)
+    x, ratio, embeddings, text = (each.to(settings.dtype) for each in (x, ratio, embeddings, text))
+    return lambda: built(x, ratio, embeddings, text)
+
+
+def stage_a(side: Side, settings: Settings) -> Work:
+    """Decoding `batch` latents, one picture after the other as this project's nodes do, at once as diffusers does."""
+    built = network(StageA, settings, side)
+    config = settings.config(StageA)
+    size = stage_b_size(*Size(settings.size, settings.size).stage_c)
+    latents = _noise(settings, settings.batch, config.latent_channels, *size)
+    if side == "ours":
+        return lambda: torch.cat([decode_stage_a(built, one) for one in latents.split(1)])
+    scaled = (latents * config.scale_factor).to(settings.dtype)
+    return lambda: built.decode(scaled).sample.clamp(0, 1)
+
+
+def load(side: Side, settings: Settings) -> Work:
+    """Stage C from its file to a network whose every weight has been read once."""
+    folder = Path(settings.folder) / "prior"
+    if side == "ours":
+
+        def build() -> Any:
+            return load_stage_c(folder, device=settings.device, dtype=settings.dtype)
+
+    else:
+        kind = tiny.diffusers_class(StageC)
+
+        def build() -> Any:
+            return kind.from_pretrained(folder, torch_dtype=settings.dtype).to(settings.device)
+
+    return lambda: torch.stack([weight.sum() for weight in build().parameters()])
+
+
+def picture(side: Side, settings: Settings) -> Work:
+    """From text embeddings to pixels, from files. This project has one stage in memory at a time, as its pipeline and
+    its nodes do; diffusers holds all three at once, as its pipelines do."""
+    return _picture_by_ours(settings) if side == "ours" else _picture_by_diffusers(settings)
+
+
+def _texts(settings: Settings) -> tuple[Tensor, Tensor]:
+    widths = settings.config(StageC).c_cond, settings.config(StageB).clip_embd
+    text_c, text_b = (_noise(settings, 1, TOKENS, width, seed=2) for width in widths)
+    return text_c, text_b
+
+
+def _picture_by_ours(settings: Settings) -> Work:
+    folder, seeds = Path(settings.folder), list(range(settings.batch))
+    how: Any = {"device": settings.device, "dtype": settings.dtype}
+    c_timesteps, b_timesteps = (linear_timesteps(steps) for steps in settings.steps)
+    text_c, text_b = _texts(settings)
+
+    def draw() -> Tensor:
+        embeddings = sample_stage_c(
+            load_stage_c(folder / "prior", **how),
+            text_c,
+            width=settings.size,
+            height=settings.size,
+            seeds=seeds,
+            timesteps=c_timesteps,
+            guidance_scale=GUIDANCE,
+        )
+        stage_b = load_stage_b(folder / "decoder", **how)
+        latents = sample_stage_b(stage_b, embeddings, text_b, seeds=seeds, timesteps=b_timesteps)
+        del stage_b
+        return decode_stage_a(load_stage_a(folder / "vqgan", **how), latents)
+
+    return draw
+
+
+def _picture_by_diffusers(settings: Settings) -> Work:
+    folder, count = Path(settings.folder), settings.batch
+    prior, decoder, vqgan = (
+        tiny.diffusers_class(kind).from_pretrained(folder / part, torch_dtype=settings.dtype).to(settings.device)
+        for kind, part in ((StageC, "prior"), (StageB, "decoder"), (StageA, "vqgan"))
+    )
+    scheduler = tiny.diffusers().DDPMWuerstchenScheduler()
+    text_c, text_b = (text.to(settings.dtype).expand(count, -1, -1) for text in _texts(settings))
+    both = torch.cat([text_c, torch.zeros_like(text_c)])
+    small = Size(settings.size, settings.size).stage_c
+
+    def loop(predict: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], steps: int) -> Tensor:
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in range(count)]
+        x = torch.cat([torch.randn(1, *shape, generator=each) for each in generators])
+        x = x.to(settings.device, settings.dtype)
+        scheduler.set_timesteps(steps)
+        for t in scheduler.timesteps[:-1]:
+            ratio = t.expand(count).to(settings.device, settings.dtype)
+            x = scheduler.step(predict(x, ratio), ratio, x, generator=generators).prev_sample
+        return x
+
+    def guided(x: Tensor, ratio: Tensor) -> Tensor:
+        with_text, without = prior(torch.cat([x, x]), r=torch.cat([ratio, ratio]), c=both).chunk(2)
+        return torch.lerp(without, with_text, GUIDANCE)
+
+    def draw() -> Tensor:
+        embeddings = loop(guided, (settings.config(StageC).c_in, *small), settings.steps[0]) * 42 - 1
+        shape = (settings.config(StageB).c_in, *stage_b_size(*small))
+        latents = loop(lambda x, ratio: decoder(x, ratio, embeddings, text_b), shape, settings.steps[1])
+        return vqgan.decode(latents * vqgan.config.scale_factor).sample.float().clamp(0, 1)
+
+    return draw
+
+
+def cold(side: Side, settings: Settings) -> Work:
+    """A process of its own that draws one picture with cocktail, 256x256, the imports included."""
+    if side == "ours":
+        command = [sys.executable, "-m", "wuerstchen_nodes.headless.cli", "run", "workflows/text_to_image.json"]
+        command += ["--no-cache", "--out", str(Path(settings.folder) / "cold.png")]
+    else:
+        command = [sys.executable, str(Path(__file__).with_name("cold_diffusers.py"))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+
+    def draw() -> Tensor:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-2000:]}")
+        return torch.zeros(1)
+
+    return draw
+
+
+ROWS: dict[str, tuple[str, Callable[[Side, Settings], Work]]] = {
+    "stage_c": ("Stage C, a guided step", stage_c),
+    "stage_b": ("Stage B, a step", stage_b),
+    "stage_a": ("Stage A decode", stage_a),
+    "load": ("load Stage C and be ready", load),
+    "picture": ("a picture from files, few steps", picture),
+    "cold": ("a cold process, cocktail at 256x256", cold),
+}
+
+
+def save_networks(settings: Settings) -> None:
+    """Write the networks of `settings` as files below its folder, in the diffusers layout."""
+    from wuerstchen_core.saving import save_stage_a, save_stage_b, save_stage_c
+
+    plain = replace(settings, compile=False, device="cpu")
+    folder = Path(settings.folder)
+    save_stage_c(network(StageC, plain, "ours"), folder / "prior")
+    save_stage_b(network(StageB, plain, "ours"), folder / "decoder")
+    save_stage_a(network(StageA, plain, "ours"), folder / "vqgan")

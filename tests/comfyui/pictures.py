@@ -1,0 +1,120 @@
+"""Takes the project's pictures from the real page: thumbnails of the workflows, the README's, and one a help page.
+
+    PYTHONPATH=tests python tests/comfyui/pictures.py [thumbnails] [page] [help] [gallery]
+
+with COMFYUI_DIR and COMFYUI_PYTHON as for the tests.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from comfyui_page import drawn_images, open_template, opened, run
+from comfyui_server import Server, started, with_the_pack
+from wuerstchen_core import generate
+from wuerstchen_nodes.headless import bundled
+from wuerstchen_nodes.registry import COMFYUI_ONLY, NODE_CLASS_MAPPINGS
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS, HELP = ROOT / "workflows", ROOT / "nodes/web/docs"
+WITHOUT_WEIGHTS = "wuerstchen_v2"
+"""The workflow whose weights have to be downloaded: its thumbnail is its graph."""
+WIDTH = 768
+"""Of a thumbnail, at most, in pixels."""
+GALLERY = [
+    "a large red heart on a white background",
+    "a yellow star at the left on a purple background",
+    "a blue ring on a pink background",
+    "a green diamond at the top on a black background",
+    "a large orange triangle at the bottom on a cyan background",
+    "a white cross at the right on a brown background",
+]
+GRAPH_AREA = {"x": 60, "y": 85, "width": 1640, "height": 560}
+"""What of the page shows a graph that was just opened."""
+
+
+def thumbnails(page: Any, server: Server) -> None:
+    """What each workflow draws, side by side."""
+    for name in bundled.names():
+        open_template(page, name)
+        if name == WITHOUT_WEIGHTS:
+            _graph_alone(page).save(WORKFLOWS / f"{name}.jpg", quality=88)
+            continue
+        run(page)
+        drawn_images(page)
+        shown = page.evaluate("app.graph.nodes.filter(node => node.images).flatMap(node => node.images)")
+        pictures = np.concatenate([server.view(image) for image in shown], axis=1)
+        thumbnail = Image.fromarray(pictures)
+        thumbnail.thumbnail((WIDTH, WIDTH))
+        thumbnail.save(WORKFLOWS / f"{name}.jpg", quality=92)
+
+
+def page_itself(page: Any, server: Server) -> None:
+    """The page after a run."""
+    open_template(page, "text_to_image")
+    run(page)
+    drawn_images(page)
+    _graph_alone(page).save(WORKFLOWS / "page.jpg", quality=88)
+
+
+def help_pages(page: Any, server: Server) -> None:
+    """Each node by itself."""
+    page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
+    page.wait_for_function("app.graph.nodes.length === 0")
+    (HELP / "images").mkdir(exist_ok=True)
+    for node_id in (*NODE_CLASS_MAPPINGS, *COMFYUI_ONLY):
+        area = page.evaluate(
+            """type => {
+                app.graph.clear();
+                const node = LiteGraph.createNode(type);
+                node.pos = [100, 100];
+                node.size[0] = Math.max(node.size[0], 270);  // or a long title is cut
+                app.graph.add(node);
+                app.canvas.ds.scale = 1;
+                app.canvas.ds.offset = [200, 100];
+                app.canvas.draw(true, true);
+                return {x: 292, y: 166, width: node.size[0] + 16, height: node.size[1] + 42};
+            }""",
+            node_id,
+        )
+        page.wait_for_timeout(500)
+        page.screenshot(path=HELP / "images" / f"{node_id}.png", clip=area)
+
+
+def gallery(page: Any, server: Server) -> None:
+    """Six prompts, drawn by cocktail's base, its mix and its aesthetic checkpoint."""
+    rows = [
+        [np.asarray(generate(prompt, model=model, seed=4)[0]) for prompt in GALLERY]
+        for model in ("cocktail-base", "cocktail", "cocktail-aesthetic")
+    ]
+    picture = Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in rows]))
+    picture.resize((picture.width * 5 // 8, picture.height * 5 // 8)).save(WORKFLOWS / "gallery.jpg", quality=90)
+
+
+def _graph_alone(page: Any) -> Image.Image:
+    """The page without its frame, and without what it tells of the last run."""
+    page.wait_for_timeout(6000)
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        page.screenshot(path=file.name, clip=GRAPH_AREA)
+        return Image.open(file.name).convert("RGB")
+
+
+PARTS = {"thumbnails": thumbnails, "page": page_itself, "help": help_pages, "gallery": gallery}
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(PARTS)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with_the_pack(folder)
+        with started(folder, "--preview-method", "auto") as server, opened(server.url) as page:
+            for part in wanted:
+                PARTS[part](page, server)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Stages as ComfyUI's own MODEL and VAE, under its samplers, LoRAs and merges."""
+
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from comfyui_graphs import add
+from comfyui_server import Prompt, Run, Server
+from wuerstchen_core import (
+    decode_stage_a,
+    linear_timesteps,
+    load_stage_a,
+    load_stage_b,
+    load_stage_c,
+    load_text_encoder,
+    v2_timesteps,
+)
+from wuerstchen_core.sampling import NoiseSource, sample, with_guidance
+
+TEXT = "a large red heart on a white background"
+SEED = 11
+NAMES = count()
+
+
+def stage_c_graph(model: str = "cocktail") -> tuple[Prompt, str, str, str, str]:
+    """A graph with Stage C as a MODEL; the ids of the model, both conditionings and the empty latents."""
+    prompt: Prompt = {}
+    prompt["1"] = {"class_type": "WuerstchenLoadStageC", "inputs": {"model": model, "dtype": "default"}}
+    native = add(prompt, "WuerstchenStageCToModel", stage_c=["1", 0])
+    encoder = add(prompt, "WuerstchenLoadTextEncoder", model="cocktail", for_stage="C")
+    positive = add(prompt, "WuerstchenTextEncode", text_encoder=[encoder, 0], text=TEXT)
+    negative = add(prompt, "WuerstchenTextEncode", text_encoder=[encoder, 0], text="")
+    empty = add(prompt, "WuerstchenEmptyLatent", width=256, height=256, batch_size=1)
+    return prompt, native, positive, negative, empty
+
+
+def ksampler(prompt: Prompt, model: str, positive: str, negative: str, latent: list, **changes) -> str:
+    settings = {"seed": SEED, "steps": 8, "cfg": 4.0, "sampler_name": "ddpm", "scheduler": "simple", "denoise": 1.0}
+    links = {"model": [model, 0], "positive": [positive, 0], "negative": [negative, 0], "latent_image": latent}
+    return add(prompt, "KSampler", **links, **{**settings, **changes})
+
+
+def saved(server: Server, prompt: Prompt, node: str) -> Tensor:
+    """The latent that a node gives."""
+    # A name of its own, or the server would take a second saving of the same for done.
+    save = add(prompt, "SaveLatent", samples=[node, 0], filename_prefix=f"latents/{next(NAMES)}")
+    run = ran(server, prompt)
+    (file,) = run.outputs[save]["latents"]
+    del prompt[save]
+    return load_file(server.folder / "output" / file["subfolder"] / file["filename"])["latent_tensor"]
+
+
+def ran(server: Server, prompt: Prompt) -> Run:
+    run = server.run(prompt)
+    assert run.status == "success", run.error
+    return run
+
+
+def apart(one: Tensor, other: Tensor) -> float:
+    """Largest difference, in terms of the largest value."""
+    return float((one - other).abs().max() / other.abs().max())
+
+
+class TheirNoise(NoiseSource):
+    """Noise as ComfyUI draws it: the sampler's own generator starts from the seed again."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__([SEED], shape, torch.device("cpu"))
+
+
+def stage_c_by_our_own(ratios: list[float], cfg: float = 4.0) -> Tensor:
+    network, encoder = load_stage_c("cocktail"), load_text_encoder("cocktail", for_stage="C")
+    start, noise = TheirNoise((16, 6, 6)).draw(), TheirNoise((16, 6, 6))
+    denoise = with_guidance(network, (encoder.encode([TEXT]),), (encoder.encode([""]),), cfg)
+    return sample(denoise, start, ratios, noise) * 42 - 1
+
+
+def test_ksampler_agrees_with_our_own_sampler(server: Server):
+    prompt, model, positive, negative, empty = stage_c_graph()
+    theirs = saved(server, prompt, ksampler(prompt, model, positive, negative, [empty, 0]))
+    assert apart(theirs, stage_c_by_our_own(linear_timesteps(8))) < 1e-3
+
+
+def test_the_published_schedule_as_sigmas(server: Server):
+    prompt, model, positive, negative, empty = stage_c_graph()
+    noise = add(prompt, "RandomNoise", noise_seed=SEED)
+    guider = add(prompt, "CFGGuider", model=[model, 0], positive=[positive, 0], negative=[negative, 0], cfg=4.0)
+    sampler = add(prompt, "KSamplerSelect", sampler_name="ddpm")
+    sigmas = add(prompt, "WuerstchenSigmas", steps=12, schedule="v2", denoise=1.0)
+    links = {"noise": noise, "guider": guider, "sampler": sampler, "sigmas": sigmas, "latent_image": empty}
+    sampled = add(prompt, "SamplerCustomAdvanced", **{name: [node, 0] for name, node in links.items()})
+    assert apart(saved(server, prompt, sampled), stage_c_by_our_own(v2_timesteps(12))) < 1e-3
+
+    prompt[sampler]["inputs"]["sampler_name"] = "dpmpp_2m"
+    assert torch.isfinite(saved(server, prompt, sampled)).all()
+
+
+def test_all_three_stages_by_stock_nodes(server: Server):
+    prompt, model, positive, negative, empty = stage_c_graph()
+    stage_c = ksampler(prompt, model, positive, negative, [empty, 0])
+    loader_b = add(prompt, "WuerstchenLoadStageB", model="cocktail", dtype="default")
+    model_b = add(prompt, "WuerstchenStageBToModel", stage_b=[loader_b, 0])
+    encoder_b = add(prompt, "WuerstchenLoadTextEncoder", model="cocktail", for_stage="B")
+    text_b = add(prompt, "WuerstchenTextEncode", text_encoder=[encoder_b, 0], text=TEXT)
+    with_embeddings = add(prompt, "StableCascade_StageB_Conditioning", conditioning=[text_b, 0], stage_c=[stage_c, 0])
+    stage_b = ksampler(prompt, model_b, with_embeddings, text_b, [empty, 1], cfg=1.0, steps=4)
+    loader_a = add(prompt, "WuerstchenLoadStageA", model="cocktail", dtype="default")
+    vae = add(prompt, "WuerstchenStageAToVAE", stage_a=[loader_a, 0])
+    image = add(prompt, "VAEDecode", samples=[stage_b, 0], vae=[vae, 0])
+    add(prompt, "PreviewImage", images=[image, 0])
+    (theirs,) = server.images(ran(server, prompt))
+
+    embeddings = stage_c_by_our_own(linear_timesteps(8))
+    network, text = load_stage_b("cocktail"), load_text_encoder("cocktail", for_stage="B").encode([TEXT])
+    start, noise = TheirNoise((4, 64, 64)).draw(), TheirNoise((4, 64, 64))
+    latents = sample(with_guidance(network, (embeddings, text), None, 0), start, linear_timesteps(4), noise)
+    ours = (decode_stage_a(load_stage_a("cocktail"), latents)[0].movedim(0, -1) * 255).round().numpy()
+    assert np.abs(ours - theirs.astype(float)).max() <= 3
+
+
+def test_merging_gives_the_interpolation(server: Server):
+    prompt, base, positive, negative, empty = stage_c_graph("cocktail-base")
+    loader = add(prompt, "WuerstchenLoadStageC", model="cocktail-aesthetic", dtype="default")
+    aesthetic = add(prompt, "WuerstchenStageCToModel", stage_c=[loader, 0])
+    merged = add(prompt, "ModelMergeSimple", model1=[base, 0], model2=[aesthetic, 0], ratio=0.5)
+    theirs = saved(server, prompt, ksampler(prompt, merged, positive, negative, [empty, 0]))
+
+    alone = saved(server, prompt, ksampler(prompt, base, positive, negative, [empty, 0]))
+    expected = stage_c_by_our_own(linear_timesteps(8))
+    # cocktail is the mix rounded to float16.
+    assert apart(theirs, expected) < 0.05 < apart(alone, expected)
+
+
+@pytest.mark.parametrize("naming", ["lora_unet_blocks_0_channelwise_0", "diffusion_model.blocks.0.channelwise.0"])
+def test_a_lora_changes_the_weights_it_names(server: Server, naming):
+    generator = torch.Generator().manual_seed(0)
+    pair = {
+        f"{naming}.lora_up.weight": torch.randn(512, 2, generator=generator) * 0.3,
+        f"{naming}.lora_down.weight": torch.randn(2, 128, generator=generator) * 0.3,
+    }
+    name = f"{naming[:6]}.safetensors"
+    folder = server.folder / "models/loras"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(pair, folder / name)
+    prompt, model, positive, negative, empty = stage_c_graph()
+    own = add(
+        prompt, "WuerstchenStageCSampler", stage_c=["1", 0], positive=[positive, 0], negative=[negative, 0],
+        seed=1, steps=2, schedule="v2", cfg=4.0, width=256, height=256, batch_size=1,
+    )  # fmt: skip
+    before = saved(server, prompt, own)
+
+    loaded = add(prompt, "LoraLoaderModelOnly", model=[model, 0], lora_name=name, strength_model=0.0)
+    sampled = ksampler(prompt, loaded, positive, negative, [empty, 0])
+    plain = stage_c_by_our_own(linear_timesteps(8))
+    assert apart(saved(server, prompt, sampled), plain) < 1e-3
+    prompt[loaded]["inputs"]["strength_model"] = 1.0
+    assert apart(saved(server, prompt, sampled), plain) > 0.01
+
+    # The pack's own network shares those weights, and is as it was.
+    prompt[own]["inputs"]["seed"] = 2
+    saved(server, prompt, own)
+    prompt[own]["inputs"]["seed"] = 1
+    assert torch.equal(saved(server, prompt, own), before)
+
+
+def test_a_picture_through_the_vae_and_back(server: Server):
+    picture = np.full((256, 256, 3), 250, np.uint8)
+    picture[64:192, 64:192] = (40, 70, 220)
+    Image.fromarray(picture).save(server.folder / "input/square.png")
+    prompt: Prompt = {"1": {"class_type": "LoadImage", "inputs": {"image": "square.png"}}}
+    loader = add(prompt, "WuerstchenLoadStageA", model="cocktail", dtype="default")
+    vae = add(prompt, "WuerstchenStageAToVAE", stage_a=[loader, 0])
+    encoded = add(prompt, "VAEEncode", pixels=["1", 0], vae=[vae, 0])
+    add(prompt, "PreviewImage", images=[add(prompt, "VAEDecode", samples=[encoded, 0], vae=[vae, 0]), 0])
+    tiled = add(
+        prompt, "VAEDecodeTiled", samples=[encoded, 0], vae=[vae, 0], tile_size=128, overlap=32,
+        temporal_size=64, temporal_overlap=8,
+    )  # fmt: skip
+    add(prompt, "PreviewImage", images=[tiled, 0])
+    for shown in server.images(ran(server, prompt)):
+        assert shown.shape == picture.shape
+        assert np.abs(shown.astype(int) - picture.astype(int)).mean() < 4

@@ -1,0 +1,94 @@
+"""The pack on ComfyUI's real page, in Chromium: what a person sees and clicks."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from comfyui_page import PACK, drawn_images, open_template, run
+from comfyui_server import Server
+
+TEMPLATES = ["text_to_image", "interpolation", "stage_reuse", "comfyui_samplers", "wuerstchen_v2"]
+
+
+@pytest.fixture
+def complaints(page: Any) -> Iterator[list[str]]:
+    """Errors on the page's console and failed requests to this pack, from here on."""
+    seen: list[str] = []
+
+    def on_console(message: Any) -> None:
+        # What the closed network and a fresh user's empty folders give, the page reports by itself.
+        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+            seen.append(message.text)
+
+    def on_response(response: Any) -> None:
+        if response.status >= 400 and PACK in response.url:
+            seen.append(f"{response.status} {response.url}")
+
+    page.on("console", on_console)
+    page.on("response", on_response)
+    yield seen
+    page.remove_listener("console", on_console)
+    page.remove_listener("response", on_response)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_opens_whole(page, complaints, name):
+    open_template(page, name)
+    state = page.evaluate(
+        """() => ({
+            unknown: app.graph.nodes.map(node => node.type).filter(type => !(type in LiteGraph.registered_node_types)),
+            red: app.graph.nodes.filter(node => node.has_errors).map(node => node.title),
+            loose: app.graph.nodes.filter(node => node.inputs?.some(input => input.link != null
+                && !app.graph.links.get(input.link))).map(node => node.title),
+        })"""
+    )
+    assert state == {"unknown": [], "red": [], "loose": []}
+    assert complaints == []
+
+
+def test_run_draws_with_progress_and_previews(page, complaints):
+    open_template(page, "text_to_image")
+    told = run(page)
+    assert drawn_images(page) == 1
+    assert {step["max"] for step in told["progress"]} >= {29, 12}
+    assert told["previews"] > 5
+    assert complaints == []
+
+
+def test_comfyuis_own_samplers_draw_too(page, complaints):
+    open_template(page, "comfyui_samplers")
+    run(page)
+    assert drawn_images(page) == 1
+    assert complaints == []
+
+
+def test_a_saved_picture_dropped_on_the_page_restores_its_graph(page, complaints, server: Server):
+    open_template(page, "text_to_image")
+    text = f"a small green star on a yellow background {time.time_ns()}"
+    page.evaluate("text => { app.graph.nodes.find(node => node.title === 'Prompt').widgets[0].value = text }", text)
+    run(page)
+    (saved,) = page.evaluate("app.graph.nodes.flatMap(node => node.images ?? [])")
+    picture = server.folder / "output" / saved["subfolder"] / saved["filename"]
+
+    page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
+    page.wait_for_function("app.graph.nodes.length === 0")
+    page.evaluate(
+        """async bytes => {
+            const files = new DataTransfer();
+            files.items.add(new File([new Uint8Array(bytes)], "picture.png", {type: "image/png"}));
+            document.dispatchEvent(new DragEvent("drop", {dataTransfer: files, bubbles: true, cancelable: true}));
+        }""",
+        list(picture.read_bytes()),
+    )
+    page.wait_for_function("app.graph.nodes.length > 10")
+    prompt = page.evaluate("app.graph.nodes.find(node => node.title === 'Prompt').widgets[0].value")
+    assert prompt == text
+    assert complaints == []
+
+
+@pytest.mark.parametrize(("language", "title"), [("de", "Stage C laden"), ("zh", "加载 Stage C")])
+def test_the_page_speaks_the_languages_of_the_pack(page, server: Server, language, title):
+    told = page.evaluate("fetch('/api/i18n').then(answer => answer.json())")
+    assert told[language]["nodeDefs"]["WuerstchenLoadStageC"]["display_name"] == title

@@ -1,0 +1,71 @@
+"""ComfyUI's real page in Chromium, as a person uses it: open a template, click Run, look."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+PACK = "wuerstchen-nodes"
+"""The folder in custom_nodes/ that the pack lies in; the template browser lists its workflows under that name."""
+_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic", "--no-first-run"]
+
+
+@contextmanager
+def opened(url: str, **options: Any) -> Iterator[Any]:
+    """The page of the server at `url`, ready, for as long as the context lasts; options are Playwright's."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1800, "height": 900}, **options)
+        page.set_default_timeout(120_000)
+        page.goto(url)
+        page.wait_for_function("window.app?.graph && app.extensionManager?.command && app.canvas")
+        # The default graph comes in a little later, and would take the place of what is opened before it.
+        page.wait_for_function("app.graph.nodes.length > 0")
+        page.wait_for_timeout(3000)
+        yield page
+        browser.close()
+
+
+def open_template(page: Any, name: str) -> None:
+    """Click one of the pack's workflows in the template browser; a second copy of it is named "name (2)"."""
+    before = page.evaluate("app.extensionManager.workflow.activeWorkflow?.path")
+    page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.get_by_text(PACK, exact=True).first.click()
+    page.get_by_test_id(f"template-workflow-{name}").click()
+    page.wait_for_function(
+        """([name, before]) => {
+            const active = app.extensionManager.workflow.activeWorkflow;
+            return active?.filename.startsWith(name) && active.path !== before;
+        }""",
+        arg=[name, before],
+    )
+    page.wait_for_timeout(500)
+
+
+def run(page: Any) -> dict[str, Any]:
+    """Click Run and wait for the end; gives what the page was told of progress on the way."""
+    page.evaluate(
+        """() => {
+            window.told = {progress: [], previews: 0, ended: null};
+            const api = app.api;
+            api.addEventListener("progress", event => told.progress.push(event.detail));
+            api.addEventListener("b_preview", () => told.previews++);
+            for (const name of ["execution_success", "execution_error", "execution_interrupted"])
+                api.addEventListener(name, event => told.ended = {name, ...event.detail});
+        }"""
+    )
+    page.get_by_test_id("queue-button").click()
+    page.wait_for_function("told.ended !== null", timeout=240_000)
+    told = page.evaluate("told")
+    assert told["ended"]["name"] == "execution_success", told["ended"]
+    return told
+
+
+def drawn_images(page: Any) -> int:
+    """How many pictures the output nodes of the graph show; what samplers still show of their previews is none."""
+    page.wait_for_function("app.graph.nodes.some(node => node.images?.length && node.imgs?.length)")
+    return page.evaluate("app.graph.nodes.reduce((sum, node) => sum + (node.images?.length ?? 0), 0)")
