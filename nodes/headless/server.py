@@ -121,10 +121,23 @@ class Server:
             raise
 
     def _follow(self, socket: Any, prompt_id: str, on_event: Callable[[str, dict[str, Any]], None]) -> dict[str, Any]:
+        heard: set[str] = set()
+
+        def hear(kind: str, data: dict[str, Any]) -> None:
+            heard.add(kind)
+            on_event(kind, data)
+
+        # A prompt may have ended before its history is asked for the first time, so its events are read before that.
+        ended = _listen(socket, prompt_id, hear)
         while (history := self.result(prompt_id)) is None:
             self._check_queued(prompt_id)
-            if _listen(socket, prompt_id, on_event):
+            if ended:
                 time.sleep(0.05)  # the history is written just after the last event
+            else:
+                ended = _listen(socket, prompt_id, hear)
+        for kind, data in history["status"]["messages"]:
+            if kind not in heard:
+                on_event(kind, data)
         return history
 
     def fetch(self, file: Mapping[str, Any]) -> bytes:

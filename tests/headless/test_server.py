@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,43 @@ def test_bad_usage(options, says, capsys):
         code = end.code
     assert code == 2
     assert says in capsys.readouterr().err
+
+
+class _Finished(Server):
+    """A server that ran a prompt before anyone asked for its history."""
+
+    def result(self, prompt_id: str) -> dict[str, Any]:
+        messages = [[kind, {"prompt_id": prompt_id, "nodes": ["1"]}] for kind in ("execution_cached", LAST)]
+        return {"outputs": {}, "status": {"messages": messages}}
+
+
+class _Socket:
+    """Gives these events, then none."""
+
+    def __init__(self, *kinds: str) -> None:
+        self.waiting = [json.dumps({"type": kind, "data": {"prompt_id": "p", "node": "1"}}) for kind in kinds]
+
+    def recv(self, timeout: float) -> str:
+        if not self.waiting:
+            raise TimeoutError
+        return self.waiting.pop(0)
+
+
+LAST = "execution_success"
+
+
+@pytest.mark.parametrize(
+    ("comes", "told"),
+    [
+        (["execution_cached", "executed", LAST], ["execution_cached", "executed", LAST]),
+        (["executed"], ["executed", "execution_cached", LAST]),
+        ([], ["execution_cached", LAST]),
+    ],
+)
+def test_events_of_a_prompt_that_ends_at_once_are_told_once(comes, told):
+    heard = []
+    _Finished()._follow(_Socket(*comes), "p", lambda kind, data: heard.append(kind))
+    assert heard == told
 
 
 INFO = {
