@@ -79,4 +79,4 @@ def test_decoding_folds_the_gammas():
     network = tiny.stage_a()
     counts = _operators(lambda: network.decode(torch.zeros(1, 4, 16, 16)))
     assert counts["add_"] == 6, "each of three blocks adds twice, in place"
-    assert counts.total() <= 75
+    assert counts.total() <= 78

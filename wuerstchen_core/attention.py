@@ -1,0 +1,59 @@
+"""Multi-head attention, in the form that is fastest where it computes."""
+
+import functools
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SCORES_AT_ONCE = 1 << 21
+"""How many scores are computed at once where there is no fused form: 4 MB, which stay in a processor's cache."""
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
+    """What each query gathers from the values, by the softmax of its scaled products with the keys.
+
+    Args:
+        queries (Tensor): [batch, positions, channels].
+        keys, values (Tensor): [batch, tokens, channels].
+        heads: how many parts the channels are cut into, each attending by itself.
+    Returns:
+        Tensor: [batch, positions, channels].
+    """
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (queries, keys, values))
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and not (torch.is_grad_enabled() or _has_tiles()):
+        return _attend_in_parts(q, k, v).flatten(2)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Some heads and queries at a time: two large products each, which a processor without matrix tiles does faster
+    than the many small ones of the fused form. Scores are in the dtype of `q`.
+
+    q: [batch, heads, positions, width]; k, v: [batch, heads, tokens, width]; result: [batch, positions, heads, width].
+    """
+    batch, heads, positions, width = q.shape
+    tokens = k.shape[2]
+    queries_at_once = max(1, min(positions, SCORES_AT_ONCE // tokens))
+    heads_at_once = max(1, min(heads, SCORES_AT_ONCE // (queries_at_once * tokens)))
+    memory = q.new_empty(heads_at_once * queries_at_once * tokens)
+    result = q.new_empty(batch, positions, heads, width)
+    for picture in range(batch):
+        for head in range(0, heads, heads_at_once):
+            some = (picture, slice(head, head + heads_at_once))
+            for part, written in zip(
+                q[some].split(queries_at_once, dim=1),
+                result[picture, :, some[1]].split(queries_at_once),
+                strict=True,
+            ):
+                scores = memory[: len(part) * part.shape[1] * tokens].view(*part.shape[:2], tokens)
+                torch.baddbmm(scores, part, k[some].mT, beta=0, alpha=width**-0.5, out=scores)
+                torch.softmax(scores, dim=-1, out=scores)
+                written.copy_(torch.bmm(scores, v[some]).transpose(0, 1))
+    return result
+
+
+@functools.cache
+def _has_tiles() -> bool:
+    """Whether this processor multiplies bfloat16 in tiles (AMX), as the fused form wants it."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
