@@ -94,14 +94,15 @@ class Executor:
             key = signature.get(node_id)
             return None if key is None else self._networks.get(key) or self._results.get(key, look_on_disk)
 
-        def remember(node_id: str, value: Outputs) -> None:
+        def remember(node_id: str, value: Outputs) -> bool:
             key = signature.get(node_id)
-            if key is None:
-                return
-            if is_kept(prompt, node_id, self.catalog):
+            if key is not None and is_kept(prompt, node_id, self.catalog):
                 self._results.put(key, value, on_disk=_is_stored(prompt, node_id, self.catalog))
-            elif self.keep_networks and _is_used(prompt, node_id, self.catalog):
+            elif key is not None and self.keep_networks and _is_used(prompt, node_id, self.catalog):
                 self._networks[key] = value
+            else:
+                return False
+            return True
 
         run.plan(outputs, recall)
         for node_id in outputs:

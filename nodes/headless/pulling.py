@@ -4,9 +4,10 @@ So the stages need not be in memory together.
 """
 
 import gc
+import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +27,8 @@ NodeEvent = Callable[[str, str, dict[str, list[Any]]], None]
 Recall = Callable[[str, bool], Outputs | None]
 """Gives the known result of a node, or None; the flag says whether to look beyond what is in memory."""
 
-Remember = Callable[[str, Outputs], None]
-"""Called with a node id and its result, just made."""
+Remember = Callable[[str, Outputs], bool]
+"""Called with a node id and its result, just made; says whether it is held beyond its last use in this run."""
 
 
 def is_kept(prompt: Prompt, node_id: str, catalog: Catalog) -> bool:
@@ -54,6 +55,7 @@ class Run:
     waiting: Counter[str] = field(default_factory=Counter)
     depths: dict[str, int] = field(default_factory=dict)
     instances: dict[str, Any] = field(default_factory=dict)
+    passing: set[str] = field(default_factory=set)
 
     def plan(self, outputs: list[str], recall: Recall) -> None:
         """Take what is remembered, and count for every other node how many need its value."""
@@ -135,13 +137,14 @@ class Run:
 
         self.results[node_id] = self.guarded(node_id, work)
         del self.instances[node_id]
-        remember(node_id, self.results[node_id])
+        if not remember(node_id, self.results[node_id]):
+            self.passing.add(node_id)
         self.on_node("done", node_id, self.results[node_id].ui)
         self.finish(node_id)
 
     def finish(self, node_id: str) -> None:
         """Let go of the values that nothing waits for any more, those of lazy branches that never ran among them."""
-        dropped_network = False
+        dropped: list[Any] = []
         finished = [node_id]
         while finished:
             for source in self.sources(finished.pop()):
@@ -151,9 +154,10 @@ class Run:
                 if source not in self.results:
                     finished.append(source)
                 else:
+                    if source in self.passing:
+                        dropped += _watched(self.results[source])
                     del self.results[source]
-                    dropped_network |= not is_kept(self.prompt, source, self.catalog)
-        if dropped_network:
+        if any(each() is not None for each in dropped):  # held by a circle of references
             gc.collect()
 
     def instance(self, node_id: str) -> Any:
@@ -189,6 +193,12 @@ def _without_gradients() -> AbstractContextManager[Any]:
     import torch
 
     return torch.inference_mode()
+
+
+def _watched(result: Outputs) -> Iterator[weakref.ref[Any]]:
+    for value in (value for slot in result.slots for value in slot):
+        with suppress(TypeError):  # a number, or another small thing
+            yield weakref.ref(value)
 
 
 def _each_once(node_ids: Iterable[str]) -> list[str]:
