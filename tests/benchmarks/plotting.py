@@ -19,17 +19,21 @@ def plot(settings: Settings, path: Path, sizes: Sequence[int], batches: Sequence
     Args:
         sizes: in pixels, at a batch of 1. batches: at the smallest size.
     Returns:
-        The points: size, batch, and seconds a picture of both sides.
+        The points: size, batch, and seconds a picture of both sides. One where a side fails is left out.
     """
     smallest = min(sizes)
     wanted = [(size, 1) for size in sizes] + [(smallest, batch) for batch in batches if batch > 1]
     points: list[dict[str, Any]] = []
     for size, batch in wanted:
         point: dict[str, Any] = {"size": size, "batch": batch, **dict.fromkeys(SIDES, 0.0)}
-        for name, count in STEPS.items():
-            row = compare(name, replace(settings, size=size, batch=batch), rounds=1)
-            for side in SIDES:
-                point[side] += count * getattr(row, side).best / batch
+        try:
+            for name, count in STEPS.items():
+                row = compare(name, replace(settings, size=size, batch=batch), rounds=1)
+                for side in SIDES:
+                    point[side] += count * getattr(row, side).best / batch
+        except RuntimeError as error:  # as a side that runs out of memory; the other points are worth having
+            print(f"a picture of {size}x{size} in a batch of {batch} is left out: {error}", flush=True)
+            continue
         points.append(point)
         told = ", ".join(f"{side} {point[side]:.1f} s" for side in SIDES)
         print(f"a picture of {size}x{size} in a batch of {batch}: {told}", flush=True)
