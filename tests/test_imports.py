@@ -18,7 +18,8 @@ OUTSIDE = COMFYUI | {"wuerstchen_nodes", "diffusers"}
 
 ALLOWED = {
     "errors": set(),
-    "blocks": set(),
+    "attention": set(),
+    "blocks": {"attention"},
     "stage_a": {"blocks"},
     "stage_b": {"blocks"},
     "stage_c": {"blocks"},
