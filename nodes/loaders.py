@@ -73,8 +73,10 @@ class LoadTextEncoder:
 
     def load(self, model: str, for_stage: str) -> tuple[Any]:
         stage = _stage(for_stage)
-        source = models.source_of(model, _TEXT_ENCODER_OF[stage])
-        return (host().keep(wuerstchen_core.load_text_encoder(source, for_stage=stage)),)
+        part = _TEXT_ENCODER_OF[stage]
+        source = models.source_of(model, part)
+        with models.explained(model, part):
+            return (host().keep(wuerstchen_core.load_text_encoder(source, for_stage=stage)),)
 
 
 class _LoadStage:
@@ -111,7 +113,8 @@ class _LoadStage:
     def _load(self, load: Callable[..., nn.Module], model: str, dtype: str) -> tuple[Any]:
         source = models.source_of(model, self.STAGE)
         kind = models.dtype_of(dtype, self.STAGE)
-        return (host().keep(load(source, dtype=kind, operations=host().operations(kind))),)
+        with models.explained(model, self.STAGE):
+            return (host().keep(load(source, dtype=kind, operations=host().operations(kind))),)
 
 
 class LoadStageC(_LoadStage):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -95,6 +96,20 @@ def files_of(name: str, part: str) -> list[Path]:
         WeightsMissingError: it, or a part of it, is not on this machine.
     """
     return part_files(source_of(name, part), part)
+
+
+@contextmanager
+def explained(name: str, part: str) -> Iterator[None]:
+    """Loading in this context says of a published preset that is missing where its files may be put by hand."""
+    try:
+        yield
+    except WeightsMissingError as error:
+        place = PRESETS[name][part] if name in PRESETS else None
+        if place is None or place.repo is None:
+            raise
+        raise WeightsMissingError(
+            f"{error} Or put the repository's files into the model folder, in ComfyUI as models/wuerstchen/{place}."
+        ) from error
 
 
 def _path_of(name: str, part: str) -> Path | None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import tiny
+from wuerstchen_core.blocks import AttnBlock, ResBlock, TimestepBlock
 from wuerstchen_core.compiling import compile_blocks, compiled
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler")
@@ -47,6 +48,18 @@ def test_a_network_is_compiled_for_a_while_and_once():
     with compiled(network):
         network(X, t, TEXT)
     assert graphs() == once
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_no_block_leaves_the_compiled_code(dtype):
+    stage_c, stage_b = tiny.stage_c().to(dtype), tiny.stage_b().to(dtype)
+    for block in (*stage_c.modules(), *stage_b.modules()):
+        if isinstance(block, ResBlock | TimestepBlock | AttnBlock):
+            block.compile(dynamic=False, fullgraph=True, backend="eager")
+    t = torch.full((1,), 0.3)
+    stage_c(X, t, TEXT)
+    stage_b(torch.randn(1, 4, 32, 64), t, X, TEXT)
 
 
 @torch.inference_mode()

@@ -18,7 +18,8 @@ OUTSIDE = COMFYUI | {"wuerstchen_nodes", "diffusers"}
 
 ALLOWED = {
     "errors": set(),
-    "attention": set(),
+    "processor": set(),
+    "attention": {"processor"},
     "blocks": {"attention"},
     "stage_a": {"blocks"},
     "stage_b": {"blocks"},

@@ -63,3 +63,9 @@ def test_a_damaged_map_is_named(tmp_path, content, message):
     (tmp_path / "c" / "preview.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(CheckpointError, match=message):
         load_stage_c(tmp_path / "c")
+
+
+def test_latents_that_overflowed_do_not_end_the_run():
+    latents = torch.randn(1, 4, 6, 6)
+    latents[0, 0, 0, 0], latents[0, 1, 0, 0] = torch.nan, torch.inf
+    assert latent_preview(latents).isfinite().all()

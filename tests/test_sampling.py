@@ -163,6 +163,7 @@ def test_given_latents_replace_the_first_draw():
         (lambda: sample_stage_b(tiny.stage_b(), torch.zeros(1, 4, 32, 32), seeds=[1]), "Stage A's latents"),
         (lambda: sample_stage_b(tiny.stage_b(), torch.zeros(2, 16, 3, 3), seeds=[1]), "one seed an image"),
         (lambda: sample_stage_b(tiny.stage_b(), torch.zeros(1, 16, 3, 3), TEXT[..., :8], seeds=[1]), "Stage B"),
+        (lambda: sample_stage_b(tiny.stage_b(), torch.zeros(1, 16, 3, 4), seeds=[1]), "multiples of 3"),
         (lambda: decode_stage_a(tiny.stage_a(), torch.zeros(1, 16, 3, 3)), "go through Stage B first"),
         (lambda: decode_stage_a(tiny.stage_a(), torch.zeros(4, 32, 32)), "expected \\[batch, 4, height, width\\]"),
         (lambda: encode_stage_a(tiny.stage_a(), torch.zeros(1, 3, 30, 32)), "sides divisible by 4"),

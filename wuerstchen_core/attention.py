@@ -1,10 +1,10 @@
 """Multi-head attention, in the form that is fastest where it computes."""
 
-import functools
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from .processor import has_bfloat16_tiles
 
 SCORES_AT_ONCE = 1 << 21
 """How many scores are computed at once where there is no fused form: 4 MB, which stay in a processor's cache."""
@@ -21,14 +21,14 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
         Tensor: [batch, positions, channels].
     """
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (queries, keys, values))
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and not (torch.is_grad_enabled() or _has_tiles()):
+    if _wants_parts(q):
         return _attend_in_parts(q, k, v).flatten(2)
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Some heads and queries at a time: two large products each, which a processor without matrix tiles does faster
-    than the many small ones of the fused form. Scores are in the dtype of `q`.
+    than the many small ones of the fused form. Scores are rounded to the dtype of `q`, as in the reference.
 
     q: [batch, heads, positions, width]; k, v: [batch, heads, tokens, width]; result: [batch, positions, heads, width].
     """
@@ -53,7 +53,7 @@ def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return result
 
 
-@functools.cache
-def _has_tiles() -> bool:
-    """Whether this processor multiplies bfloat16 in tiles (AMX), as the fused form wants it."""
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+def _wants_parts(q: Tensor) -> bool:
+    # The fused form is the one for matrix tiles, and a compiler would unroll the parts.
+    fused = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return not fused and q.device.type == "cpu" and q.dtype == torch.bfloat16 and not has_bfloat16_tiles()

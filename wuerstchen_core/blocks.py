@@ -116,6 +116,11 @@ def _spatial_norm(x: Tensor) -> Tensor:
     return total.sqrt()[:, None].to(x.dtype)
 
 
+def may_fold(device: torch.device) -> bool:
+    """Whether weights may be multiplied beforehand: not where they are trained, nor where autocast picks the dtypes."""
+    return not (torch.is_grad_enabled() or torch.is_autocast_enabled(device.type))
+
+
 @dataclass(frozen=True)
 class Folded:
     """What further channels of a ResBlock's input add to its first linear layer, where they are a linear map of few.
@@ -205,8 +210,9 @@ class TimestepBlock(nn.Module):
 
         timestep: [batch, embedding_dim].
         """
-        scale, shift = self.mapper(timestep)[:, :, None, None].chunk(2, dim=1)
-        return torch.addcmul(shift, x, scale + 1, out=None if torch.is_grad_enabled() else x)
+        scale, shift = self.mapper(timestep)[:, None, None].chunk(2, dim=-1)
+        h = to_channels_last(x)
+        return to_channels_first(torch.addcmul(shift, h, scale + 1, out=None if torch.is_grad_enabled() else h))
 
 
 KeysAndValues = tuple[Tensor, Tensor]

@@ -13,6 +13,7 @@ from .components import STAGE_A, STAGE_B, STAGE_C, Component, Config, Network, d
 from .configs import check, config_from
 from .errors import CheckpointError, InputError
 from .layouts import PREVIEW_FILE
+from .processor import has_bfloat16
 from .sources import locate, text_folders
 from .stage_a import StageA
 from .stage_b import StageB
@@ -211,13 +212,7 @@ def _set_preview(network: nn.Module, checkpoint: Checkpoint) -> None:
 
 def cpu_dtype(weights: int) -> torch.dtype:
     """What a network of so many weights runs in on this processor, where nobody asks for another dtype."""
-    return torch.bfloat16 if weights >= LARGE and bfloat16_is_fast() else torch.float32
-
-
-def bfloat16_is_fast() -> bool:
-    """Whether this processor multiplies in bfloat16; one that does not takes ten times as long as in float32."""
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+    return torch.bfloat16 if weights >= LARGE and has_bfloat16() else torch.float32
 
 
 def _stored_dtype(state: dict[str, Tensor]) -> torch.dtype:

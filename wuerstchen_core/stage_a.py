@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import LayerNorm2d, Operations, gelu, is_plain, to_channels_first, to_channels_last
+from .blocks import LayerNorm2d, Operations, gelu, is_plain, may_fold, to_channels_first, to_channels_last
 
 POSITIONS_AT_ONCE = 4096
 """That a block computes at once on the CPU: its widest map is 12 MB at the published width in bfloat16."""
@@ -201,4 +201,4 @@ class StageA(nn.Module):
 
     def _folds(self, block: MixingResidualBlock) -> bool:
         layers = (block.depthwise[1], block.channelwise[0], block.channelwise[2])
-        return not torch.is_grad_enabled() and all(self.reads_weights(layer) for layer in layers)
+        return may_fold(block.gammas.device) and all(self.reads_weights(layer) for layer in layers)

@@ -17,6 +17,7 @@ from .blocks import (
     ResBlock,
     TimestepBlock,
     is_plain,
+    may_fold,
     timestep_embedding,
 )
 
@@ -213,7 +214,7 @@ class StageB(nn.Module):
             if isinstance(block, ResBlock) and embeddings is not None:
                 mapper: Any = self.effnet_mappers[str(index)]
                 first = block.channelwise[0]
-                if not torch.is_grad_enabled() and self.reads_weights(mapper) and self.reads_weights(first):
+                if may_fold(embeddings.device) and self.reads_weights(mapper) and self.reads_weights(first):
                     constant = Folded.of(embeddings, mapper, first)
                 else:  # the plain form, through the layers alone
                     if mapped is None:

@@ -69,7 +69,7 @@ def sample_stage_c(
     Args:
         positive (Tensor): [batch or 1, tokens, c_cond], text embeddings of the prompt.
         negative (Tensor): the same of what to avoid, any number of tokens; None stands for all zeros.
-        width, height: of the image, in pixels.
+        width, height: of the image, in pixels, each rounded up to a multiple of 128; crop the decoded image to it.
         seeds: one an image; their number is the batch.
         timesteps: ratios falling from 1 to 0.
         guidance_scale: strength of classifier-free guidance; 1 or less is none.
@@ -77,7 +77,7 @@ def sample_stage_c(
         callback: called after each step.
         device: where to compute; None for where the weights are.
     Returns:
-        Tensor: [batch, 16, ceil(height/42.67), ceil(width/42.67)], float32.
+        Tensor: [batch, 16, height/42.67, width/42.67] of the size rounded up, float32.
     Raises:
         InputError: a size, a shape or the timesteps do not fit.
     """
@@ -111,7 +111,7 @@ def sample_stage_b(
     """Draw Stage A's latents for image embeddings.
 
     Args:
-        image_embeddings (Tensor): [batch, 16, h, w], Stage C's result.
+        image_embeddings (Tensor): [batch, 16, h, w], Stage C's result; h and w are multiples of 3.
         positive (Tensor): [batch or 1, tokens, clip_embd], text embeddings; None for no text.
         negative (Tensor): the same of what to avoid, used with guidance only; None stands for all zeros.
         seeds: one an image.
@@ -130,6 +130,11 @@ def sample_stage_b(
         raise InputError(
             f"image_embeddings has shape {list(image_embeddings.shape)}; expected [{batch}, {channels}, height, "
             "width]: Stage C's result, one seed an image. Stage A's latents (4 channels) go to Stage A instead."
+        )
+    if any(side % 3 for side in image_embeddings.shape[-2:]):
+        raise InputError(
+            f"image_embeddings has shape {list(image_embeddings.shape)}; expected sides that are multiples of 3, as "
+            "Stage C gives them (128 pixels each). Crop or resize them."
         )
     image_embeddings = image_embeddings.to(device, torch.float32)
     if positive is not None:

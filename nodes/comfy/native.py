@@ -2,7 +2,7 @@
 """Stages C and B as ComfyUI's own MODEL and Stage A as its VAE, so that its samplers, LoRAs and merges apply to them.
 
 A LATENT means the same here as between this pack's nodes: Stage C's image embeddings, Stage B's latents before Stage
-A's scale. Weights are shared with the network that a MODEL is made from, not copied.
+A's scale. Weights are shared with the network that a MODEL is made from, not copied, until ComfyUI moves them.
 """
 
 import logging

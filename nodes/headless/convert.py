@@ -1,5 +1,7 @@
 """From the editor's format to the API format, as ComfyUI's own front end submits a graph."""
 
+import json
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,12 +22,15 @@ _NAMES_FILES |= {"SaveAudio", "SaveGLB", "ModelSave", "CLIPSave", "VAESave", "Lo
 _CONTROL_WORDS = ("fixed", "increment", "decrement", "randomize")
 
 
-def convert(workflow: Workflow, catalog: Catalog) -> dict[str, dict[str, Any]]:
+def convert(workflow: Workflow, catalog: Catalog, *, repeatable: bool = False) -> dict[str, dict[str, Any]]:
     """The workflow in the API format: {node id: {"class_type", "inputs", "_meta": {"title"}}}.
 
     A workflow read in that format is returned as it is. Notes, reroutes, primitives, muted and bypassed nodes
     disappear into what they do; a node inside a subgraph gets the id "outer:inner".
 
+    Args:
+        repeatable: give the same whenever it is called: choices in prompts are drawn by what the document says, and
+            fields and dates in file names stay as they are written.
     Raises:
         InvalidWorkflowError: a node of an unknown class; every one is named, with its pack where the file says it.
         WorkflowError: the document is not what an editor writes.
@@ -41,15 +46,17 @@ def convert(workflow: Workflow, catalog: Catalog) -> dict[str, dict[str, Any]]:
     }
     if unknown:
         raise InvalidWorkflowError.of_nodes(unknown)
+    chance = random.Random(json.dumps(workflow.editor, sort_keys=True)) if repeatable else random.Random()
     prompt = {
         scope.path_of(node): {
             "class_type": node.type,
-            "inputs": _inputs(scope, node, catalog),
+            "inputs": _inputs(scope, node, catalog, chance),
             "_meta": {"title": node.title or catalog.title(node.type)},
         }
         for scope, node in nodes
     }
-    _fill_file_names(prompt, nodes, catalog)
+    if not repeatable:
+        _fill_file_names(prompt, nodes, catalog)
     return prompt
 
 
@@ -89,7 +96,7 @@ def set_widget(workflow: Workflow, catalog: Catalog, node_id: str, name: str, va
     node = next((node for node in workflow.editor["nodes"] if str(node.get("id")) == node_id), None)
     if node is None or node.get("type") not in catalog.classes:
         return
-    values = node.setdefault("widgets_values", [])
+    values = node["widgets_values"] = node.get("widgets_values") or []
     if isinstance(values, dict):
         values[name] = value
     else:
@@ -103,8 +110,10 @@ def set_widget(workflow: Workflow, catalog: Catalog, node_id: str, name: str, va
 
 
 def _remove_link(editor: dict[str, Any], link_id: int) -> None:
+    links = editor.get("links") or []
+    links = links.values() if isinstance(links, dict) else links
     editor["links"] = [
-        link for link in editor.get("links") or [] if (link[0] if isinstance(link, list) else link["id"]) != link_id
+        link for link in links if link and (link[0] if isinstance(link, list) else link["id"]) != link_id
     ]
     for node in editor["nodes"]:
         for socket in node.get("outputs") or []:
@@ -129,7 +138,7 @@ def _running_nodes(scope: Scope, name: str) -> list[tuple[Scope, Node]]:
     return found
 
 
-def _inputs(scope: Scope, node: Node, catalog: Catalog) -> dict[str, Any]:
+def _inputs(scope: Scope, node: Node, catalog: Catalog, chance: random.Random) -> dict[str, Any]:
     declared = catalog.inputs(node.type)
     result = _widget_values(node, declared)
     for socket in node.inputs:
@@ -144,7 +153,7 @@ def _inputs(scope: Scope, node: Node, catalog: Catalog) -> dict[str, Any]:
             result.pop(socket.name, None)
     for name, widget in declared.items():
         if widget.options.get("dynamicPrompts") and isinstance(result.get(name), str):
-            result[name] = drawn(result[name])
+            result[name] = drawn(result[name], chance.choice)
     return result
 
 

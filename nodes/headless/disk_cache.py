@@ -64,7 +64,6 @@ class DiskCache:
             if header.get("sha256") != _checksum(arrays, header.get("values", "")):
                 raise ValueError("its checksum is wrong")
             outputs = unpack(arrays, header["values"])
-            os.utime(path)
         except FileNotFoundError:
             return None
         except (OSError, RuntimeError, SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -74,6 +73,8 @@ class DiskCache:
             with suppress(OSError):
                 path.unlink()
             return None
+        with suppress(OSError):  # another user's entry, or a folder that is only to be read
+            os.utime(path)
         return outputs
 
     def put(self, signature: str, outputs: Outputs) -> None:
@@ -88,8 +89,6 @@ class DiskCache:
         try:
             write_new(self._path(signature), data)
             self._make_room(len(data))
-        except FileExistsError:  # another thread of this process writes the same
-            pass
         except OSError as error:
             self._warn(
                 f"Results cannot be kept in {self.folder} ({error.strerror or error}); they are made again next "

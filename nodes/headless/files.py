@@ -103,7 +103,7 @@ class OutputFiles:
 def write_new(path: Path, data: bytes) -> bool:
     """Write a file that appears complete or not at all. False where there is one of that name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.{os.getpid()}.part"
+    partial = path.parent / f".{path.name}.{os.urandom(8).hex()}.part"
     try:
         with partial.open("xb") as file:
             file.write(data)

@@ -85,7 +85,7 @@ class HeadlessHost:
             return None
         import torch
 
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
     def operations(self, dtype: torch.dtype | None) -> Operations:
         """Plain layers."""

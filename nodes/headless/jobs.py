@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .catalog import Catalog, catalog_of_server, default_catalog
+from .convert import convert
 from .disk_cache import DiskCache
 from .documents import Workflow
 from .errors import describe
@@ -63,6 +64,9 @@ def run_all(job: Job) -> list[Path]:
     found = _axes(job, host, catalog)
     if job.grid is not None:
         job.grid.check()
+    workflow = job.workflow
+    if found:  # once: choices in prompts are the same for every combination
+        workflow = replace(workflow, prompt=convert(workflow, catalog))
     combinations = points(found)
     pictures: list[list[Path]] = []
     for index, point in enumerate(combinations, 1):
@@ -81,7 +85,7 @@ def run_all(job: Job) -> list[Path]:
                 job.report.event(event="text", node=node_id, text=text)
 
         settings = {**job.settings, **point}
-        result = executing(job.workflow, settings, seed=job.seed, host=host, on_node=on_node)
+        result = executing(workflow, settings, seed=job.seed, host=host, on_node=on_node)
         pictures.append(result.images)
     if job.grid is not None:
         _save_grid(job, job.grid, found, pictures)

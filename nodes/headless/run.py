@@ -46,6 +46,7 @@ def resolve(
     seed: int | None = None,
     host: HeadlessHost | None = None,
     catalog: Catalog | None = None,
+    repeatable: bool = False,
 ) -> Prepared:
     """Convert a workflow and set inputs; whether it can run is not looked at.
 
@@ -53,6 +54,7 @@ def resolve(
         settings: {"NODE.input": value}; NODE is an id, a title, a class, or a display name.
         seed: for every seed input; different seeds stay different (see `overrides.apply`).
         host: becomes the process's host; one with the default folders where None.
+        repeatable: see `convert`.
     Raises:
         InvalidWorkflowError: a node is of an unknown class.
         WorkflowError: the document is damaged.
@@ -60,7 +62,7 @@ def resolve(
     """
     hosts.install(host or host_for(workflow))
     catalog = catalog or default_catalog()
-    prompt = convert(workflow, catalog)
+    prompt = convert(workflow, catalog, repeatable=repeatable)
     check_classes(prompt, catalog, packs_of(workflow))
     workflow, prompt = apply(workflow, prompt, catalog, settings or {}, seed)
     return Prepared(prompt, workflow)

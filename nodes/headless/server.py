@@ -1,5 +1,6 @@
 """A running ComfyUI server, as far as running a workflow on it needs: requests, uploads, and its events."""
 
+import http.client
 import json
 import time
 import urllib.error
@@ -35,6 +36,7 @@ class Server:
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise UsageError(f"--server is {url!r}; expected a URL such as {DEFAULT_URL}.")
         self.url = url.rstrip("/")
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self.client_id = uuid.uuid4().hex
 
     def object_info(self) -> dict[str, Any]:
@@ -102,31 +104,39 @@ class Server:
         """
         prompt_id: str | None = None
         failures = 0
+        heard: set[str] = set()
+
+        def hear(kind: str, data: dict[str, Any]) -> None:
+            nonlocal failures
+            failures = 0
+            heard.add(kind)
+            on_event(kind, data)
+
         try:
             while True:
                 try:
                     with _connected(self.url, self.client_id) as socket:
                         prompt_id = prompt_id or self.submit(prompt, extra_pnginfo)
-                        return self._follow(socket, prompt_id, on_event)
-                except ConnectionError as error:
+                        history = self._follow(socket, prompt_id, hear)
+                    break
+                except _LostError as error:
                     failures += 1
                     if failures == _ATTEMPTS:
                         message = f"The connection to {self.url} broke: {error}. Look at the server."
                         raise BackendError(message) from error
                     time.sleep(failures)
-        except KeyboardInterrupt:
+        except BaseException:
             if prompt_id is not None:
                 with suppress(BackendError):
                     self.cancel(prompt_id)
             raise
+        for kind, data in history["status"]["messages"]:
+            if kind not in heard:
+                on_event(kind, data)
+        return history
 
-    def _follow(self, socket: Any, prompt_id: str, on_event: Callable[[str, dict[str, Any]], None]) -> dict[str, Any]:
-        heard: set[str] = set()
-
-        def hear(kind: str, data: dict[str, Any]) -> None:
-            heard.add(kind)
-            on_event(kind, data)
-
+    def _follow(self, socket: Any, prompt_id: str, hear: Callable[[str, dict[str, Any]], None]) -> dict[str, Any]:
+        """Pass on the events of a prompt until it has ended; its history."""
         # A prompt may have ended before its history is asked for the first time, so its events are read before that.
         ended = _listen(socket, prompt_id, hear)
         while (history := self.result(prompt_id)) is None:
@@ -135,15 +145,22 @@ class Server:
                 time.sleep(0.05)  # the history is written just after the last event
             else:
                 ended = _listen(socket, prompt_id, hear)
-        for kind, data in history["status"]["messages"]:
-            if kind not in heard:
-                on_event(kind, data)
         return history
 
     def fetch(self, file: Mapping[str, Any]) -> bytes:
-        """The content of a file that a node shows: {"filename", "subfolder", "type"}."""
+        """The content of a file that a node shows: {"filename", "subfolder", "type"}.
+
+        Raises:
+            BackendError: the server no longer has it, or went away.
+        """
         query = {key: file.get(key, "") for key in ("filename", "subfolder", "type")}
-        return self._request("GET", f"/view?{urllib.parse.urlencode(query)}")
+        try:
+            return self._request("GET", f"/view?{urllib.parse.urlencode(query)}")
+        except _AbsentError as error:
+            raise BackendError(
+                f"{self.url} no longer has {query['filename']}, which it made earlier and would not make again for the "
+                "same inputs. Change one, such as a seed, or let the server forget its results."
+            ) from error
 
     def _check_queued(self, prompt_id: str) -> None:
         queue = self._json("GET", "/queue")
@@ -162,7 +179,7 @@ class Server:
         headers = {} if body is None else {"Content-Type": kind}
         request = urllib.request.Request(self.url + path, body, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
+            with self._opener.open(request, timeout=_SECONDS) as answer:
                 return answer.read()
         except urllib.error.HTTPError as error:
             content = error.read()
@@ -172,14 +189,23 @@ class Server:
                 answer = None
             if isinstance(answer, dict) and "error" in answer:
                 raise _RefusedError(answer) from error
-            raise BackendError(
+            kind = _AbsentError if error.code == 404 else BackendError
+            raise kind(
                 f"{self.url}{path} answers {error.code} {error.reason}; expected a ComfyUI server there."
             ) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise BackendError(
                 f"No ComfyUI server can be reached at {self.url}: {reason}. Start it, or name another with --server."
             ) from error
+
+
+class _LostError(Exception):
+    """The connection over which events come broke."""
+
+
+class _AbsentError(BackendError):
+    """The server has no such thing."""
 
 
 class _RefusedError(BackendError):
@@ -192,25 +218,34 @@ class _RefusedError(BackendError):
 
 @contextmanager
 def _connected(url: str, client_id: str) -> Iterator[Any]:
-    """The server's events as they come. Raises: ConnectionError when it breaks."""
+    """The server's events as they come. Raises: _LostError where there is no connection."""
     require("websockets", "comfyui")
     from websockets.exceptions import WebSocketException
     from websockets.sync.client import connect
 
     try:
-        with connect(f"{url.replace('http', 'ws', 1)}/ws?clientId={client_id}", max_size=None, proxy=None) as socket:
-            yield socket
+        socket = connect(f"{url.replace('http', 'ws', 1)}/ws?clientId={client_id}", max_size=None, proxy=None)
     except (OSError, WebSocketException) as error:
-        raise ConnectionError(str(error)) from error
+        raise _LostError(str(error)) from error
+    with socket:
+        yield socket
 
 
 def _listen(socket: Any, prompt_id: str, on_event: Callable[[str, dict[str, Any]], None]) -> bool:
-    """Pass events on until the prompt ends (True) or nothing comes for a while (False)."""
+    """Pass events on until the prompt ends (True) or nothing comes for a while (False).
+
+    Raises:
+        _LostError: the connection broke.
+    """
+    from websockets.exceptions import WebSocketException
+
     while True:
         try:
             message = socket.recv(timeout=_QUIET_SECONDS)
         except TimeoutError:
             return False
+        except (OSError, WebSocketException) as error:
+            raise _LostError(str(error)) from error
         if isinstance(message, bytes):  # a preview
             continue
         event = json.loads(message)

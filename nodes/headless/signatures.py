@@ -10,6 +10,7 @@ from typing import Any
 
 from wuerstchen_core.errors import CheckpointError, WeightsMissingError
 
+from .. import host as hosts
 from .calls import Hidden, arguments_of, call
 from .catalog import Catalog, input_types
 from .environment import environment
@@ -56,9 +57,27 @@ def signatures(
             for name, value in sorted(node["inputs"].items())
         }
         own_id = node_id if "UNIQUE_ID" in _hidden_kinds(node_class) else None
-        text = json.dumps([around, node["class_type"], own_id, changed, inputs], default=repr)
+        place = _output_folder() if catalog.is_output(node["class_type"]) else None
+        text = json.dumps([around, node["class_type"], own_id, place, changed, inputs], default=repr)
         found[node_id] = hashlib.sha256(text.encode()).hexdigest()
     return found
+
+
+def files_of(node_class: Any, inputs: Mapping[str, Any]) -> list[Path]:
+    """The files that a node loads, of a class with `source_files`.
+
+    Raises:
+        WeightsMissingError: they are not on this machine.
+    """
+    arguments = arguments_of(node_class, inputs, {}, Hidden({}, None, ""))
+    answers = call(node_class.source_files, arguments, getattr(node_class, "INPUT_IS_LIST", False))
+    return [path for each in answers for path in each]
+
+
+def _output_folder() -> str | None:
+    """Where output nodes save: what they did in another folder is not there in this one."""
+    host = hosts.installed()
+    return None if host is None else str(host.output_folder().absolute())
 
 
 def _hidden_kinds(node_class: Any) -> list[Any]:
@@ -71,8 +90,7 @@ def _changed(node_class: Any, node: Mapping[str, Any], hidden: Hidden, mark: Cal
     whole_lists = getattr(node_class, "INPUT_IS_LIST", False)
     if hasattr(node_class, "source_files"):
         try:
-            files = call(node_class.source_files, arguments, whole_lists)
-            return [[path.name, mark(path)] for each in files for path in each]
+            return [[path.name, mark(path)] for path in files_of(node_class, node["inputs"])]
         except (WeightsMissingError, CheckpointError, OSError):
             return None  # the node will say it better when it runs
     if not hasattr(node_class, "IS_CHANGED"):

@@ -45,6 +45,8 @@ def axes(prompt: Mapping[str, Any], catalog: Catalog, texts: Sequence[str]) -> l
         key = key.strip()
         _, declared = find_input(prompt, catalog, key, option="--sweep")
         found.append(Axis(key, _values(values, declared, key)))
+        if not found[-1].values:
+            raise UsageError(f"--sweep {key} has no values; {_EXPECTED}.")
     keys = [axis.key for axis in found]
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:

@@ -79,7 +79,7 @@ def compare(row: str, settings: Settings, rounds: int) -> Row:
         peaks = {}
         for _ in range(rounds):
             for side in SIDES:
-                connections[side].send("again")
+                _send(connections[side], side)
                 took, peaks[side] = _ask(connections[side], side)
                 seconds[side].append(took)
     finally:
@@ -91,6 +91,13 @@ def compare(row: str, settings: Settings, rounds: int) -> Row:
     difference = float((ours - theirs).square().mean().sqrt() / theirs.square().mean().sqrt().clamp(min=1e-12))
     times = {side: Times(seconds[side], peaks[side]) for side in SIDES}
     return Row(times["ours"], times["diffusers"], difference, results["ours"]["flops"])
+
+
+def _send(connection: Connection, side: Side) -> None:
+    try:
+        connection.send("again")
+    except OSError:
+        raise RuntimeError(f"{side}: the process ended while it waited") from None
 
 
 def _ask(connection: Connection, side: Side) -> Any:
@@ -108,9 +115,9 @@ def _serve(connection: Connection, row: str, side: Side, settings: Settings) -> 
     """One side's process: warm up, then once more whenever asked."""
     try:
         work = ROWS[row][1](side, settings)
-        with _counter() as counter:
+        with counter() as counted:
             result = work()
-        connection.send({"result": result.cpu().clone(), "flops": counter.get_total_flops()})
+        connection.send({"result": result.cpu().clone(), "flops": counted.get_total_flops()})
         del result
         while connection.recv():
             clock = clock_of(settings)
@@ -124,12 +131,18 @@ def _serve(connection: Connection, row: str, side: Side, settings: Settings) -> 
         connection.send(f"{type(error).__name__}: {error}")
 
 
-def _counter() -> FlopCounterMode:
+def counter() -> FlopCounterMode:
+    """Counts the operations of matrix products, those that torch's own counter leaves out among them."""
+
     def attention(q: Any, k: Any, v: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
         return sdpa_flop_count(q, k, v)
 
     on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return FlopCounterMode(display=False, custom_mapping={on_cpu: attention})
+
+    def added_in_place(_: Any, a: Any, b: Any, **__: Any) -> int:
+        return 2 * a[0] * a[1] * b[1]
+
+    return FlopCounterMode(display=False, custom_mapping={on_cpu: attention, torch.ops.aten.addmm_: added_in_place})
 
 
 def _wait_for(device: str) -> None:

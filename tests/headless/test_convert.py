@@ -187,6 +187,17 @@ def test_a_widget_set_from_outside_is_written_back_and_unplugged():
     assert workflow.editor["nodes"][0]["outputs"][0]["links"] == []
 
 
+@pytest.mark.parametrize("links", [[None, [1, 1, 0, 2, 4, "STRING"]], {"1": [1, 1, 0, 2, 4, "STRING"], "2": None}])
+def test_a_widget_is_set_in_a_file_whose_values_and_links_are_partly_missing(links):
+    thing = editor_node(2, "Seeded", inputs=[socket("text", "STRING", 1, widget=True)])
+    workflow = load_workflow({**editor([thing], []), "links": links})
+    assert workflow.editor is not None
+    workflow.editor["nodes"][0]["widgets_values"] = None
+    set_widget(workflow, toys(), "2", "text", "new")
+    assert workflow.editor["links"] == []
+    assert workflow.editor["nodes"][0]["inputs"][0]["link"] is None
+
+
 SUBGRAPH = {
     "id": "b5e6",
     "name": "Plus one",

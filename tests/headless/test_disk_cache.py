@@ -64,6 +64,18 @@ def test_a_damaged_entry_is_dropped_with_one_warning(cache, caplog, damage):
     assert "a" not in cache and "b" not in cache
 
 
+def test_an_entry_of_another_user_is_read_and_left(cache, caplog, monkeypatch):
+    cache.put("key", Outputs([[1]]))
+
+    def refused(path):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.utime", refused)
+    for _ in range(2):
+        assert cache.get("key").slots == [[1]]
+    assert caplog.text == ""
+
+
 def test_what_was_not_used_for_longest_is_dropped_first(tmp_path):
     size = 4096
     cache = DiskCache(tmp_path, max_bytes=10 * (4 * size + 1000))

@@ -1,13 +1,20 @@
 import gc
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from headless_helpers import Network, Number, Toy, node, toys
+from wuerstchen_nodes.headless import execute, load_workflow
 from wuerstchen_nodes.headless.calls import Outputs
+from wuerstchen_nodes.headless.catalog import default_catalog
 from wuerstchen_nodes.headless.errors import RunError
 from wuerstchen_nodes.headless.executor import Executor
+from wuerstchen_nodes.headless.files import OutputFiles
+from wuerstchen_nodes.headless.host import HeadlessHost
 from wuerstchen_nodes.headless.validate import validate
 
 
@@ -377,3 +384,14 @@ def test_what_was_given_elsewhere_does_not_run(calls):
     calls.clear()
     assert run(SUM, given={"3": Outputs([[9]])}) == {"4": {"numbers": [9]}}
     assert calls == ["Show"]
+
+
+def test_another_output_folder_gets_files_of_its_own(tmp_path):
+    picture = np.zeros((16, 16, 3), dtype=np.uint8)
+    Image.fromarray(picture).save("p.png")
+    prompt = {"1": node("LoadImage", image="p.png"), "2": node("SaveImage", images=["1", 0], filename_prefix="x")}
+    executor = Executor(default_catalog())
+    for name in ("a", "b", "b"):
+        host = HeadlessHost(OutputFiles(tmp_path / name), input_folders=[Path()], device="cpu")
+        (image,) = execute(load_workflow(prompt), host=host, executor=executor).images
+        assert image == tmp_path / name / "x_00001_.png" and image.is_file()

@@ -2,7 +2,8 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from headless_helpers import editor, editor_node, node, socket
-from wuerstchen_nodes.headless import cli
+from wuerstchen_nodes.headless import cli, server
 from wuerstchen_nodes.headless.catalog import catalog_of_server
 from wuerstchen_nodes.headless.convert import convert
 from wuerstchen_nodes.headless.documents import load_workflow
@@ -76,6 +77,9 @@ def test_bad_usage(options, says, capsys):
 class _Finished(Server):
     """A server that ran a prompt before anyone asked for its history."""
 
+    def submit(self, prompt: Mapping[str, Any], extra_pnginfo: Mapping[str, Any] | None) -> str:
+        return "p"
+
     def result(self, prompt_id: str) -> dict[str, Any]:
         messages = [[kind, {"prompt_id": prompt_id, "nodes": ["1"]}] for kind in ("execution_cached", LAST)]
         return {"outputs": {}, "status": {"messages": messages}}
@@ -104,9 +108,10 @@ LAST = "execution_success"
         ([], ["execution_cached", LAST]),
     ],
 )
-def test_events_of_a_prompt_that_ends_at_once_are_told_once(comes, told):
+def test_events_of_a_prompt_that_ends_at_once_are_told_once(monkeypatch, comes, told):
     heard = []
-    _Finished()._follow(_Socket(*comes), "p", lambda kind, data: heard.append(kind))
+    monkeypatch.setattr(server, "_connected", lambda url, client_id: nullcontext(_Socket(*comes)))
+    _Finished().run({}, None, lambda kind, data: heard.append(kind))
     assert heard == told
 
 

@@ -54,6 +54,7 @@ def test_values_are_of_the_inputs_type(text, expected):
         (["Painter.source=1"], "--sweep Painter.source: source of node 2"),
         (["Paintr.seed=1"], "--sweep: the workflow has no node 'Paintr'. Did you mean 'Painter'"),
         (['Painter.text=["a'], "no JSON list"),
+        (["Painter.text=[]"], "has no values"),
     ],
 )
 def test_what_makes_no_sense_is_said(texts, says):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -35,6 +37,17 @@ def make_tokenizer(captions: Iterable[str], folder: Path, vocabulary: int = 1024
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     return tokenizer
+
+
+def check_transformers() -> None:
+    """Raises InputError where transformers is too old to make tokenizers and text models; sampling is less particular."""
+    import transformers
+
+    if int(transformers.__version__.partition(".")[0]) < 5:
+        raise InputError(
+            f"Training needs transformers 5 or later; {transformers.__version__} is installed. "
+            "Run pip install 'transformers>=5'."
+        )
 
 
 def load_text_model(folder: Path) -> "CLIPTextModel":

@@ -10,10 +10,10 @@ import torch
 
 from ..catalog import Catalog, default_catalog
 from ..documents import Workflow
+from ..errors import UsageError
 from ..extra import require
 from ..report import Report
 from ..run import host_for, resolve
-from .journal import PENDING
 from .names import DEFAULT_PATTERN
 from .table import read_table
 from .tasks import Setup
@@ -56,20 +56,23 @@ def run_batch(
     Raises:
         UsageError: table, workflow and folder do not fit, or a library is missing. Nothing was run.
         InvalidWorkflowError: the workflow cannot run.
+        WeightsMissingError: nor can it without weights that are not on this machine.
         WuerstchenError: the folder cannot be written to.
     """
     require("pyarrow", "batch")
     require("filelock", "batch")
-    from .job import Job
+    from .job import Job, pending
     from .plan import make_plan
     from .progress import Progress
     from .store import open_store, work_folder
 
+    if engine != "ray" and (address is not None or layout != LAYOUTS[0]):
+        raise UsageError("--address and --layout are for --engine ray; add that, or leave them out.")
     report = report or Report(quiet=True)
     host = host_for(workflow)
     catalog = make_catalog()
     rows = read_table(table)
-    prepared = resolve(workflow, settings, host=host, catalog=catalog)
+    prepared = resolve(workflow, settings, host=host, catalog=catalog, repeatable=True)
     plan = make_plan(prepared, rows, name, catalog)
     count = workers or max(1, torch.cuda.device_count())
     folders = [each.absolute() for each in host.input_folders]
@@ -78,13 +81,13 @@ def run_batch(
         lost = store.begin(plan)
         if lost:
             report.note(f"{len(lost)} rows were done and their files are gone ({lost[0]}, ...); they are drawn again.")
-        done = sum(store.journal.state(row).status != PENDING for row in plan.order)
+        left = pending(plan, store.journal, retry_failed=retry_failed)
+        done = len(plan.rows) - len(left)
         progress = Progress(report, len(plan.rows), done)
         job = Job(plan, store, progress)
-        left = job.pending(retry_failed=retry_failed)
         report.event(event="batch", rows=len(plan.rows), left=len(left))
         if done:
-            report.note(f"{len(plan.rows) - len(left)} of {len(plan.rows)} rows were finished earlier.")
+            report.note(f"{done} of {len(plan.rows)} rows were finished earlier.")
         try:
             if left:
                 with _engine(engine, setup, count, threads, address, layout) as running:

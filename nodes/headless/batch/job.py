@@ -10,7 +10,7 @@ from typing import Protocol
 
 from wuerstchen_core.errors import WuerstchenError
 
-from .journal import DONE, FAILED, PENDING, QUARANTINED
+from .journal import DONE, FAILED, PENDING, QUARANTINED, Journal
 from .manifest import NAME, write_manifest
 from .plan import Plan
 from .progress import Progress
@@ -41,6 +41,19 @@ class Summary:
         return set(self.counts) <= {DONE}
 
 
+def pending(plan: Plan, journal: Journal, *, retry_failed: bool = False) -> list[int]:
+    """The rows that are left, in the order of drawing; those that were under way when the batch ended come last.
+
+    Args:
+        retry_failed: failed and quarantined rows are left, too.
+    """
+    for row in plan.order if retry_failed else []:
+        if journal.state(row).status in (FAILED, QUARANTINED):
+            journal.append("again", row=row)
+    left = [row for row in plan.order if journal.state(row).status == PENDING]
+    return sorted(left, key=lambda row: journal.state(row).cut_short)
+
+
 class Job:
     """One run of a batch.
 
@@ -55,19 +68,6 @@ class Job:
         self.progress = progress
         self._names = {row.name for row in plan.rows}
         self._written = time.monotonic()
-
-    def pending(self, *, retry_failed: bool = False) -> list[int]:
-        """The rows that are left, in the order of drawing; those that were under way when the batch ended come last.
-
-        Args:
-            retry_failed: failed and quarantined rows are left, too.
-        """
-        journal = self.store.journal
-        for row in self.plan.order if retry_failed else []:
-            if journal.state(row).status in (FAILED, QUARANTINED):
-                journal.append("again", row=row)
-        left = [row for row in self.plan.order if journal.state(row).status == PENDING]
-        return sorted(left, key=lambda row: journal.state(row).cut_short)
 
     def run(self, engine: Engine, rows: list[int]) -> None:
         """Run rows until each is done, has failed, or is quarantined. The manifest is written however this ends.

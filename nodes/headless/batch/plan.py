@@ -10,10 +10,11 @@ from typing import Any
 from ...stage_c import LARGEST_SEED
 from ..catalog import Catalog
 from ..errors import InvalidWorkflowError, UsageError
+from ..graph import links_of
 from ..overrides import apply, find_input, slots
 from ..pulling import is_kept
 from ..run import Prepared
-from ..signatures import signatures
+from ..signatures import files_of, signatures
 from ..validate import Prompt, title_of, validate
 from .names import NamePattern
 from .table import Table, Value
@@ -57,10 +58,11 @@ def make_plan(prepared: Prepared, table: Table, pattern: str, catalog: Catalog) 
     Raises:
         UsageError: the table and the workflow do not fit: an unknown column, an id that is there twice, a name that
             leads out of the output folder.
-        InvalidWorkflowError: no row can run.
+        InvalidWorkflowError: no row can run. WeightsMissingError: nor one without weights that are not here.
     """
     _check_outputs(prepared.prompt)
-    _check_columns(prepared.prompt, catalog, table)
+    set_by_rows = _check_columns(prepared.prompt, catalog, table)
+    _check_weights(prepared.prompt, catalog, set_by_rows)
     ids = _ids_of(table)
     names = _names_of(table, ids, pattern)
     rows: list[Row] = []
@@ -117,7 +119,16 @@ def _check_outputs(prompt: Prompt) -> None:
         raise UsageError("The workflow saves no picture; add a Save Image node to it.")
 
 
-def _check_columns(prompt: Prompt, catalog: Catalog, table: Table) -> None:
+def _check_weights(prompt: Prompt, catalog: Catalog, set_by_rows: set[str]) -> None:
+    """Raises WeightsMissingError where no row could run, rather than have every one of them fail."""
+    for node_id, node in prompt.items():
+        node_class = catalog.classes[node["class_type"]]
+        if hasattr(node_class, "source_files") and node_id not in set_by_rows and not links_of(prompt, node_id):
+            files_of(node_class, node["inputs"])
+
+
+def _check_columns(prompt: Prompt, catalog: Catalog, table: Table) -> set[str]:
+    """The nodes that columns set."""
     found: dict[tuple[str, str], str] = {}
     settable = slots(prompt, catalog)
     for column in table.columns:
@@ -135,6 +146,7 @@ def _check_columns(prompt: Prompt, catalog: Catalog, table: Table) -> None:
         twin = found.setdefault((node_id, declared.name), column)
         if twin != column:
             raise UsageError(f"{table.name}: the columns {twin!r} and {column!r} are one input. Take one of them out.")
+    return {node_id for node_id, _ in found}
 
 
 def _ids_of(table: Table) -> list[str]:

@@ -1,5 +1,6 @@
 """Drawing rows in this process: networks stay loaded from one to the next."""
 
+import logging
 import os
 import shutil
 import socket
@@ -20,6 +21,8 @@ from .plan import prompt_of
 from .stages import nodes_before_cut, packed
 from .staging import CannotWriteError, StagedFiles
 from .tasks import Draft, Drawn, Failed, Setup, Stopped, Task
+
+_log = logging.getLogger(__name__)
 
 
 class RowRunner:
@@ -54,6 +57,7 @@ class RowRunner:
         except Exception as error:  # a row may fail in any way; the others go on
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
+            _end_with_the_card(error)
             if blocked := _cannot_write(error):
                 return Stopped(str(blocked))
             return Failed(task.row, task.attempt, self.worker, _since(start), _explained(error))
@@ -66,6 +70,7 @@ class RowRunner:
             prompt = self._prepared(task).prompt
             values = self.executor.values(prompt, nodes_before_cut(prompt, self.catalog))
         except Exception as error:
+            _end_with_the_card(error)
             return Failed(task.row, task.attempt, self.worker, _since(start), _explained(error))
         return Draft(packed(values), _since(start))
 
@@ -86,6 +91,15 @@ class RowRunner:
 
 def _explained(error: Exception) -> str:
     return str(error) or type(error).__name__
+
+
+def _end_with_the_card(error: BaseException | None) -> None:
+    """End this process where its graphics card can do nothing more for it: every later row would fail at once."""
+    while error is not None:
+        if "CUDA error" in str(error) and not isinstance(error, torch.OutOfMemoryError):
+            _log.warning("%s", error)
+            os._exit(1)
+        error = error.__cause__
 
 
 def _cannot_write(error: BaseException | None) -> CannotWriteError | None:

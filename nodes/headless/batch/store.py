@@ -136,6 +136,8 @@ def open_store(folder: Path) -> Iterator[Store]:
                 store.journal.close()
     except Timeout as error:
         raise UsageError(f"Another batch is running in {folder}. Wait for it, or choose another --out.") from error
+    except BrokenPipeError:  # of whoever read our output
+        raise
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise WuerstchenError(

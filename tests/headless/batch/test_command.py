@@ -102,3 +102,18 @@ def test_retry_failed_runs_them_again(batch):
     assert batch(table=rows)[0] == 5
     assert batch("--retry-failed", table=rows)[0] == 0
     assert manifest()[0]["attempts"] == 2
+
+
+def test_rows_that_are_tried_again_are_counted_once(batch):
+    rows = write_rows([{"id": "a", "Load Image.image": "1.png"}, {"id": "b", "Load Image.image": "none.png"}])
+    assert batch(table=rows)[0] == 5
+    _, _, err = batch("--retry-failed", table=rows)
+    assert "1 of 2 rows were finished earlier." in err
+    _, out, _ = batch("--retry-failed", "--json", table=rows)
+    assert json.loads(out[0]) == {"event": "batch", "rows": 2, "left": 1}
+
+
+def test_what_is_for_ray_alone_is_refused_without_it(batch):
+    for option in ("--layout=staged", "--address=auto"):
+        code, _, err = batch(option)
+        assert code == 2 and "--engine ray" in err[-1]

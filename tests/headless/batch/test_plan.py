@@ -4,18 +4,20 @@ from typing import Any
 import pytest
 
 from batch_helpers import make_catalog, workflow
-from headless_helpers import node
+from headless_helpers import editor, editor_node, node, socket
+from wuerstchen_core.errors import WeightsMissingError
 from wuerstchen_nodes.headless import load_workflow
 from wuerstchen_nodes.headless.batch.plan import make_plan
 from wuerstchen_nodes.headless.batch.table import Table
+from wuerstchen_nodes.headless.catalog import Catalog
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError, UsageError
 from wuerstchen_nodes.headless.run import resolve
 
 
-def planned(rows: list[dict[str, Any]], document=None, settings=None, name="{id}.png"):
+def planned(rows: list[dict[str, Any]], document=None, settings=None, name="{id}.png", catalog=None):
     columns = list(dict.fromkeys(column for row in rows for column in row))
     table = Table("t.jsonl", columns, rows, [f"line {number}" for number in range(1, len(rows) + 1)])
-    catalog = make_catalog()
+    catalog = catalog or make_catalog()
     prepared = resolve(load_workflow(document or workflow()), settings, catalog=catalog)
     return make_plan(prepared, table, name, catalog)
 
@@ -97,3 +99,52 @@ def test_what_a_batch_is_told_from_others_by():
     assert planned(rows, name="{id}_.png").table_digest != plan.table_digest
     assert planned(rows, settings={"Brush.width": 9}).workflow_digest != plan.workflow_digest
     assert not list(Path().iterdir())
+
+
+def test_choices_and_dates_in_a_workflow_are_the_same_whenever_it_is_read():
+    """Or a batch that was killed would not be known again."""
+    document = editor(
+        [
+            editor_node(1, "LoadBrush", widgets_values=[8]),
+            editor_node(2, "Note", widgets_values=["{a|b} stays"]),
+            editor_node(3, "Say", widgets_values=["a {red|green|blue|black|white} heart"]),
+            editor_node(4, "SaveImage", inputs=[socket("images", "IMAGE", 1)], widgets_values=["%date:hhmmss%"]),
+        ],
+        [[1, 3, 0, 4, 0, "IMAGE"]],
+    )
+    catalog = Catalog({**make_catalog().classes, "Say": Say})
+    prompts = [resolve(load_workflow(document), catalog=catalog, repeatable=True).prompt for _ in range(20)]
+    assert all(prompt == prompts[0] for prompt in prompts)
+    assert prompts[0]["3"]["inputs"]["text"].split()[1] in ("red", "green", "blue", "black", "white")
+    drawn = {resolve(load_workflow(document), catalog=catalog).prompt["3"]["inputs"]["text"] for _ in range(100)}
+    assert len(drawn) == 5
+
+
+class Say:
+    FUNCTION, RETURN_TYPES = "say", ("IMAGE",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"text": ("STRING", {"dynamicPrompts": True})}}
+
+
+class LoadAbsent:
+    FUNCTION, RETURN_TYPES = "load", ("BRUSH",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": (["here", "elsewhere"], {})}}
+
+    @classmethod
+    def source_files(cls, model):
+        if model == "elsewhere":
+            raise WeightsMissingError("not here")
+        return []
+
+
+def test_weights_that_are_missing_for_every_row_are_said_at_once():
+    document = {**workflow(), "1": node("LoadAbsent", "Load", model="elsewhere")}
+    catalog = Catalog({**make_catalog().classes, "LoadAbsent": LoadAbsent})
+    with pytest.raises(WeightsMissingError):
+        planned([{"Draft.value": 1}], document, catalog=catalog)
+    assert len(planned([{"Load.model": "here"}, {"Load.model": "elsewhere"}], document, catalog=catalog).rows) == 2

@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+import torch
 from PIL import Image
 
 from batch_helpers import (
@@ -22,6 +23,8 @@ from batch_helpers import (
     write_copying,
 )
 from wuerstchen_core.errors import WuerstchenError
+from wuerstchen_nodes.headless.batch import row
+from wuerstchen_nodes.headless.errors import RunError
 
 
 def test_a_row_that_kills_its_process_is_tried_three_times_and_the_others_are_drawn(monkeypatch):
@@ -36,6 +39,19 @@ def test_a_row_that_kills_its_process_is_tried_three_times_and_the_others_are_dr
     assert ran("Paint") == 6
     assert run(rows, retry_failed=True).counts == {"quarantined": 1, "failed": 1, "done": 2}
     assert manifest()[0]["attempts"] == 6
+
+
+def test_a_worker_whose_card_broke_ends_and_one_whose_memory_was_too_small_goes_on(monkeypatch):
+    def ended(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr("os._exit", ended)
+    failure = RunError("8", "Sampler", "Sampler", RuntimeError("CUDA error: an illegal memory access was encountered"))
+    failure.__cause__ = RuntimeError("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(SystemExit):
+        row._end_with_the_card(failure)
+    row._end_with_the_card(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"))
+    row._end_with_the_card(None)
 
 
 def test_workers_that_cannot_start_are_an_error_and_no_loop():
