@@ -40,7 +40,7 @@ def make_tokenizer(captions: Iterable[str], folder: Path, vocabulary: int = 1024
 
 
 def check_transformers() -> None:
-    """Raises InputError where transformers is too old to make tokenizers and text models; sampling is less particular."""
+    """Raises InputError where transformers is too old to make tokenizers and text models (sampling asks for less)."""
     import transformers
 
     if int(transformers.__version__.partition(".")[0]) < 5:
