@@ -34,7 +34,8 @@ def _error(result: torch.Tensor, exact: torch.Tensor) -> float:
 def test_in_parts_it_errs_no_more_than_in_one_piece(monkeypatch, at_once, batch, positions, tokens):
     monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
     q, k, v = _inputs(batch, positions, tokens)
-    exact = F.scaled_dot_product_attention(*(_by_heads(x.float()) for x in (q, k, v))).transpose(1, 2).flatten(2)
+    exact_by_heads = F.scaled_dot_product_attention(_by_heads(q.float()), _by_heads(k.float()), _by_heads(v.float()))
+    exact = exact_by_heads.transpose(1, 2).flatten(2)
     scores = _by_heads(q) @ _by_heads(k).mT * 32**-0.5
     plain = (scores.softmax(-1) @ _by_heads(v)).transpose(1, 2).flatten(2)
     result = attention.attend(q, k, v, HEADS)
@@ -53,7 +54,8 @@ def test_it_needs_no_memory_for_all_scores(monkeypatch):
         return softmax(scores, **options)
 
     monkeypatch.setattr(torch, "softmax", watched)
-    attention.attend(*_inputs(1, 64, 70), HEADS)
+    q, k, v = _inputs(1, 64, 70)
+    attention.attend(q, k, v, HEADS)
     assert max(sizes) <= 1000 and sum(sizes) == HEADS * 64 * 70
 
 

@@ -68,4 +68,4 @@ def test_a_damaged_map_is_named(tmp_path, content, message):
 def test_latents_that_overflowed_do_not_end_the_run():
     latents = torch.randn(1, 4, 6, 6)
     latents[0, 0, 0, 0], latents[0, 1, 0, 0] = torch.nan, torch.inf
-    assert latent_preview(latents).isfinite().all()
+    assert latent_preview(latents, None).isfinite().all()

@@ -189,8 +189,8 @@ class Server:
                 answer = None
             if isinstance(answer, dict) and "error" in answer:
                 raise _RefusedError(answer) from error
-            kind = _AbsentError if error.code == 404 else BackendError
-            raise kind(
+            failure = _AbsentError if error.code == 404 else BackendError
+            raise failure(
                 f"{self.url}{path} answers {error.code} {error.reason}; expected a ComfyUI server there."
             ) from error
         except (OSError, ValueError, http.client.HTTPException) as error:

@@ -54,10 +54,11 @@ def _draw(points: list[dict[str, Any]], smallest: int, path: Path) -> None:
     )
     for axis, key, label, shown in axes:
         for side in SIDES:
-            axis.plot([each[key] for each in shown], [each[side] for each in shown], marker="o", label=side)
+            label_of_side = "this project" if side == "ours" else side
+            axis.plot([each[key] for each in shown], [each[side] for each in shown], marker="o", label=label_of_side)
         axis.set_xlabel(label)
         axis.set_ylabel("seconds a picture, 29 + 12 steps")
         axis.set_xticks([each[key] for each in shown])
         axis.set_ylim(bottom=0)
-        axis.legend()
+    by_size.legend()
     figure.savefig(path, dpi=130)
