@@ -342,7 +342,7 @@ def test_debug_shows_the_traceback(wuerstchen):
 
 
 def test_an_error_that_is_a_bug_is_one_line_too(wuerstchen, monkeypatch):
-    monkeypatch.setattr("wuerstchen_nodes.headless.run.convert", lambda *_: 1 / 0)
+    monkeypatch.setattr("wuerstchen_nodes.headless.run.convert", lambda *_, **__: 1 / 0)
     outcome = wuerstchen("validate", "text_to_image")
     assert outcome.code == 1
     assert outcome.err == (
