@@ -156,3 +156,17 @@ def test_in_bfloat16_decoding_errs_no_more_than_diffusers(seed):
         theirs = twin.to(torch.bfloat16).decode(latents.bfloat16()).sample
         ours = network.to(torch.bfloat16).decode(latents.bfloat16())
     assert 0 < _rms(ours.float() - exact) <= _rms(theirs.float() - exact)
+
+
+@torch.no_grad()
+def test_under_autocast_nothing_is_folded_and_it_still_computes():
+    stage_a, stage_b = tiny.stage_a(), tiny.stage_b()
+    latents, t = torch.randn(1, 4, 32, 64), torch.full((1,), 0.3)
+    embeddings = torch.randn(1, 16, 3, 6)
+    exact = stage_b(latents, t, embeddings, None), stage_a.decode(latents)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = stage_b(latents, t, embeddings, None), stage_a.decode(latents)
+    for one, other in zip(rough, exact, strict=True):
+        assert tiny.relative_error(one.float(), other) < 0.1
+    with torch.device("meta"):  # a device without autocast
+        tiny.stage_b().condition(torch.empty(1, 16, 3, 6), None, (32, 64))

@@ -118,7 +118,8 @@ def _spatial_norm(x: Tensor) -> Tensor:
 
 def may_fold(device: torch.device) -> bool:
     """Whether weights may be multiplied beforehand: not where they are trained, nor where autocast picks the dtypes."""
-    return not (torch.is_grad_enabled() or torch.is_autocast_enabled(device.type))
+    autocast = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return not (torch.is_grad_enabled() or autocast)
 
 
 @dataclass(frozen=True)
