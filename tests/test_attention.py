@@ -11,7 +11,7 @@ HEADS = 3
 
 @pytest.fixture(autouse=True)
 def without_tiles(monkeypatch):
-    monkeypatch.setattr(attention, "has_bfloat16_tiles", lambda: False)
+    monkeypatch.setattr(attention, "HAS_BFLOAT16_TILES", False)
 
 
 def _inputs(batch: int, positions: int, tokens: int) -> list[torch.Tensor]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import tiny
+from wuerstchen_core import attention
 from wuerstchen_core.blocks import AttnBlock, ResBlock, TimestepBlock
 from wuerstchen_core.compiling import compile_blocks, compiled
 
@@ -60,6 +61,23 @@ def test_no_block_leaves_the_compiled_code(dtype):
     t = torch.full((1,), 0.3)
     stage_c(X, t, TEXT)
     stage_b(torch.randn(1, 4, 32, 64), t, X, TEXT)
+
+
+@torch.inference_mode()
+def test_attention_in_parts_is_one_operator_to_the_compiler(monkeypatch):
+    monkeypatch.setattr(attention, "HAS_BFLOAT16_TILES", False)
+    q, k, v = (torch.randn(2, length, 64, dtype=torch.bfloat16) for length in (9, 12, 12))
+    graphs: list[torch.fx.GraphModule] = []
+
+    def compiler(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    fast = torch.compile(attention.attend, backend=compiler, fullgraph=True)
+    assert torch.equal(fast(q, k, v, 2), attention.attend(q, k, v, 2))
+    (graph,) = graphs
+    assert sum("attend_in_parts" in str(node.target) for node in graph.graph.nodes) == 1
+    torch.library.opcheck(attention._opaque, tuple(x.unflatten(-1, (2, -1)).transpose(1, 2) for x in (q, k, v)))
 
 
 @torch.inference_mode()

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .processor import has_bfloat16_tiles
+from .processor import HAS_BFLOAT16_TILES
 
 SCORES_AT_ONCE = 1 << 21
 """How many scores are computed at once where there is no fused form: 4 MB, which stay in a processor's cache."""
@@ -22,7 +22,8 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
     """
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (queries, keys, values))
     if _wants_parts(q):
-        return _attend_in_parts(q, k, v).flatten(2)
+        attend_in_parts = _opaque if torch.compiler.is_compiling() else _attend_in_parts
+        return attend_in_parts(q, k, v).flatten(2)
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
@@ -53,7 +54,17 @@ def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return result
 
 
+_opaque = torch.library.custom_op("wuerstchen_core::attend_in_parts", _attend_in_parts, mutates_args=())
+"""The same as one operator to torch.compile, which would unroll its loops."""
+
+
+@_opaque.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return q.new_empty(q.shape[0], q.shape[2], q.shape[1], q.shape[3])
+
+
 def _wants_parts(q: Tensor) -> bool:
-    # The fused form is the one for matrix tiles, and a compiler would unroll the parts.
-    fused = torch.is_grad_enabled() or torch.compiler.is_compiling()
-    return not fused and q.device.type == "cpu" and q.dtype == torch.bfloat16 and not has_bfloat16_tiles()
+    """Not where gradients are recorded, and not where the fused form has matrix tiles."""
+    if torch.is_grad_enabled() or q.device.type != "cpu" or q.dtype != torch.bfloat16:
+        return False
+    return not HAS_BFLOAT16_TILES

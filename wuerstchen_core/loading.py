@@ -13,7 +13,7 @@ from .components import STAGE_A, STAGE_B, STAGE_C, Component, Config, Network, d
 from .configs import check, config_from
 from .errors import CheckpointError, InputError
 from .layouts import PREVIEW_FILE
-from .processor import has_bfloat16
+from .processor import HAS_BFLOAT16
 from .sources import locate, text_folders
 from .stage_a import StageA
 from .stage_b import StageB
@@ -212,7 +212,7 @@ def _set_preview(network: nn.Module, checkpoint: Checkpoint) -> None:
 
 def cpu_dtype(weights: int) -> torch.dtype:
     """What a network of so many weights runs in on this processor, where nobody asks for another dtype."""
-    return torch.bfloat16 if weights >= LARGE and has_bfloat16() else torch.float32
+    return torch.bfloat16 if weights >= LARGE and HAS_BFLOAT16 else torch.float32
 
 
 def _stored_dtype(state: dict[str, Tensor]) -> torch.dtype:

@@ -142,7 +142,9 @@ def counter() -> FlopCounterMode:
     def added_in_place(_: Any, a: Any, b: Any, **__: Any) -> int:
         return 2 * a[0] * a[1] * b[1]
 
-    return FlopCounterMode(display=False, custom_mapping={on_cpu: attention, torch.ops.aten.addmm_: added_in_place})
+    ours = torch.ops.wuerstchen_core.attend_in_parts
+    formulas = {on_cpu: attention, ours: attention, torch.ops.aten.addmm_: added_in_place}
+    return FlopCounterMode(display=False, custom_mapping=formulas)
 
 
 def _wait_for(device: str) -> None:

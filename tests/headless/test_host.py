@@ -37,7 +37,7 @@ def test_without_the_variable_models_are_in_the_cache_folder(tmp_path, monkeypat
 def test_on_the_cpu_the_size_of_the_network_decides(host, monkeypatch):
     assert [host.dtype(stage) for stage in "CBA"] == [None] * 3
     for able, large in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(loading, "has_bfloat16", lambda able=able: able)
+        monkeypatch.setattr(loading, "HAS_BFLOAT16", able)
         assert loading.cpu_dtype(18_000_000) == torch.float32
         assert loading.cpu_dtype(1_000_000_000) == large
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..processor import has_bfloat16
+from ..processor import HAS_BFLOAT16
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def train(name: str, network: nn.Module, loss: Loss, config: LoopConfig, folder:
             optimizer.load_state_dict(state["optimizer"])
         log.info("%s: resumed at step %d of %d", name, step, config.steps)
 
-    autocast = config.autocast and has_bfloat16()
+    autocast = config.autocast and HAS_BFLOAT16
     network.train()
     losses: list[float] = []
     started, first = time.monotonic(), step

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..processor import has_bfloat16
+from ..processor import HAS_BFLOAT16
 from .pictures import SIZES, Pictures, batch_of, draw_batch
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def make_pool(pictures: Pictures, encoders: dict[str, Encoder], count: int, path
         while len(captions) < count * share:
             images, drawn = draw_batch(pictures, rng, 16, width, height)
             captions += drawn
-            with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+            with torch.autocast("cpu", torch.bfloat16, enabled=HAS_BFLOAT16):
                 for name, encode in encoders.items():
                     parts[name].append(encode(images).to(torch.bfloat16))
         buckets[width, height] = Bucket({name: torch.cat(part) for name, part in parts.items()}, captions)
