@@ -103,21 +103,22 @@ class FoldedBlock:
         above: Tensor | None = None  # the band's upper neighbour, as it was before it was overwritten
         for top in range(0, height, rows):
             bottom = top + rows
-            h = self._norm(x[:, :, top : bottom + 1])
+            h = to_channels_first(_norm(to_channels_last(x[:, :, top : bottom + 1])))
             last = h[:, :, rows - 1 : rows]
             if above is not None:
                 h = torch.cat([above, h], dim=2)
             h = F.pad(h, (1, 1, int(above is None), int(bottom >= height)), mode="replicate")
             above = last
             band = to_channels_last(x[:, :, top:bottom].add_(F.conv2d(h, *self.depthwise, groups=channels)))
-            h = to_channels_last(self._norm(to_channels_first(band))).flatten(0, 2)
+            h = _norm(band).flatten(0, 2)
             h = gelu(torch.addmm(widen_bias, h, widen.t(), out=wide[: len(h)]))
             band.add_(torch.addmm(narrow_bias, h, narrow.t()).view_as(band))
         return x
 
-    @staticmethod
-    def _norm(x: Tensor) -> Tensor:
-        return to_channels_first(F.layer_norm(to_channels_last(x), (x.shape[1],), eps=1e-6))
+
+def _norm(x: Tensor) -> Tensor:
+    """[batch, height, width, channels], over the channels."""
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6)
 
 
 class VectorQuantizer(nn.Module):
