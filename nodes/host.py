@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from wuerstchen_core.blocks import Operations
+    from wuerstchen_core.networks.blocks import Operations
 
 
 class Host(Protocol):

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from wuerstchen_core.checkpoints.presets import PRESETS, preset_names
+from wuerstchen_core.checkpoints.sources import part_files
 from wuerstchen_core.errors import InputError, WeightsMissingError
-from wuerstchen_core.presets import PRESETS, preset_names
-from wuerstchen_core.sources import part_files
 
 from .host import host, installed
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from judge import Verdict, judge
+from support.judge import Verdict, judge
 from wuerstchen_core import (
     decode_stage_a,
     load_stage_a,
@@ -22,7 +22,7 @@ from wuerstchen_core import (
     sample_stage_b,
     sample_stage_c,
 )
-from wuerstchen_core.presets import stage_b_guidance
+from wuerstchen_core.checkpoints.presets import stage_b_guidance
 from wuerstchen_core.training.world import Scene, random_scene, triples
 
 PARTS = ("colour", "background", "shape", "position")

@@ -1,8 +1,9 @@
-"""The direction of imports, read from the sources, and how little importing the packages loads."""
+"""Test the direction of imports between folders, read from the sources, and how little importing the packages loads."""
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,86 +11,160 @@ import pytest
 import wuerstchen_core
 
 ROOT = Path(__file__).parents[1]
-CORE = ROOT / "wuerstchen_core"
-NODES = ROOT / "nodes"
+FOLDERS = {"wuerstchen_core": ROOT / "wuerstchen_core", "wuerstchen_nodes": ROOT / "nodes"}
 
 COMFYUI = {"comfy", "comfy_extras", "comfy_execution", "comfy_api", "folder_paths", "execution", "nodes", "server"}
 OUTSIDE = COMFYUI | {"wuerstchen_nodes", "diffusers"}
 
-ALLOWED = {
+CORE = {
     "errors": set(),
-    "processor": set(),
-    "attention": {"processor"},
-    "blocks": {"attention"},
-    "stage_a": {"blocks"},
-    "stage_b": {"blocks"},
-    "stage_c": {"blocks"},
+    "files": set(),
     "geometry": {"errors"},
     "schedule": {"errors"},
-    "sampling": {"errors", "schedule"},
-    "tiling": {"errors"},
-    "keys": {"errors"},
-    "tensorfiles": {"errors"},
-    "layouts": {"errors"},
-    "checkpoint": {"errors", "keys", "layouts", "tensorfiles"},
-    "presets": {"errors"},
-    "sources": {"errors", "layouts", "presets"},
-    "text": {"errors"},
+    "sampling": {"schedule", "errors"},
     "previews": set(),
+    "networks": {"errors"},
+    "checkpoints": {"networks", "geometry", "text", "files", "errors"},
+    "text": {"errors"},
+    "interpolation": {"networks", "errors"},
+    "stages": {"sampling", "networks", "geometry", "schedule", "errors"},
+    "pipeline": {"stages", "checkpoints", "sampling", "geometry", "schedule", "errors"},
+    "training": {
+        *("stages", "checkpoints", "networks", "interpolation"),
+        *("previews", "geometry", "schedule", "files", "errors"),
+    },
 }
-"""What a module of the core may import of the core; the others wire these together."""
+"""Room of the core -> rooms that it may import. A room is a folder or a module beside the folders."""
+
+HEADLESS = {
+    "errors": set(),
+    "extras": {"errors"},
+    "report": {"errors"},
+    "output_files": {"errors"},
+    "host": {"output_files", "errors"},
+    "workflow": {"errors"},
+    "execution": {"workflow", "errors"},
+    "stock": {"execution", "workflow", "host", "output_files", "errors"},
+    "run": {"stock", "execution", "workflow", "host", "output_files", "errors"},
+    "server": {"run", "stock", "execution", "workflow", "host", "output_files", "extras", "errors"},
+    "batch": {"run", "stock", "execution", "workflow", "host", "output_files", "report", "extras", "errors"},
+    "cli": {
+        *("batch", "server", "run", "stock", "execution", "workflow"),
+        *("host", "output_files", "report", "extras", "errors"),
+    },
+}
+"""Room of `nodes/headless` -> rooms that it may import."""
+
+NODES = {
+    "host": set(),
+    "memory": set(),
+    "output": set(),
+    "widgets": {"host"},
+    "models": {"host"},
+    "sockets": {"host"},
+    "stages": {"host", "memory", "output", "widgets", "models", "sockets"},
+    "registry": {"stages"},
+    "comfy": {"host", "memory", "widgets", "models", "sockets"},
+    "headless": {"registry", "host", "widgets", "models"},
+}
+"""Room of `nodes` -> rooms that it may import; "stages" stands for every file of node classes."""
 
 
-def _imports(path: Path, package: str) -> set[str]:
-    """Every module that a file imports, anywhere in it, by its absolute name."""
+def _module_of(path: Path, package: str) -> str:
+    parts = path.relative_to(FOLDERS[package]).with_suffix("").parts
+    return ".".join([package, *(part for part in parts if part != "__init__")])
+
+
+SOURCES = {_module_of(path, package): path for package, folder in FOLDERS.items() for path in folder.rglob("*.py")}
+
+
+def _imports(module: str) -> set[str]:
+    """Return the absolute name of every module that a module imports, anywhere in it but for type checkers alone."""
+    path = SOURCES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        each
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING"
+        for child in node.body
+        for each in ast.walk(child)
+    }
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
+        if node in for_types:
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = package.rsplit(".", node.level - 1)[0] if node.level else ""
-            module = ".".join(part for part in (base, node.module or "") if part)
-            found |= {module} if node.module else {f"{module}.{alias.name}" for alias in node.names}
+            base = ".".join(part for part in (base, node.module or "") if part)
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                found.add(whole if whole in SOURCES else base)
     return found
 
 
-def _sources(root: Path, package: str) -> list[tuple[Path, str]]:
-    files = sorted(root.rglob("*.py"))
-    assert files, root
-    return [(path, ".".join([package, *path.relative_to(root).parent.parts])) for path in files]
+IMPORTS = {module: _imports(module) for module in SOURCES}
+
+
+def _room(module: str, package: str, allowed: dict[str, set[str]]) -> str | None:
+    """Return the room of a module below `package`, or None for a module elsewhere or the package itself."""
+    if not module.startswith(f"{package}."):
+        return None
+    room = module.removeprefix(f"{package}.").split(".")[0]
+    return "stages" if "stages" in allowed and package == "wuerstchen_nodes" and room not in allowed else room
+
+
+@pytest.mark.parametrize(
+    ("package", "allowed"),
+    [("wuerstchen_core", CORE), ("wuerstchen_nodes.headless", HEADLESS), ("wuerstchen_nodes", NODES)],
+)
+def test_imports_keep_to_their_direction(package, allowed):
+    list(TopologicalSorter(allowed).static_order())  # the table itself has no cycle
+    for module, imports in IMPORTS.items():
+        room = _room(module, package, allowed)
+        if room is None:
+            continue
+        assert room in allowed, f"{module} is in no room of the table; say what it may import"
+        used = {_room(each, package, allowed) for each in imports} - {None, room}
+        assert used <= allowed[room], f"{module} imports {used - allowed[room]}"
+
+
+def test_no_import_cycle():
+    graph = {module: {each for each in imports if each in SOURCES} for module, imports in IMPORTS.items()}
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_rooms_are_small():
+    for package, most in (("wuerstchen_core", 16), ("nodes/headless", 14)):
+        entries = [path.name for path in (ROOT / package).iterdir() if path.name != "__pycache__"]
+        assert len(entries) <= most, f"{package} has {len(entries)} entries: {sorted(entries)}"
+    for path in SOURCES.values():
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        marker = path.name in ("__init__.py", "__main__.py")
+        assert lines <= 350 and (marker or lines >= 15), f"{path} has {lines} lines"
 
 
 def test_the_core_knows_no_node_and_no_comfyui():
-    for path, package in _sources(CORE, "wuerstchen_core"):
-        roots = {name.split(".")[0] for name in _imports(path, package)}
-        assert not roots & OUTSIDE, f"{path.name} imports {roots & OUTSIDE}"
-
-
-@pytest.mark.parametrize("module", ALLOWED)
-def test_modules_of_the_core_keep_to_their_layer(module):
-    own = {
-        name.removeprefix("wuerstchen_core.").split(".")[0]
-        for name in _imports(CORE / f"{module}.py", "wuerstchen_core")
-        if name.startswith("wuerstchen_core")
-    }
-    assert own <= ALLOWED[module]
-
-
-def test_sampling_the_model_does_not_need_training():
-    for path, package in _sources(CORE, "wuerstchen_core"):
-        if "training" not in path.relative_to(CORE).parts:
-            assert not any("training" in name.split(".") for name in _imports(path, package)), path.name
+    for module, imports in IMPORTS.items():
+        if module.startswith("wuerstchen_core"):
+            roots = {name.split(".")[0] for name in imports}
+            assert not roots & OUTSIDE, f"{module} imports {roots & OUTSIDE}"
 
 
 def test_only_its_own_folder_imports_comfyui():
-    for path, package in _sources(NODES, "wuerstchen_nodes"):
-        if path.relative_to(NODES).parts[0] != "comfy":
-            roots = {name.split(".")[0] for name in _imports(path, package)}
-            assert not roots & COMFYUI, f"{path.relative_to(NODES)} imports {roots & COMFYUI}"
+    for module, imports in IMPORTS.items():
+        if module.startswith("wuerstchen_nodes") and not module.startswith("wuerstchen_nodes.comfy"):
+            roots = {name.split(".")[0] for name in imports}
+            assert not roots & COMFYUI, f"{module} imports {roots & COMFYUI}"
 
 
 def _modules_after(statement: str) -> set[str]:
-    """What a fresh interpreter has loaded after a statement."""
+    """Return the modules that a fresh interpreter has loaded after a statement."""
     code = f"{statement}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     return set(done.stdout.split())
@@ -100,7 +175,7 @@ def _modules_after(statement: str) -> set[str]:
     [
         "import wuerstchen_core, wuerstchen_nodes",
         "from wuerstchen_core import *",
-        "from wuerstchen_core import loading, pipeline, presets, saving, sources, text",
+        "from wuerstchen_core import pipeline, text; from wuerstchen_core.checkpoints import loading, saving, sources",
     ],
 )
 def test_importing_is_light(statement):
@@ -113,7 +188,9 @@ def test_the_package_itself_imports_nothing_heavy():
     assert not _modules_after("import wuerstchen_core") & {"torch", "numpy", "PIL"}
 
 
-@pytest.mark.parametrize("module", ["registry", "headless.jobs", "headless.stock", "headless.disk_cache"])
+@pytest.mark.parametrize(
+    "module", ["registry", "headless.cli.jobs", "headless.stock.nodes", "headless.execution.disk_cache"]
+)
 def test_nodes_can_be_listed_and_results_looked_up_without_torch(module):
     assert "torch" not in _modules_after(f"import wuerstchen_nodes.{module}")
 

@@ -7,29 +7,29 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .checkpoints.loading import load_stage_a as load_stage_a
+    from .checkpoints.loading import load_stage_b as load_stage_b
+    from .checkpoints.loading import load_stage_c as load_stage_c
+    from .checkpoints.loading import load_text_encoder as load_text_encoder
+    from .checkpoints.saving import save_stage_c as save_stage_c
     from .errors import CheckpointError as CheckpointError
     from .errors import InputError as InputError
     from .errors import WeightsMissingError as WeightsMissingError
     from .errors import WorkflowError as WorkflowError
     from .errors import WuerstchenError as WuerstchenError
     from .interpolation import interpolate as interpolate
-    from .loading import load_stage_a as load_stage_a
-    from .loading import load_stage_b as load_stage_b
-    from .loading import load_stage_c as load_stage_c
-    from .loading import load_text_encoder as load_text_encoder
+    from .networks.stage_a import StageA as StageA
+    from .networks.stage_a import StageAConfig as StageAConfig
+    from .networks.stage_b import StageB as StageB
+    from .networks.stage_b import StageBConfig as StageBConfig
+    from .networks.stage_c import StageC as StageC
+    from .networks.stage_c import StageCConfig as StageCConfig
     from .pipeline import generate as generate
-    from .saving import save_stage_c as save_stage_c
     from .schedule import DEFAULT_STAGE_B_TIMESTEPS as DEFAULT_STAGE_B_TIMESTEPS
     from .schedule import DEFAULT_STAGE_C_TIMESTEPS as DEFAULT_STAGE_C_TIMESTEPS
     from .schedule import alpha_cumprod as alpha_cumprod
     from .schedule import linear_timesteps as linear_timesteps
     from .schedule import v2_timesteps as v2_timesteps
-    from .stage_a import StageA as StageA
-    from .stage_a import StageAConfig as StageAConfig
-    from .stage_b import StageB as StageB
-    from .stage_b import StageBConfig as StageBConfig
-    from .stage_c import StageC as StageC
-    from .stage_c import StageCConfig as StageCConfig
     from .stages import decode_stage_a as decode_stage_a
     from .stages import encode_stage_a as encode_stage_a
     from .stages import sample_stage_b as sample_stage_b
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from .text import TextEncoder as TextEncoder
 
 _MODULE_OF = {
-    "saving": ["save_stage_c"],
+    "checkpoints.saving": ["save_stage_c"],
     "errors": ["CheckpointError", "InputError", "WeightsMissingError", "WorkflowError", "WuerstchenError"],
     "pipeline": ["generate"],
     "interpolation": ["interpolate"],
-    "loading": ["load_stage_a", "load_stage_b", "load_stage_c", "load_text_encoder"],
+    "checkpoints.loading": ["load_stage_a", "load_stage_b", "load_stage_c", "load_text_encoder"],
     "schedule": [
         "DEFAULT_STAGE_B_TIMESTEPS",
         "DEFAULT_STAGE_C_TIMESTEPS",
@@ -49,9 +49,9 @@ _MODULE_OF = {
         "linear_timesteps",
         "v2_timesteps",
     ],
-    "stage_a": ["StageA", "StageAConfig"],
-    "stage_b": ["StageB", "StageBConfig"],
-    "stage_c": ["StageC", "StageCConfig"],
+    "networks.stage_a": ["StageA", "StageAConfig"],
+    "networks.stage_b": ["StageB", "StageBConfig"],
+    "networks.stage_c": ["StageC", "StageCConfig"],
     "stages": ["decode_stage_a", "encode_stage_a", "sample_stage_b", "sample_stage_c"],
     "text": ["TextEncoder"],
 }

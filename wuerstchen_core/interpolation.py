@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from .blocks import Operations
 from .errors import CheckpointError, InputError
-from .stage_c import StageC
+from .networks.blocks import Operations
+from .networks.stage_c import StageC
 
 
 def interpolate(base: StageC, finetuned: StageC, weight: float, *, operations: Operations = nn) -> StageC:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .checkpoints.loading import Device, load_stage_a, load_stage_b, load_stage_c, load_text_encoder
+from .checkpoints.presets import natural_size, preset, stage_b_guidance
+from .checkpoints.sources import locate
 from .errors import InputError
 from .geometry import Size
-from .loading import Device, load_stage_a, load_stage_b, load_stage_c, load_text_encoder
-from .presets import natural_size, preset, stage_b_guidance
 from .sampling import Callback, Step
 from .schedule import linear_timesteps, v2_timesteps
-from .sources import locate
 from .stages import decode_stage_a, sample_stage_b, sample_stage_c
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .geometry import Size, stage_b_size
+from .networks.stage_a import StageA
+from .networks.stage_b import StageB
+from .networks.stage_c import StageC
+from .networks.tiling import decode_in_tiles, fitting_tile, free_memory
 from .sampling import Callback, NoiseSource, sample, with_guidance
 from .schedule import DEFAULT_STAGE_B_TIMESTEPS, DEFAULT_STAGE_C_TIMESTEPS
-from .stage_a import StageA
-from .stage_b import StageB
-from .stage_c import StageC
-from .tiling import decode_in_tiles, fitting_tile, free_memory
 
 EMBEDDING_SCALE = 42.0
 EMBEDDING_SHIFT = 1.0

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from wuerstchen_core import StageA, StageB, StageC
-from wuerstchen_core.compiling import compiled
+from wuerstchen_core.networks.compiling import compiled
 
 from .. import models
 

@@ -22,8 +22,8 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from wuerstchen_core import StageA, StageB, StageC
-from wuerstchen_core.blocks import Operations
 from wuerstchen_core.geometry import STAGE_B_CHANNELS, STAGE_C_CHANNELS
+from wuerstchen_core.networks.blocks import Operations
 from wuerstchen_core.stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 
 from ..memory import stage_a_memory, stage_b_memory, stage_c_memory

@@ -20,33 +20,33 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .batch.command import run_batch as run_batch
-    from .catalog import default_catalog as default_catalog
-    from .disk_cache import DiskCache as DiskCache
-    from .documents import Workflow as Workflow
-    from .documents import load_workflow as load_workflow
     from .errors import BackendError as BackendError
     from .errors import InvalidWorkflowError as InvalidWorkflowError
     from .errors import RunError as RunError
     from .errors import UsageError as UsageError
-    from .executor import Executor as Executor
+    from .execution.disk_cache import DiskCache as DiskCache
+    from .execution.executor import Executor as Executor
     from .host import HeadlessHost as HeadlessHost
     from .run import Result as Result
     from .run import execute as execute
     from .run import prepare as prepare
+    from .stock.nodes import default_catalog as default_catalog
+    from .workflow.documents import Workflow as Workflow
+    from .workflow.documents import load_workflow as load_workflow
 
 _HOME = {
     "BackendError": "errors",
-    "DiskCache": "disk_cache",
-    "Executor": "executor",
+    "DiskCache": "execution.disk_cache",
+    "Executor": "execution.executor",
     "HeadlessHost": "host",
     "InvalidWorkflowError": "errors",
     "Result": "run",
     "RunError": "errors",
     "UsageError": "errors",
-    "Workflow": "documents",
-    "default_catalog": "catalog",
+    "Workflow": "workflow.documents",
+    "default_catalog": "stock.nodes",
     "execute": "run",
-    "load_workflow": "documents",
+    "load_workflow": "workflow.documents",
     "prepare": "run",
     "run_batch": "batch.command",
 }

@@ -11,17 +11,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from wuerstchen_core.sources import models_folder
+from wuerstchen_core.checkpoints.sources import models_folder
 
 from .. import host as hosts
 from ..models import find_in, names_in
-from .files import OutputFiles
+from .output_files import OutputFiles
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from wuerstchen_core.blocks import Operations
+    from wuerstchen_core.networks.blocks import Operations
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class HeadlessHost:
             if not isinstance(kept, Compiled):
                 yield network
                 return
-            from wuerstchen_core.compiling import compiled
+            from wuerstchen_core.networks.compiling import compiled
 
             with compiled(network):
                 yield network

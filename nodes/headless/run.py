@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from .. import host as hosts
-from .catalog import Catalog, default_catalog
-from .convert import convert, packs_of
-from .documents import Workflow
-from .executor import Executor
-from .files import OutputFiles
+from .execution.executor import Executor
+from .execution.scheduler import NodeEvent
 from .host import HeadlessHost, stderr_progress
-from .overrides import apply
-from .pulling import NodeEvent
-from .validate import Prompt, check_classes, validate
+from .output_files import OutputFiles
+from .stock.nodes import default_catalog
+from .workflow.catalog import Catalog
+from .workflow.convert import convert, packs_of
+from .workflow.documents import Workflow
+from .workflow.overrides import apply
+from .workflow.validate import Prompt, check_classes, validate
 
 
 @dataclass(frozen=True)

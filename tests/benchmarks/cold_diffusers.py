@@ -2,8 +2,8 @@
 
 import torch
 
-import reference
-from wuerstchen_core.sources import locate
+from support import reference
+from wuerstchen_core.checkpoints.sources import locate
 
 prior, decoder = reference.pipelines(locate("cocktail", "C").parents[1])
 embeddings = prior("a large red heart on a white background", width=256, height=256).image_embeddings

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-import tiny
+from support import tiny
 from wuerstchen_core import (
     StageA,
     StageAConfig,
@@ -29,8 +29,8 @@ from wuerstchen_core import (
     sample_stage_b,
     sample_stage_c,
 )
-from wuerstchen_core.compiling import compile_blocks
 from wuerstchen_core.geometry import Size, stage_b_size
+from wuerstchen_core.networks.compiling import compile_blocks
 from wuerstchen_core.sampling import with_guidance
 from wuerstchen_core.schedule import linear_timesteps
 
@@ -272,7 +272,7 @@ ROWS: dict[str, tuple[str, Callable[[Side, Settings], Work]]] = {
 
 def save_networks(settings: Settings) -> None:
     """Write the networks of `settings` as files below its folder, in the diffusers layout."""
-    from wuerstchen_core.saving import save_stage_a, save_stage_b, save_stage_c
+    from wuerstchen_core.checkpoints.saving import save_stage_a, save_stage_b, save_stage_c
 
     plain = replace(settings, compile=False, device="cpu")
     folder = Path(settings.folder)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from headless_helpers import node, toys
+from support.workflows import node, toys
 from wuerstchen_nodes import host as hosts
-from wuerstchen_nodes.headless.disk_cache import DiskCache
-from wuerstchen_nodes.headless.executor import Executor
+from wuerstchen_nodes.headless.execution.disk_cache import DiskCache
+from wuerstchen_nodes.headless.execution.executor import Executor
 from wuerstchen_nodes.headless.host import HeadlessHost
-from wuerstchen_nodes.headless.validate import validate
+from wuerstchen_nodes.headless.workflow.validate import validate
 
 NODES, RUNS = 100, 15
 

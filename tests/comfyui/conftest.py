@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from comfyui_page import CHROMIUM, opened
-from comfyui_server import Server, started, with_the_pack
-from headless_helpers import write_tiny_v2
+from support.comfyui_page import CHROMIUM, opened
+from support.comfyui_server import Server, started, with_the_pack
+from support.workflows import write_tiny_v2
 
 EXTRA_PATHS = "elsewhere:\n    base_path: {base}\n    wuerstchen: my models\n"
 

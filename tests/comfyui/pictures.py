@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from comfyui_page import drawn_images, open_template, opened, run
-from comfyui_server import Server, started, with_the_pack
+from support.comfyui_page import drawn_images, open_template, opened, run
+from support.comfyui_server import Server, started, with_the_pack
 from wuerstchen_core import generate
-from wuerstchen_nodes.headless import bundled
+from wuerstchen_nodes.headless.workflow import examples
 from wuerstchen_nodes.registry import COMFYUI_ONLY, NODE_CLASS_MAPPINGS
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ GRAPH_AREA = {"x": 60, "y": 85, "width": 1640, "height": 560}
 
 def thumbnails(page: Any, server: Server) -> None:
     """What each workflow draws, side by side."""
-    for name in bundled.names():
+    for name in examples.names():
         open_template(page, name)
         if name == WITHOUT_WEIGHTS:
             _graph_alone(page).save(WORKFLOWS / f"{name}.jpg", quality=88)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from comfyui_server import Server
+from support.comfyui_server import Server
 from wuerstchen_nodes.headless import cli
 
 QUICK = ["--set=Stage C Sampler.steps=2", "--set=Stage B Decode.steps=1"]

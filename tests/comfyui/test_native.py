@@ -9,8 +9,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from comfyui_graphs import add
-from comfyui_server import Prompt, Run, Server
+from support.comfyui_graphs import add
+from support.comfyui_server import Prompt, Run, Server
 from wuerstchen_core import (
     decode_stage_a,
     linear_timesteps,

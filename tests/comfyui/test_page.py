@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from comfyui_page import PACK, drawn_images, open_template, run
-from comfyui_server import Server
+from support.comfyui_page import PACK, drawn_images, open_template, run
+from support.comfyui_server import Server
 
 TEMPLATES = ["text_to_image", "interpolation", "stage_reuse", "comfyui_samplers", "wuerstchen_v2"]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from comfyui_server import Server
+from support.comfyui_server import Server
 
-GRAPHS = Path(__file__).parents[1] / "headless" / "graphs"
+GRAPHS = Path(__file__).parents[1] / "headless" / "workflow" / "graphs"
 PROMPT_OF = """async graph => {
     await app.loadGraphData(graph);
     return (await app.graphToPrompt()).output;

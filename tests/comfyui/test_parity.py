@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from comfyui_server import Prompt, RefusedError, Server
-from headless_helpers import node
-from wuerstchen_nodes.headless.catalog import Catalog
+from support.comfyui_server import Prompt, RefusedError, Server
+from support.workflows import node
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError, RunError
-from wuerstchen_nodes.headless.executor import Executor
-from wuerstchen_nodes.headless.validate import validate
+from wuerstchen_nodes.headless.execution.executor import Executor
+from wuerstchen_nodes.headless.workflow.catalog import Catalog
+from wuerstchen_nodes.headless.workflow.validate import validate
 
 Faults = dict[str, tuple[list[str], list[str]]]
 

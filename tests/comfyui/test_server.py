@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from comfyui_graphs import add, ids, one, text_to_image
-from comfyui_server import Server
-from node_helpers import tiny_stage_c
+from support.comfyui_graphs import add, ids, one, text_to_image
+from support.comfyui_server import Server
+from support.hosts import tiny_stage_c
 from wuerstchen_core import save_stage_c
 from wuerstchen_nodes.headless import HeadlessHost, execute, load_workflow
-from wuerstchen_nodes.headless.files import OutputFiles
+from wuerstchen_nodes.headless.output_files import OutputFiles
 from wuerstchen_nodes.registry import COMFYUI_ONLY, NODE_DISPLAY_NAME_MAPPINGS
 
 ROOT = Path(__file__).parents[2]

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from comfyui_graphs import add, feed, one, text_to_image
-from comfyui_server import Prompt, Server
+from support.comfyui_graphs import add, feed, one, text_to_image
+from support.comfyui_server import Prompt, Server
 
 
 def pictures(server: Server, prompt: Prompt) -> list[np.ndarray]:

@@ -3,8 +3,8 @@ import io
 import pytest
 import torch
 
-from node_helpers import FakeHost, tiny_stage_a, tiny_stage_c
-from wuerstchen_core import loading
+from support.hosts import FakeHost, tiny_stage_a, tiny_stage_c
+from wuerstchen_core.checkpoints import loading
 from wuerstchen_nodes import host as hosts
 from wuerstchen_nodes.headless.batch.host import StayingHost
 from wuerstchen_nodes.headless.host import HeadlessHost, current

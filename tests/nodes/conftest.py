@@ -1,6 +1,6 @@
 import pytest
 
-from node_helpers import FakeHost
+from support.hosts import FakeHost
 from wuerstchen_nodes import host as host_module
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from node_helpers import FakeHost, Kept, tiny_stage_c
+from support.hosts import FakeHost, Kept, tiny_stage_c
 from wuerstchen_core import StageC, load_stage_c
 from wuerstchen_core.errors import CheckpointError, InputError
 from wuerstchen_nodes.checkpoints import CheckpointInterpolate, SaveStageC

@@ -2,7 +2,7 @@
 
 import pytest
 
-from node_helpers import FakeHost, Kept, tiny_stage_b, tiny_stage_c
+from support.hosts import FakeHost, Kept, tiny_stage_b, tiny_stage_c
 from wuerstchen_nodes.compiling import CompileStageB, CompileStageC
 
 

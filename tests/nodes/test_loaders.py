@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from node_helpers import FakeHost, Kept, tiny_stage_a, tiny_stage_b, tiny_stage_c
+from support.hosts import FakeHost, Kept, tiny_stage_a, tiny_stage_b, tiny_stage_c
 from wuerstchen_core import StageA, StageB, StageC
+from wuerstchen_core.checkpoints.saving import save_stage_a, save_stage_b, save_stage_c
 from wuerstchen_core.errors import CheckpointError, InputError, WeightsMissingError
-from wuerstchen_core.saving import save_stage_a, save_stage_b, save_stage_c
 from wuerstchen_core.training.text import MAX_TOKENS, make_text_model, make_tokenizer
 from wuerstchen_nodes.loaders import LoadStageA, LoadStageB, LoadStageC, LoadTextEncoder
 from wuerstchen_nodes.text import TextEncode

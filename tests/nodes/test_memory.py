@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from node_helpers import tiny_stage_a
+from support.hosts import tiny_stage_a
 from wuerstchen_core import StageB, StageBConfig, StageC, StageCConfig, decode_stage_a
 from wuerstchen_nodes.memory import stage_a_memory, stage_b_memory, stage_c_memory
 

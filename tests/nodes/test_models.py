@@ -5,9 +5,9 @@ import os
 import pytest
 import torch
 
-from node_helpers import FakeHost
+from support.hosts import FakeHost
+from wuerstchen_core.checkpoints.presets import preset_names
 from wuerstchen_core.errors import InputError, WeightsMissingError
-from wuerstchen_core.presets import preset_names
 from wuerstchen_nodes import models
 
 

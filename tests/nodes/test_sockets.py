@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from node_helpers import conditioning
+from support.hosts import conditioning
 from wuerstchen_core.errors import InputError
 from wuerstchen_nodes import sockets
 

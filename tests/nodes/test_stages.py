@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from node_helpers import (
+from support.hosts import (
     STAGE_B_TEXT,
     STAGE_C_TEXT,
     FakeHost,

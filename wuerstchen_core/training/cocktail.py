@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..checkpoints.loading import load_stage_a, load_stage_b, load_stage_c
+from ..checkpoints.saving import save_stage_c
 from ..interpolation import interpolate
-from ..loading import load_stage_a, load_stage_b, load_stage_c
-from ..saving import save_stage_c
-from ..stage_a import StageA, StageAConfig
-from ..stage_b import StageB, StageBConfig
-from ..stage_c import StageC, StageCConfig
+from ..networks.stage_a import StageA, StageAConfig
+from ..networks.stage_b import StageB, StageBConfig
+from ..networks.stage_c import StageC, StageCConfig
 from . import recipe as steps
 from .compressor import SemanticCompressor, load_compressor, save_compressor
 from .export import STORED, export_decoder, export_prior

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..blocks import ResBlock
 from ..geometry import PIXELS_PER_STAGE_C, STAGE_C_CHANNELS
+from ..networks.blocks import ResBlock
 from ..stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 
 STRIDE = 16

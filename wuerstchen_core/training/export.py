@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save_file
 
-from ..saving import save_stage_a, save_stage_b, save_stage_c
-from ..stage_a import StageA
-from ..stage_b import StageB
-from ..stage_c import StageC
+from ..checkpoints.saving import save_stage_a, save_stage_b, save_stage_c
+from ..networks.stage_a import StageA
+from ..networks.stage_b import StageB
+from ..networks.stage_c import StageC
 from ..stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ import math
 import torch
 from torch import nn
 
-from ..blocks import ResBlock, TimestepBlock
-from ..stage_a import MixingResidualBlock, StageA
-from ..stage_b import StageB
-from ..stage_c import StageC
+from ..networks.blocks import ResBlock, TimestepBlock
+from ..networks.stage_a import MixingResidualBlock, StageA
+from ..networks.stage_b import StageB
+from ..networks.stage_c import StageC
 
 
 @torch.no_grad()

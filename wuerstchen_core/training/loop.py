@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..processor import HAS_BFLOAT16
+from ..networks.processor import HAS_BFLOAT16
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..networks.stage_a import StageA
 from ..schedule import alpha_cumprod
-from ..stage_a import StageA
 from .compressor import ReadingHeads, SemanticCompressor
 
 

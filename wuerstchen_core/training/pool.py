@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..processor import HAS_BFLOAT16
+from ..networks.processor import HAS_BFLOAT16
 from .pictures import SIZES, Pictures, batch_of, draw_batch
 
 log = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..networks.stage_a import StageA, StageAConfig
+from ..networks.stage_b import StageB, StageBConfig
+from ..networks.stage_c import StageC, StageCConfig
 from ..previews import fit_latent_rgb
-from ..stage_a import StageA, StageAConfig
-from ..stage_b import StageB, StageBConfig
-from ..stage_c import StageC, StageCConfig
 from ..stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from .compressor import ReadingHeads, SemanticCompressor
 from .initialise import freeze_mappers, initialise_stage_a, initialise_stage_b, initialise_stage_c

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..catalog import Catalog, default_catalog
-from ..documents import Workflow
 from ..errors import UsageError
-from ..extra import require
+from ..extras import require
 from ..report import Report
 from ..run import host_for, resolve
+from ..stock.nodes import default_catalog
+from ..workflow.catalog import Catalog
+from ..workflow.documents import Workflow
 from .names import DEFAULT_PATTERN
 from .table import read_table
 from .tasks import Setup
@@ -105,10 +106,10 @@ def _engine(
 ) -> AbstractContextManager[Any]:
     if kind == "ray":
         require("ray", "ray")
-        from .engine_ray import RayEngine
+        from .engines.ray import RayEngine
 
         return RayEngine(setup, workers, threads, address=address, layout=layout)
-    from .engine_local import LocalEngine
+    from .engines.local import LocalEngine
 
     return LocalEngine(setup, workers)
 

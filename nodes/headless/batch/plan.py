@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...stage_c import LARGEST_SEED
-from ..catalog import Catalog
 from ..errors import InvalidWorkflowError, UsageError
-from ..graph import links_of
-from ..overrides import apply, find_input, slots
-from ..pulling import is_kept
+from ..execution.scheduler import is_kept
+from ..execution.signatures import files_of, signatures
 from ..run import Prepared
-from ..signatures import files_of, signatures
-from ..validate import Prompt, title_of, validate
+from ..workflow.catalog import Catalog
+from ..workflow.overrides import apply, find_input, slots
+from ..workflow.prompt import links_of
+from ..workflow.validate import Prompt, title_of, validate
 from .names import NamePattern
 from .table import Table, Value
 

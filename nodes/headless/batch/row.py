@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 from ... import host as hosts
-from ..calls import Outputs
-from ..executor import Executor
+from ..execution.calls import Outputs
+from ..execution.executor import Executor
 from ..run import Prepared
-from ..validate import validate
+from ..workflow.validate import validate
 from .host import StayingHost
 from .plan import prompt_of
 from .stages import nodes_before_cut, packed

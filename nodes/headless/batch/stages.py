@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from ..calls import Outputs
-from ..catalog import Catalog
 from ..errors import UsageError
-from ..graph import ancestors, links_of
-from ..validate import Prompt
+from ..execution.calls import Outputs
+from ..workflow.catalog import Catalog
+from ..workflow.prompt import ancestors, links_of
+from ..workflow.validate import Prompt
 from .plan import STAGE_C_SAMPLER
 
 _CROSSES = frozenset({"CONDITIONING", "LATENT"})

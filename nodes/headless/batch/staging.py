@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wuerstchen_core.errors import WuerstchenError
 
-from ..files import OutputFiles
+from ..output_files import OutputFiles
 from .tasks import StagedFile
 
 

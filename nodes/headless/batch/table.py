@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..extra import require
+from ..extras import require
 
 Value = str | int | float | bool
 """What a cell may hold."""

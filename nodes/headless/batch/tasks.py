@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..calls import Outputs
-from ..catalog import Catalog
+from ..execution.calls import Outputs
 from ..run import Prepared
+from ..workflow.catalog import Catalog
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from batch_helpers import BROKEN, check_complete, make_catalog, manifest, ran, run, workflow, write_rows
-from headless_helpers import editor, editor_node, node, socket
+from support.batches import BROKEN, check_complete, make_catalog, manifest, ran, run, workflow, write_rows
+from support.workflows import editor, editor_node, node, socket
 from wuerstchen_core.errors import WuerstchenError
 from wuerstchen_nodes.headless import load_workflow
 from wuerstchen_nodes.headless.batch import command, row, staging

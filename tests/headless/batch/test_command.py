@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from batch_helpers import COPIES, manifest, write_copying, write_rows
-from wuerstchen_nodes.headless import cli, extra
+from support.batches import COPIES, manifest, write_copying, write_rows
+from wuerstchen_nodes.headless import cli
+from wuerstchen_nodes.headless import extras as extra
 
 pytestmark = pytest.mark.usefixtures("inline")
 

@@ -3,15 +3,15 @@ from typing import Any
 
 import pytest
 
-from batch_helpers import make_catalog, workflow
-from headless_helpers import editor, editor_node, node, socket
+from support.batches import make_catalog, workflow
+from support.workflows import editor, editor_node, node, socket
 from wuerstchen_core.errors import WeightsMissingError
 from wuerstchen_nodes.headless import load_workflow
 from wuerstchen_nodes.headless.batch.plan import make_plan
 from wuerstchen_nodes.headless.batch.table import Table
-from wuerstchen_nodes.headless.catalog import Catalog
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError, UsageError
 from wuerstchen_nodes.headless.run import resolve
+from wuerstchen_nodes.headless.workflow.catalog import Catalog
 
 
 def planned(rows: list[dict[str, Any]], document=None, settings=None, name="{id}.png", catalog=None):

@@ -5,10 +5,10 @@ import torch
 
 from wuerstchen_nodes.headless import load_workflow
 from wuerstchen_nodes.headless.batch.stages import nodes_before_cut, packed
-from wuerstchen_nodes.headless.bundled import locate
-from wuerstchen_nodes.headless.calls import Outputs
-from wuerstchen_nodes.headless.catalog import default_catalog
+from wuerstchen_nodes.headless.execution.calls import Outputs
 from wuerstchen_nodes.headless.run import resolve
+from wuerstchen_nodes.headless.stock.nodes import default_catalog
+from wuerstchen_nodes.headless.workflow.examples import locate
 
 
 @pytest.mark.parametrize(

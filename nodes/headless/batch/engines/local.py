@@ -1,0 +1,194 @@
+"""Rows in worker processes of this machine, which may die without the batch."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from wuerstchen_core.errors import WuerstchenError
+
+from ..queue import TaskQueue
+from ..tasks import Event, Failed, Setup, Started, Task
+
+_log = logging.getLogger(__name__)
+_SPAWN = multiprocessing.get_context("spawn")
+_LOGGERS = ("wuerstchen_core", "wuerstchen_nodes")
+_READY = "ready"
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What a worker's log says."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """A worker cannot start."""
+
+    error: str
+
+
+class LocalEngine:
+    """Runs tasks in `workers` processes. As a context, which ends them.
+
+    Args:
+        setup: what all rows share.
+        workers: how many processes; each has its networks once.
+    """
+
+    def __init__(self, setup: Setup, workers: int) -> None:
+        self._setup = setup
+        self._count = workers
+        self._workers: dict[int, _Worker] = {}
+
+    def __enter__(self) -> "LocalEngine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers.values():
+            worker.end()
+        self._workers.clear()
+
+    def run(self, tasks: list[Task]) -> Iterator[Event]:
+        """Run tasks, and tell of each as it begins and ends; a task that ended its process is not tried again here.
+
+        Raises:
+            WuerstchenError: a worker cannot start.
+        """
+        queue = TaskQueue(tasks)
+        for number in range(min(self._count, len(tasks))):
+            yield from self._hand_out(number, queue)
+        while any(worker.task for worker in self._workers.values()):
+            ready = wait([worker.connection for worker in self._workers.values() if worker.task])
+            for number, worker in list(self._workers.items()):
+                if worker.connection in ready:
+                    yield from self._listen(number, worker, queue)
+
+    def _listen(self, number: int, worker: "_Worker", queue: TaskQueue) -> Iterator[Event]:
+        try:
+            message = worker.connection.recv()
+        except (EOFError, ConnectionError):
+            yield worker.died()
+            del self._workers[number]
+            yield from self._hand_out(number, queue)
+            return
+        if isinstance(message, _Line):
+            _log.log(message.level, "%s: %s", worker.name, message.text)
+        elif isinstance(message, _Broken):
+            raise WuerstchenError(f"A worker cannot start: {message.error}")
+        elif message == _READY:
+            worker.ready = True
+        else:
+            worker.task = None
+            yield message
+            yield from self._hand_out(number, queue)
+
+    def _hand_out(self, number: int, queue: TaskQueue) -> Iterator[Event]:
+        task = queue.take(number)
+        if task is None:
+            return
+        if number not in self._workers:
+            self._workers[number] = _Worker(number, self._setup)
+        worker = self._workers[number]
+        yield Started(task.row, task.attempt, worker.name)
+        worker.give(task)
+
+
+@dataclass
+class _Worker:
+    """A process, and the task that it has."""
+
+    number: int
+    setup: Setup
+    task: Task | None = None
+    ready: bool = False
+    process: Any = field(init=False)
+    connection: Connection = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.connection, theirs = _SPAWN.Pipe()
+        self.process = _SPAWN.Process(target=serve, args=(theirs, self.setup, self.number), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    @property
+    def name(self) -> str:
+        return f"{socket.gethostname()}:{self.process.pid}"
+
+    def give(self, task: Task) -> None:
+        self.task = task
+        with suppress(ConnectionError):  # it has just died, which `wait` will say
+            self.connection.send(task)
+
+    def died(self) -> Failed:
+        """What became of the task. Raises: WuerstchenError where the process had not even begun it."""
+        self.process.join()
+        code = self.process.exitcode
+        how = f"signal {-code}, {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        assert self.task is not None
+        if not self.ready:
+            raise WuerstchenError(f"A worker ended while it started ({how}).")
+        self.connection.close()
+        return Failed(
+            self.task.row, self.task.attempt, self.name, 0, f"its worker process ended with it ({how})", died=True
+        )
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def serve(connection: Connection, setup: Setup, number: int) -> None:
+    """A worker's whole life: draw the tasks that come, until no more can."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent decides
+    os.dup2(2, 1)  # stdout is the parent's, for results
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    handler = _Forward(connection)
+    for name in _LOGGERS:
+        logging.getLogger(name).addHandler(handler)
+    try:
+        import torch
+
+        from ..row import RowRunner
+
+        cards = torch.cuda.device_count()
+        runner = RowRunner(setup, f"cuda:{number % cards}" if cards else None)
+    except Exception as error:
+        connection.send(_Broken(f"{type(error).__name__}: {error}"))
+        return
+    connection.send(_READY)
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        connection.send(runner.draw(task))
+
+
+class _Forward(logging.Handler):
+    """Sends warnings to the parent."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(logging.WARNING)
+        self._connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._connection.send(_Line(record.levelno, record.getMessage()))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

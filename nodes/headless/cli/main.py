@@ -1,0 +1,39 @@
+"""Entry point of the command `wuerstchen`: parse the command line, run the verb, return the exit code."""
+
+import gc
+import os
+import sys
+from collections.abc import Sequence
+
+from .parser import build_parser
+
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000
+"""Instead of 700, with which looking for garbage in what is imported takes a tenth of a short run."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if options.version:
+        from importlib.metadata import version
+
+        print(version("wuerstchen"))
+        return 0
+    if options.verb is None:
+        parser.error("what to do is missing; expected a verb such as run or generate")
+    from ..report import Report
+
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    with Report(as_json=options.json, quiet=options.quiet, debug=options.debug) as report:
+        try:
+            from . import verbs
+
+            return verbs.VERBS[options.verb](options, report)
+        except BrokenPipeError:  # whoever read our output has gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except KeyboardInterrupt:
+            return report.interrupted()
+        except Exception as error:  # the last resort: one line instead of a traceback
+            return report.failed(error)

@@ -1,0 +1,102 @@
+"""`--sweep NODE.input=values`: every combination of what several inputs may be."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from ..errors import UsageError
+from ..workflow.catalog import Catalog, Input
+from ..workflow.overrides import find_input, typed
+
+MAX_POINTS = 10_000
+_RANGE = re.compile(r"(-?[\d.]+?)\.\.(-?[\d.]+?)(?:\.\.([\d.]+))?")
+_EXPECTED = (
+    "expected NODE.input=VALUES: values with commas between (3,4), a range (1..8, or 0..1..0.25 with its step), or a "
+    'JSON list (["a, b", "c"])'
+)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One input and what it becomes, one after the other. key: "NODE.input" as it was typed."""
+
+    key: str
+    values: list[Any]
+
+
+def axes(prompt: Mapping[str, Any], catalog: Catalog, texts: Sequence[str]) -> list[Axis]:
+    """What the options say.
+
+    Args:
+        prompt: the workflow in the API format.
+        texts: each "NODE.input=VALUES".
+    Raises:
+        UsageError: one of them names nothing, is not of its input's type, or they are too many together.
+    """
+    found: list[Axis] = []
+    for text in texts:
+        key, equals, values = text.partition("=")
+        if not equals or not values:
+            raise UsageError(f"--sweep got {text!r}; {_EXPECTED}.")
+        key = key.strip()
+        _, declared = find_input(prompt, catalog, key, option="--sweep")
+        found.append(Axis(key, _values(values, declared, key)))
+        if not found[-1].values:
+            raise UsageError(f"--sweep {key} has no values; {_EXPECTED}.")
+    keys = [axis.key for axis in found]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--sweep names {twice} twice; expected one --sweep for each input, with all its values.")
+    if math.prod(len(axis.values) for axis in found) > MAX_POINTS:
+        raise UsageError(f"--sweep makes more than {MAX_POINTS} combinations; leave out some values.")
+    return found
+
+
+def points(found: Sequence[Axis]) -> list[dict[str, Any]]:
+    """Every combination as settings, the last axis varying fastest; one empty one where there is no axis."""
+    return [
+        dict(zip((axis.key for axis in found), values, strict=True)) for values in product(*(a.values for a in found))
+    ]
+
+
+def label(settings: Mapping[str, Any]) -> str:
+    """A combination as a person reads it: `cfg=3, seed=1`."""
+    return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items())
+
+
+def _values(text: str, declared: Input, key: str) -> list[Any]:
+    if text.lstrip().startswith("["):
+        try:
+            parts: list[Any] = json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"--sweep {key}: {text!r} is no JSON list ({error}); {_EXPECTED}.") from error
+    else:
+        parts = [part.strip() for part in text.split(",")]
+    values: list[Any] = []
+    for part in parts:
+        match = _RANGE.fullmatch(part) if isinstance(part, str) and declared.type in ("INT", "FLOAT") else None
+        steps = _range(match, declared, key) if match else [part]
+        values += [typed(each, declared, key, option="--sweep") for each in steps]
+    return values
+
+
+def _range(match: re.Match[str], declared: Input, key: str) -> list[str]:
+    """The numbers of a range, both ends among them, as texts without the noise of binary fractions."""
+    kind = int if declared.type == "INT" else float
+    try:
+        start, end = kind(match[1]), kind(match[2])
+        step = kind(match[3] or 1)
+    except ValueError as error:
+        raise UsageError(f"--sweep {key}: {match[0]!r} is no range of {declared.type}; {_EXPECTED}.") from error
+    if step <= 0:
+        raise UsageError(f"--sweep {key}: {match[0]!r} has the step {step}; expected one above 0.")
+    count = math.floor(abs(end - start) / step + 1e-9) + 1
+    if count > MAX_POINTS:
+        raise UsageError(f"--sweep {key}: {match[0]!r} is {count} values; expected at most {MAX_POINTS}.")
+    sign = 1 if end >= start else -1
+    numbers = [start + sign * index * step for index in range(count)]
+    return [str(number) if declared.type == "INT" else f"{number:.10g}" for number in numbers]

@@ -1,0 +1,266 @@
+"""What each verb of the command does."""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+from ..output_files import DEFAULT_FOLDER, OutputFiles
+from ..report import PARTLY_FAILED, Report
+from ..workflow import examples
+from ..workflow.documents import load_workflow
+
+if TYPE_CHECKING:
+    from ..execution.disk_cache import DiskCache
+    from ..server.client import Server
+    from ..workflow.catalog import Catalog
+
+LARGEST_SEED = 2**64 - 1
+_DRAWN_SEEDS = 2**32
+"""A drawn seed is below this: short enough to type again."""
+
+
+def run(options: argparse.Namespace, report: Report) -> int:
+    """Run a workflow file."""
+    from .jobs import Job, dry_run, run_all
+
+    workflow = load_workflow(examples.locate(options.workflow))
+    settings, seed = _settings(options.settings), _seed(options.seed, report)
+    files = OutputFiles(_out(options.out))
+    grid = _grid(options.grid, bool(options.sweep))
+    cache, server = _cache(options), _server(options)
+    job = Job(
+        workflow,
+        settings,
+        seed,
+        files,
+        report,
+        cache,
+        sweep=options.sweep,
+        grid=grid,
+        server=server,
+        compiles=options.compile,
+    )
+    if options.dry_run and server is not None:
+        raise UsageError("--dry-run asks the cache of this program, and cannot ask a server's; leave one of them out.")
+    if options.dry_run:
+        dry_run(job)
+    else:
+        run_all(job)
+    return 0
+
+
+def generate(options: argparse.Namespace, report: Report) -> int:
+    """Run the text-to-image example with a prompt of one's own."""
+    prompt = options.prompt
+    if prompt is None and not sys.stdin.isatty():
+        prompt = sys.stdin.read().strip()
+    if not prompt or not prompt.strip():
+        raise UsageError(
+            "The prompt is empty; expected what to draw, such as "
+            '`wuerstchen generate "a red heart on a white background"`, or a text on stdin.'
+        )
+    from .generate import settings_for
+    from .jobs import Job, run_all
+
+    workflow = load_workflow(examples.locate(None))
+    settings = settings_for(workflow, prompt, options.negative, options.width, options.height, options.model)
+    seed = _seed(options.seed, report)
+    if options.out is not None or report.as_json or sys.stdout.isatty():
+        files, cache, server = OutputFiles(_out(options.out)), _cache(options), _server(options)
+        run_all(Job(workflow, settings, seed, files, report, cache, server=server, compiles=options.compile))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="wuerstchen-") as folder:
+        silent = Report(as_json=False, quiet=report.quiet)
+        files, cache, server = OutputFiles(folder), _cache(options), _server(options)
+        job = Job(workflow, settings, seed, files, silent, cache, server=server, compiles=options.compile)
+        paths = run_all(replace(job, prints_paths=False))
+        sys.stdout.buffer.write(paths[0].read_bytes())
+        sys.stdout.buffer.flush()
+    return 0
+
+
+def batch(options: argparse.Namespace, report: Report) -> int:
+    """Run a workflow for every row of a table."""
+    from ..batch.command import run_batch
+
+    summary = run_batch(
+        load_workflow(examples.locate(options.workflow)),
+        Path(options.table),
+        Path(options.out),
+        settings=_settings(options.settings),
+        name=options.name,
+        workers=options.workers,
+        threads=options.threads,
+        retry_failed=options.retry_failed,
+        engine=options.engine,
+        address=options.address,
+        layout=options.layout,
+        report=report,
+    )
+    report.event(event="done", counts=summary.counts, manifest=str(summary.manifest))
+    counts = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
+    report.note(f"{counts}. What became of each row: {summary.manifest}")
+    return 0 if summary.complete else PARTLY_FAILED
+
+
+def validate(options: argparse.Namespace, report: Report) -> int:
+    """Check a workflow."""
+    from ..run import prepare
+
+    workflow = load_workflow(examples.locate(options.workflow))
+    prepared = prepare(workflow, _settings(options.settings), seed=_seed(options.seed, report))
+    count = len(prepared.prompt)
+    report.result(f"{workflow.name} can run: {count} nodes", event="valid", workflow=workflow.name, nodes=count)
+    return 0
+
+
+def convert(options: argparse.Namespace, report: Report) -> int:
+    """Print the API format."""
+    from ..run import resolve
+
+    workflow = load_workflow(examples.locate(options.workflow))
+    settings, seed = _settings(options.settings), _seed(options.seed, report)
+    resolved = resolve(workflow, settings, seed=seed, catalog=_catalog(options))
+    print(json.dumps(resolved.prompt, indent=None if report.as_json else 2, ensure_ascii=report.as_json))
+    return 0
+
+
+def slots(options: argparse.Namespace, report: Report) -> int:
+    """List what can be set."""
+    from ..run import resolve
+    from ..workflow.overrides import slots as slots_of
+    from ..workflow.validate import title_of
+
+    catalog = _catalog(options)
+    prompt = resolve(load_workflow(examples.locate(options.workflow)), catalog=catalog).prompt
+    for node_id, declared, value in slots_of(prompt, catalog):
+        linked = isinstance(value, list)
+        fields = {
+            "node": node_id,
+            "title": title_of(prompt, node_id),
+            "class_type": prompt[node_id]["class_type"],
+            "input": declared.name,
+            "type": declared.type,
+            "value": value,
+            "linked": linked,
+            "choices": declared.choices,
+        }
+        shown = f"linked to node {value[0]}" if linked else json.dumps(value, ensure_ascii=False)
+        among = f"  ({', '.join(map(str, declared.choices[:12]))})" if declared.choices else ""
+        report.result(f"{node_id}.{declared.name} = {shown}  [{fields['title']}, {declared.type}]{among}", **fields)
+    return 0
+
+
+def info(options: argparse.Namespace, report: Report) -> int:
+    """Say what is here."""
+    from .info import lines
+
+    for plain, fields in lines():
+        report.result(plain, **fields)
+    return 0
+
+
+def download(options: argparse.Namespace, report: Report) -> int:
+    """Fetch a preset."""
+    from .info import fetch
+
+    for path in fetch(options.preset):
+        report.result(str(path), event="downloaded", preset=options.preset, path=str(path))
+    return 0
+
+
+def completion(options: argparse.Namespace, report: Report) -> int:
+    """Print a shell's script."""
+    from .completion import script
+    from .parser import build_parser
+
+    print(script(build_parser(), options.shell))
+    return 0
+
+
+VERBS: dict[str, Callable[[argparse.Namespace, Report], int]] = {
+    "run": run,
+    "generate": generate,
+    "batch": batch,
+    "validate": validate,
+    "convert": convert,
+    "slots": slots,
+    "info": info,
+    "download": download,
+    "completion": completion,
+}
+
+
+def _cache(options: argparse.Namespace) -> "DiskCache | None":
+    from ..execution.disk_cache import DiskCache
+
+    if options.no_cache and options.cache is not None:
+        raise UsageError("--no-cache and --cache exclude each other; give one of them.")
+    return None if options.no_cache else DiskCache(options.cache or None)
+
+
+def _server(options: argparse.Namespace) -> "Server | None":
+    if options.backend == "embedded" and options.server is not None:
+        raise UsageError("--backend embedded needs no --server; leave one of them out.")
+    if options.backend != "comfyui" and options.server is None:
+        return None
+    from ..server.client import DEFAULT_URL, Server
+
+    return Server(DEFAULT_URL if options.server is None else options.server)
+
+
+def _catalog(options: argparse.Namespace) -> "Catalog":
+    """The nodes of this program, or of the server that was named."""
+    from ..stock.nodes import default_catalog
+    from ..workflow.catalog import catalog_of_server
+
+    server = _server(options)
+    return default_catalog() if server is None else catalog_of_server(server.object_info(), server.url)
+
+
+def _grid(path: str | None, sweeps: bool) -> OutputFiles | None:
+    if path is None:
+        return None
+    if not sweeps:
+        raise UsageError("--grid lays out the pictures of a sweep; give at least one --sweep with it.")
+    if not path.lower().endswith(".png") or "{" in path:
+        raise UsageError(f"--grid is {path!r}; expected a path that ends in .png.")
+    return OutputFiles(path)
+
+
+def _out(out: str | None) -> str:
+    if out == "":
+        raise UsageError("--out is empty; expected a folder, or a pattern such as 'out/{prefix}_{index:05}.png'.")
+    return DEFAULT_FOLDER if out is None else out
+
+
+def _settings(texts: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise UsageError(f"--set got {key!r}; expected NODE.input=value. `wuerstchen slots` lists what can be set.")
+    return {key.strip(): value for key, _, value in pairs}
+
+
+def _seed(text: str | None, report: Report) -> int | None:
+    if text is None:
+        return None
+    if text == "random":
+        seed = random.SystemRandom().randrange(_DRAWN_SEEDS)
+        print(f"Seed: {seed}", file=sys.stderr, flush=True)
+        report.event(event="seed", seed=seed)
+        return seed
+    try:
+        seed = int(text)
+    except ValueError:
+        seed = -1
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"--seed is {text!r}; expected a whole number from 0 to {LARGEST_SEED}, or random.")
+    return seed

@@ -1,0 +1,1 @@
+"""Execute a validated workflow in this process, and cache what its nodes return."""

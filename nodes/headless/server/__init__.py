@@ -1,0 +1,1 @@
+"""Run a workflow on a ComfyUI server instead of in this process."""

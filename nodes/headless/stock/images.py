@@ -1,0 +1,216 @@
+"""ComfyUI's own image nodes, by their ids: Save Image, Preview Image, Load Image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+
+from wuerstchen_core.errors import InputError
+
+from ..execution.packing import Array
+from ..host import HeadlessHost, current
+from ..output_files import OutputFiles
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_log = logging.getLogger(__name__)
+_IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "unique_id": "UNIQUE_ID"}
+
+
+class SaveImage:
+    """Saves images as PNG, with the workflow inside."""
+
+    CATEGORY = "image"
+    FUNCTION = "save"
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    READS_ARRAYS = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"images": ("IMAGE", {}), "filename_prefix": ("STRING", {"default": "ComfyUI"})},
+            "hidden": _HIDDEN,
+        }
+
+    def save(
+        self,
+        images: Tensor | Array,
+        filename_prefix: str,
+        prompt: Any = None,
+        extra_pnginfo: Any = None,
+        unique_id: str = "",
+    ) -> dict[str, Any]:
+        saved = _save_all(current().files, images, filename_prefix, prompt, extra_pnginfo, unique_id)
+        return {"ui": {"images": [{**each, "type": "output"} for each in saved]}}
+
+
+class PreviewImage:
+    """Saves images to a temporary folder, which the log names."""
+
+    CATEGORY = "image"
+    FUNCTION = "save"
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    READS_ARRAYS = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"images": ("IMAGE", {})}, "hidden": _HIDDEN}
+
+    def save(
+        self, images: Tensor | Array, prompt: Any = None, extra_pnginfo: Any = None, unique_id: str = ""
+    ) -> dict[str, Any]:
+        host = current()
+        if host.preview_folder is None:
+            host.preview_folder = Path(tempfile.mkdtemp(prefix="wuerstchen-preview-"))
+        saved = _save_all(OutputFiles(host.preview_folder), images, "preview", prompt, extra_pnginfo, unique_id)
+        for each in saved:
+            _log.info("Preview: %s", host.preview_folder / each["filename"])
+        return {"ui": {"images": [{**each, "type": "temp"} for each in saved]}}
+
+
+class LoadImage:
+    """Loads an image by its path, or by its name in the input folders."""
+
+    CATEGORY = "image"
+    FUNCTION = "load"
+    RETURN_TYPES = ("IMAGE", "MASK")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"image": (names_of_inputs(_IMAGE_SUFFIXES), {"image_upload": True})}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, image: Any) -> bool | str:
+        return explain_missing(image)
+
+    @classmethod
+    def IS_CHANGED(cls, image: str) -> str:
+        return hashlib.sha256(find_input(image).read_bytes()).hexdigest()
+
+    def load(self, image: str) -> tuple[Tensor, Tensor]:
+        """The image [frames, height, width, 3] in 0..1, and its transparency [frames, height, width], 1 clear."""
+        path = find_input(image)
+        try:
+            with Image.open(path) as file:
+                frames = [_pixels(frame) for frame in ImageSequence.Iterator(file)]
+        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            raise InputError(f"{path} cannot be read as an image: {error}. Give a PNG, JPEG or WebP file.") from error
+        frames = [frame for frame in frames if frame[0].shape == frames[0][0].shape]
+        import torch
+
+        images, masks = (torch.from_numpy(numpy.stack(parts)) for parts in zip(*frames, strict=True))
+        return images, masks
+
+
+def find_input(name: str) -> Path:
+    """The file that a Load node names.
+
+    Raises:
+        InputError: there is none.
+    """
+    host = current()
+    path = local_file(name, host)
+    if path is None:
+        looked = ", ".join(str(folder.absolute()) for folder in _folders(name, host))
+        raise InputError(
+            f"There is no file {_plain(name)!r}; looked in {looked}. Put it there, or give its whole path."
+        )
+    return path
+
+
+def local_file(name: str, host: HeadlessHost) -> Path | None:
+    """The file that a Load node names, or None."""
+    return next((path for folder in _folders(name, host) if (path := folder / _plain(name)).is_file()), None)
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix(" [input]").removesuffix(" [output]").removesuffix(" [temp]")
+
+
+def _folders(name: str, host: HeadlessHost) -> list[Path]:
+    return [host.output_folder()] if name.endswith(" [output]") else host.input_folders
+
+
+def explain_missing(name: Any) -> bool | str:
+    """What VALIDATE_INPUTS answers for the name of an input file: True, or what is wrong."""
+    if name is None:  # linked
+        return True
+    try:
+        find_input(str(name))
+    except (InputError, ValueError) as error:
+        return str(error)
+    return True
+
+
+def names_of_inputs(suffixes: frozenset[str]) -> list[str]:
+    """Names of the files in the input folders with one of the suffixes."""
+    folders = [folder for folder in current().input_folders if folder.is_dir()]
+    return sorted({path.name for folder in folders for path in folder.iterdir() if path.suffix.lower() in suffixes})
+
+
+def _pixels(frame: Image.Image) -> tuple[Array, Array]:
+    frame = ImageOps.exif_transpose(frame)
+    if frame.mode.startswith("I"):  # 16 bits a pixel
+        frame = frame.convert("I").point(lambda value: value * (1 / 255))
+    rgb = numpy.array(frame.convert("RGB"), dtype=numpy.float32) / 255
+    transparent = "A" in frame.getbands() or "transparency" in frame.info
+    if not transparent:
+        return rgb, numpy.zeros(rgb.shape[:2], numpy.float32)
+    alpha = numpy.array(frame.convert("RGBA").getchannel("A"), dtype=numpy.float32) / 255
+    return rgb, 1 - alpha
+
+
+def _save_all(
+    files: OutputFiles, images: Tensor | Array, prefix: str, prompt: Any, extra_pnginfo: Any, node_id: str
+) -> list[dict[str, str]]:
+    """Save images [batch, height, width, channels] in 0..1; gives their names and subfolders."""
+    saved = []
+    for number, image in enumerate(_array_of(images)):
+        name = _filled(prefix, image).replace("%batch_num%", str(number))
+        path = files.save(_png(image, prompt, extra_pnginfo), name, node_id=node_id)
+        folder = path.parent.relative_to(files.folder)
+        saved.append({"filename": path.name, "subfolder": "" if folder == Path() else folder.as_posix()})
+    return saved
+
+
+def _array_of(images: Tensor | Array) -> Array:
+    return images if isinstance(images, numpy.ndarray) else images.cpu().float().numpy()
+
+
+def _png(image: Array, prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> bytes:
+    pixels = (image * numpy.float32(255)).clip(0, 255).astype(numpy.uint8)
+    if pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    info = PngInfo()
+    if prompt is not None:
+        info.add_text("prompt", json.dumps(prompt))
+    for key, value in (extra_pnginfo or {}).items():
+        info.add_text(key, json.dumps(value))
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", pnginfo=info, compress_level=4)
+    return buffer.getvalue()
+
+
+def _filled(prefix: str, image: Array) -> str:
+    """The prefix with %width%, %height%, %year%, ... filled in."""
+    now = datetime.now()
+    values = {"width": image.shape[1], "height": image.shape[0], "year": now.year}
+    values |= {name: f"{getattr(now, name):02}" for name in ("month", "day", "hour", "minute", "second")}
+    for name, value in values.items():
+        prefix = prefix.replace(f"%{name}%", str(value))
+    return prefix

@@ -1,0 +1,79 @@
+"""ComfyUI's own nodes that save and load latents. A .latent file is safetensors."""
+
+import hashlib
+import json
+from typing import Any
+
+from safetensors import SafetensorError
+
+from wuerstchen_core.errors import InputError
+
+from ..host import current
+from .images import explain_missing, find_input, names_of_inputs
+
+_VERSION_KEY = "latent_format_version_0"
+_OLD_SCALE = 1 / 0.18215
+"""Files from before that key hold latents scaled by 0.18215."""
+
+
+class SaveLatent:
+    """Saves a latent, with the workflow inside."""
+
+    CATEGORY = "latent"
+    FUNCTION = "save"
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"samples": ("LATENT", {}), "filename_prefix": ("STRING", {"default": "latents/ComfyUI"})},
+            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "unique_id": "UNIQUE_ID"},
+        }
+
+    def save(
+        self, samples: Any, filename_prefix: str, prompt: Any = None, extra_pnginfo: Any = None, unique_id: str = ""
+    ) -> dict[str, Any]:
+        import torch
+        from safetensors.torch import save
+
+        tensors = {"latent_tensor": samples["samples"].contiguous(), _VERSION_KEY: torch.tensor([])}
+        texts = {} if prompt is None else {"prompt": json.dumps(prompt)}
+        texts |= {key: json.dumps(value) for key, value in (extra_pnginfo or {}).items()}
+        files = current().files
+        path = files.save(save(tensors, texts), filename_prefix, node_id=unique_id, suffix=".latent")
+        folder = path.parent.relative_to(files.folder).as_posix().removeprefix(".")
+        return {"ui": {"latents": [{"filename": path.name, "subfolder": folder, "type": "output"}]}}
+
+
+class LoadLatent:
+    """Loads a latent by its path, or by its name in the input folders."""
+
+    CATEGORY = "latent"
+    FUNCTION = "load"
+    RETURN_TYPES = ("LATENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"latent": (names_of_inputs(frozenset({".latent"})), {})}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, latent: Any) -> bool | str:
+        return explain_missing(latent)
+
+    @classmethod
+    def IS_CHANGED(cls, latent: str) -> str:
+        return hashlib.sha256(find_input(latent).read_bytes()).hexdigest()
+
+    def load(self, latent: str) -> tuple[dict[str, Any]]:
+        from safetensors.torch import load
+
+        path = find_input(latent)
+        try:
+            tensors = load(path.read_bytes())
+        except SafetensorError as error:
+            raise InputError(f"{path} is not a .latent file: {error}. Use one that Save Latent wrote.") from error
+        if "latent_tensor" not in tensors:
+            raise InputError(f"{path} holds {', '.join(tensors)}; expected 'latent_tensor', as Save Latent writes.")
+        scale = 1.0 if _VERSION_KEY in tensors else _OLD_SCALE
+        return ({"samples": tensors["latent_tensor"].float() * scale},)

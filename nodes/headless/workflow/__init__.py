@@ -1,0 +1,1 @@
+"""Read workflow files and turn them into the API format: nodes by id, ready to be validated and executed."""

@@ -1,0 +1,138 @@
+"""Reading workflow files: the editor's format, the API format, or a PNG that carries one of them.
+
+Nothing here knows node classes; `convert` turns an editor document into the API format with their help.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from wuerstchen_core.errors import WorkflowError
+
+from ..errors import UsageError
+
+MAX_BYTES = 64 * 2**20
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_EXPECTED = (
+    'expected the editor\'s format ({"nodes": [...], "links": [...]}) or the API format '
+    '({"1": {"class_type": "...", "inputs": {...}}}). Save it from the editor with Save or Export (API).'
+)
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A workflow as it was read. At least one of `editor` and `prompt` is there.
+
+    name: for messages. folder: where files that it names are looked for first. editor: the editor's document.
+    prompt: the API format, {node id: {"class_type", "inputs", "_meta"}}.
+    """
+
+    name: str
+    folder: Path
+    editor: dict[str, Any] | None = None
+    prompt: dict[str, Any] | None = None
+
+
+def load_workflow(source: str | os.PathLike[str] | Mapping[str, Any]) -> Workflow:
+    """Read a workflow.
+
+    Args:
+        source: a JSON file in either format, a PNG saved by this program or ComfyUI, or an already parsed document.
+    Raises:
+        UsageError: there is no such file, or it cannot be opened.
+        WorkflowError: the file is none of these.
+    """
+    if isinstance(source, Mapping):
+        return _classify(dict(source), "The workflow", Path.cwd())
+    path = Path(source)
+    data = _read(path)
+    if data.startswith(_PNG_SIGNATURE):
+        return _from_png(data, path)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise WorkflowError(
+            f"{path} is not UTF-8 text (byte {error.start} is {data[error.start]:#04x}) and not a PNG; {_EXPECTED}"
+        ) from error
+    return _classify(parse_json(text, str(path)), str(path), path.parent)
+
+
+def parse_json(text: str, name: str) -> Any:
+    """Parse JSON from a user. Raises: WorkflowError that says where it is wrong."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise WorkflowError(
+            f"{name} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; {_EXPECTED}"
+        ) from error
+    except RecursionError as error:
+        raise WorkflowError(f"{name} is nested too deeply to be a workflow; {_EXPECTED}") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise WorkflowError(f"{name} is not JSON that can be read: {error}; {_EXPECTED}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"{path} cannot be opened: {reason}. Give the path of a workflow .json or .png.") from error
+    except ValueError as error:  # a null character in the path
+        raise UsageError(f"{str(path)!r} is not a path: {error}. Give the path of a workflow .json or .png.") from error
+    if len(data) > MAX_BYTES:
+        raise WorkflowError(f"{path} is larger than {MAX_BYTES // 2**20} MiB; that is no workflow. {_EXPECTED}")
+    return data
+
+
+def _from_png(data: bytes, path: Path) -> Workflow:
+    from PIL import Image
+
+    try:
+        with Image.open(BytesIO(data)) as image:
+            image.load()
+            found = {key: value for key, value in image.info.items() if isinstance(value, str)}
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise WorkflowError(f"{path} is a damaged PNG: {error}. Use the file as it was first saved.") from error
+    parts = {key: parse_json(found[key], f"{path} ({key})") for key in ("prompt", "workflow") if found.get(key)}
+    if not parts:
+        raise WorkflowError(
+            f"{path} is a PNG without a workflow in it: it has no `prompt` and no `workflow` text. "
+            "Other programs drop these when they save; use the file as it was first saved."
+        )
+    prompt = _classify(parts["prompt"], f"{path} (prompt)", path.parent).prompt if "prompt" in parts else None
+    editor = _classify(parts["workflow"], f"{path} (workflow)", path.parent).editor if "workflow" in parts else None
+    if prompt is None and editor is None:
+        raise WorkflowError(f"{path}: its `prompt` and `workflow` texts are swapped; {_EXPECTED}")
+    return Workflow(str(path), path.parent, editor, prompt)
+
+
+def _classify(document: Any, name: str, folder: Path) -> Workflow:
+    if not isinstance(document, dict):
+        raise WorkflowError(f"{name} holds {_kind(document)} at the top; {_EXPECTED}")
+    if isinstance(document.get("nodes"), list):
+        return Workflow(name, folder, editor=document)
+    if isinstance(document.get("prompt"), dict):  # the body of a request to a server
+        document = document["prompt"]
+    if not document:
+        raise WorkflowError(f"{name} is empty; {_EXPECTED}")
+    for key, node in document.items():
+        if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
+            got = f"an object without class_type (it has {_some(node)})" if isinstance(node, dict) else _kind(node)
+            raise WorkflowError(f"{name}: entry {key!r} is {got}; {_EXPECTED}")
+        if not isinstance(node.get("inputs", {}), dict):
+            raise WorkflowError(f"{name}: the inputs of node {key} are {_kind(node['inputs'])}; expected an object.")
+    return Workflow(name, folder, prompt=document)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _some(node: dict[str, Any]) -> str:
+    return ", ".join(repr(key) for key in list(node)[:5]) or "nothing"

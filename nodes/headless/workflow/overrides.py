@@ -1,0 +1,125 @@
+"""Setting inputs from outside: `NODE.input=value` and seeds."""
+
+import copy
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import UsageError, describe
+from .catalog import Catalog, Input
+from .convert import set_widget
+from .documents import Workflow
+from .validate import Prompt, title_of
+
+_TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
+
+
+def apply(
+    workflow: Workflow, prompt: Mapping[str, Any], catalog: Catalog, settings: Mapping[str, Any], seed: int | None
+) -> tuple[Workflow, Prompt]:
+    """Copies of the workflow and its API format with inputs set.
+
+    Args:
+        settings: {"NODE.input": value}; NODE is an id, a title, a class, or a display name. A text is read as the
+            input's type. A linked input is unplugged.
+        seed: for every seed input; where the workflow has several different seeds they stay different: the first
+            becomes `seed`, the next `seed + 1`, and so on.
+    Raises:
+        UsageError: there is no such node or input, there are several, or the value is not of the input's type.
+    """
+    workflow = Workflow(workflow.name, workflow.folder, copy.deepcopy(workflow.editor), workflow.prompt)
+    changed = copy.deepcopy(dict(prompt))
+    values = _seeds(changed, catalog, seed) if seed is not None else {}
+    for key, value in settings.items():
+        node_id, declared = find_input(changed, catalog, key)
+        values[node_id, declared.name] = typed(value, declared, key)
+    for (node_id, name), value in values.items():
+        changed[node_id].setdefault("inputs", {})[name] = value
+        set_widget(workflow, catalog, node_id, name, value)
+    return workflow, changed
+
+
+def slots(prompt: Mapping[str, Any], catalog: Catalog) -> list[tuple[str, Input, Any]]:
+    """All that can be set: (node id, input, its value or link), in the order of the workflow."""
+    return [
+        (node_id, declared, node.get("inputs", {}).get(declared.name, declared.default))
+        for node_id, node in prompt.items()
+        for declared in catalog.inputs(node["class_type"]).values()
+        if declared.is_widget
+    ]
+
+
+def find_input(prompt: Mapping[str, Any], catalog: Catalog, key: str, *, option: str = "--set") -> tuple[str, Input]:
+    """The node and the input that "NODE.input" means. Raises: UsageError of that option, with the near matches."""
+    name, dot, input_name = key.rpartition(".")
+    if not dot or not name or not input_name:
+        raise UsageError(f"{option} got {key!r}; expected NODE.input=value. `wuerstchen slots` lists what can be set.")
+    node_id = find_node(prompt, catalog, name, option=option)
+    class_type = prompt[node_id]["class_type"]
+    declared = catalog.inputs(class_type)
+    settable = [each for each in declared.values() if each.is_widget]
+    if input_name in declared and declared[input_name].is_widget:
+        return node_id, declared[input_name]
+    names = [each.name for each in settable]
+    node = describe(node_id, class_type, title_of(prompt, node_id))
+    if input_name in declared:
+        raise UsageError(
+            f"{option} {key}: {input_name} of node {node} takes a link of type {declared[input_name].type}, no value. "
+            f"Values go to {', '.join(names) or 'no input of this node'}."
+        )
+    near = difflib.get_close_matches(input_name, names, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(names) or 'none that take a value'}."
+    raise UsageError(f"{option} {key}: node {node} has no input {input_name!r}; {hint}")
+
+
+def find_node(prompt: Mapping[str, Any], catalog: Catalog, name: str, *, option: str = "--set") -> str:
+    """The id of the one node of that id, title, class or display name. Raises: UsageError with the near matches."""
+    if name in prompt:
+        return name
+    titles = {node_id: title_of(prompt, node_id) for node_id in prompt}
+    classes = {node_id: node["class_type"] for node_id, node in prompt.items()}
+    shown = {node_id: catalog.title(class_type) for node_id, class_type in classes.items()}
+    for names in (titles, classes, shown):
+        for fold in (str, str.casefold):
+            found = [node_id for node_id, each in names.items() if fold(each) == fold(name)]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                nodes = "; ".join(describe(each, classes[each], titles[each]) for each in found)
+                raise UsageError(f"{option}: {name!r} is {len(found)} nodes: {nodes}. Name one by its id.")
+    known = dict.fromkeys([*titles.values(), *classes.values(), *shown.values(), *prompt])
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    listed = "; ".join(describe(each, classes[each], titles[each]) for each in list(prompt)[:20])
+    hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"It has: {listed}."
+    raise UsageError(f"{option}: the workflow has no node {name!r}. {hint}")
+
+
+def typed(value: Any, declared: Input, key: str, *, option: str = "--set") -> Any:
+    """A text from the command line as the type of its input. Raises: UsageError."""
+    if not isinstance(value, str) or declared.type == "STRING":
+        return value
+    try:
+        if declared.type == "INT":
+            return int(value)
+        if declared.type == "FLOAT":
+            return float(value)
+    except ValueError as error:
+        kind = "a whole number" if declared.type == "INT" else "a number"
+        raise UsageError(f"{option} {key}: got {value!r}; expected {kind}.") from error
+    if declared.type == "BOOLEAN":
+        if value.casefold() not in _TRUE | _FALSE:
+            raise UsageError(f"{option} {key}: got {value!r}; expected true or false.")
+        return value.casefold() in _TRUE
+    return next((choice for choice in declared.choices or [] if str(choice) == value), value)
+
+
+def _seeds(prompt: Mapping[str, Any], catalog: Catalog, seed: int) -> dict[tuple[str, str], Any]:
+    """The new value of every seed input."""
+    order: dict[str, int] = {}
+    values: dict[tuple[str, str], Any] = {}
+    for node_id, declared, value in slots(prompt, catalog):
+        if declared.is_seed:
+            place = order.setdefault(json.dumps(value, default=repr), len(order))
+            values[node_id, declared.name] = seed + place
+    return values

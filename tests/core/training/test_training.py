@@ -1,0 +1,172 @@
+"""The training code on a very small model: it learns, goes on after a kill, and writes checkpoints."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from support.reference import pipelines
+from wuerstchen_core import load_stage_c
+from wuerstchen_core.errors import InputError
+from wuerstchen_core.networks.stage_a import StageAConfig
+from wuerstchen_core.networks.stage_b import StageBConfig
+from wuerstchen_core.networks.stage_c import StageCConfig
+from wuerstchen_core.training.cocktail import Training
+from wuerstchen_core.training.compressor import BOUND, SemanticCompressor, main_contrast
+from wuerstchen_core.training.loop import LoopConfig, train
+from wuerstchen_core.training.pictures import FolderPictures, WorldPictures, draw_batch
+from wuerstchen_core.training.recipe import Recipe
+from wuerstchen_core.training.text import make_tokenizer
+from wuerstchen_core.training.world import Scene, draw
+
+LOOP = LoopConfig(2, warmup=1, save_every=1, autocast=False)
+TINY = Recipe(
+    stage_a=StageAConfig(embed_dim=8, bottleneck_blocks=1, num_vq_embeddings=4),
+    stage_b=StageBConfig(
+        c_cond=16, c_hidden=(8, 16), nhead=(-1, 2), blocks=(1, 1), level_config=("CT", "CTA"),
+        inject_effnet=(False, True), clip_embd=64, c_r=8,
+    ),
+    stage_c=StageCConfig(c=16, c_cond=64, depth=1, nhead=2, c_r=8),
+    text_layers=1,
+    stage_a_loop=LOOP, compressor_loop=LOOP, stage_b_loop=LOOP, stage_c_loop=LOOP, finetune_loop=LOOP,
+    stage_a_batch=2, compressor_batch=2, stage_b_batch=2, stage_c_batch=2, stage_b_pool=16, stage_c_pool=16,
+)  # fmt: skip
+
+
+class Line(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.zeros(()))
+
+
+def _loss(line):
+    def loss(rng):
+        x = torch.from_numpy(rng.standard_normal(8).astype(np.float32))
+        return (line.slope * x - 3 * x).square().mean()
+
+    return loss
+
+
+def test_the_loop_learns_and_keeps_the_average(tmp_path):
+    line = Line()
+    train("line", line, _loss(line), LoopConfig(300, 0.1, warmup=1, ema_decay=0.9, weight_decay=0), tmp_path)
+    assert line.slope.item() == pytest.approx(3, abs=0.05)
+
+
+def test_a_killed_run_ends_where_an_uninterrupted_one_does(tmp_path):
+    config = LoopConfig(20, 0.1, warmup=1, ema_decay=0.9, save_every=5)
+    whole, killed = Line(), Line()
+    train("line", whole, _loss(whole), config, tmp_path / "whole")
+
+    calls = 0
+
+    def dies(rng):
+        nonlocal calls
+        calls += 1
+        if calls == 13:
+            raise KeyboardInterrupt
+        return _loss(killed)(rng)
+
+    with pytest.raises(KeyboardInterrupt):
+        train("line", killed, dies, config, tmp_path / "killed")
+    again = Line()
+    train("line", again, _loss(again), config, tmp_path / "killed")
+    assert torch.equal(whole.slope, again.slope)
+
+
+def test_a_finished_run_is_loaded_and_not_trained_again(tmp_path):
+    first, second = Line(), Line()
+    config = LoopConfig(5, 0.1, warmup=1)
+    train("line", first, _loss(first), config, tmp_path)
+
+    def never(rng):
+        raise AssertionError("trained again")
+
+    train("line", second, never, config, tmp_path)
+    assert torch.equal(first.slope, second.slope)
+
+
+def test_the_whole_recipe_writes_what_diffusers_reads(tmp_path):
+    world = WorldPictures("flat", "aesthetic")
+    folder = tmp_path / "checkpoints"
+    Training(tmp_path, world, world, world, TINY).export(folder)
+    assert {str(path.parent.relative_to(folder)) for path in folder.rglob("*.safetensors")} == {
+        "wuerstchen-prior/prior", "wuerstchen-prior/text_encoder", "wuerstchen/decoder", "wuerstchen/vqgan",
+        "wuerstchen/text_encoder", "prior-base", "prior-aesthetic", "compressor",
+    }  # fmt: skip
+
+    again = Training(tmp_path / "further", world, world, world, TINY, start=folder)
+    images = draw_batch(world, np.random.default_rng(0), 2, 256, 256)[0]
+    first = Training(tmp_path, world, world, world, TINY).compressor
+    assert torch.allclose(again.compressor(images), first(images), rtol=0.02, atol=0.5)
+    again.export(tmp_path / "more")
+    before, after = (load_stage_c(each / "prior-base").projection.weight for each in (folder, tmp_path / "more"))
+    assert 0 < (before - after).abs().max() < 0.1
+
+    prior, decoder = pipelines(folder)
+    embeddings = prior("a red star", height=128, width=128, num_inference_steps=2).image_embeddings
+    assert embeddings.shape == (1, 16, 3, 3)
+    assert decoder(embeddings, "a red star", num_inference_steps=1).images[0].size == (128, 128)
+
+
+def test_a_folder_of_captioned_pictures_is_a_source(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = draw(Scene("red", "star", "white"), 300, 200, rng)
+    Image.fromarray((pixels * 255).astype(np.uint8)).save(tmp_path / "star.png")
+    (tmp_path / "star.txt").write_text("a red star\n", encoding="utf-8")
+    Image.new("RGB", (8, 8)).save(tmp_path / "without_caption.png")
+    pictures = FolderPictures(tmp_path)
+    image, caption = pictures.sample(rng, 256, 384)
+    assert image.shape == (384, 256, 3)
+    assert 0 <= image.min() <= image.max() <= 1
+    assert caption == "a red star"
+    assert pictures.captions() == ["a red star"]
+
+
+def test_an_old_transformers_is_named_before_anything_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.__version__", "4.57.1")
+    world = WorldPictures("flat")
+    with pytest.raises(InputError, match=r"transformers 5 or later; 4\.57\.1"):
+        Training(tmp_path, world, world, world)
+
+
+def test_a_folder_without_captions_is_refused(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+    with pytest.raises(InputError, match=r"no captioned image.*\.txt"):
+        FolderPictures(tmp_path)
+
+
+def test_world_words_are_one_token_each(tmp_path):
+    tokenizer = make_tokenizer(WorldPictures("flat").captions(), tmp_path)
+    caption = "a large purple triangle at the bottom on a orange background"
+    assert len(tokenizer(caption).input_ids) == len(caption.split()) + 2
+    assert tokenizer.unk_token_id not in tokenizer("naïve Pizza!").input_ids[1:-1]
+
+
+def test_embeddings_have_the_geometry_and_scale_of_stage_c():
+    images = draw_batch(WorldPictures("flat", "aesthetic"), np.random.default_rng(0), 50, 128, 256)[0]
+    compressor = SemanticCompressor()
+    for module in compressor.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # one pass is enough to know the statistics
+    compressor.features(images)
+    embeddings = compressor.eval()(images)
+    assert embeddings.shape == (50, 16, 6, 3)
+    features = (embeddings + 1) / 42
+    assert features.abs().max() <= BOUND
+    assert 0.2 < features.std() < BOUND / 2
+
+
+def test_main_contrast_is_the_same_whatever_the_colours():
+    def contrast(colour, background):
+        scene = Scene(colour, "heart", background)
+        image = torch.from_numpy(draw(scene, 128, 128, np.random.default_rng(0))).permute(2, 0, 1)
+        return main_contrast(image[None])
+
+    first = contrast("red", "white")
+    assert first.shape == (1, 1, 128, 128)
+    assert first.mean().abs() < 1e-4
+    assert first.std() == pytest.approx(1, abs=0.01)
+    for colours in (("white", "red"), ("black", "brown"), ("cyan", "pink")):
+        assert torch.allclose(contrast(*colours), first, atol=0.02)

@@ -1,0 +1,97 @@
+"""Rows in worker processes: what happens when one of them dies, and when all of it does."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from support.batches import (
+    BROKEN,
+    COPIES,
+    DEADLY,
+    catalog_of_the_parent,
+    check_complete,
+    finished_lines,
+    manifest,
+    ran,
+    run,
+    start_copying,
+    write_copying,
+)
+from wuerstchen_core.errors import WuerstchenError
+from wuerstchen_nodes.headless.batch import row
+from wuerstchen_nodes.headless.errors import RunError
+
+
+def test_a_row_that_kills_its_process_is_tried_three_times_and_the_others_are_drawn(monkeypatch):
+    rows = [{"seed": 1, "Paint.value": DEADLY}, {"seed": 2, "Paint.value": BROKEN}, {"seed": 3}, {"seed": 4}]
+    assert run(rows, workers=2).counts == {"quarantined": 1, "failed": 1, "done": 2}
+    deadly, broken, *others = manifest()
+    assert (deadly["attempts"], broken["attempts"]) == (3, 1)
+    assert "its worker process ended with it (signal 9, SIGKILL), 3 times" in deadly["error"]
+    assert [each["attempts"] for each in others] == [1, 1]
+    assert ran("Paint") == 3 + 1 + 2
+    assert run(rows).counts == {"quarantined": 1, "failed": 1, "done": 2}
+    assert ran("Paint") == 6
+    assert run(rows, retry_failed=True).counts == {"quarantined": 1, "failed": 1, "done": 2}
+    assert manifest()[0]["attempts"] == 6
+
+
+def test_a_worker_whose_card_broke_ends_and_one_whose_memory_was_too_small_goes_on(monkeypatch):
+    def ended(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr("os._exit", ended)
+    failure = RunError("8", "Sampler", "Sampler", RuntimeError("CUDA error: an illegal memory access was encountered"))
+    failure.__cause__ = RuntimeError("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(SystemExit):
+        row._end_with_the_card(failure)
+    row._end_with_the_card(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"))
+    row._end_with_the_card(None)
+
+
+def test_workers_that_cannot_start_are_an_error_and_no_loop():
+    with pytest.raises(WuerstchenError, match="A worker cannot start: RuntimeError: no nodes here"):
+        run([{"seed": 1}], make_catalog=catalog_of_the_parent)
+
+
+def test_64_rows_killed_ten_times_are_64_pictures():
+    """The whole process group or the parent alone; while it starts, between rows, and within one."""
+    write_copying()
+    chance = random.Random(5)
+    for number in range(10):
+        process = start_copying()
+        finished_lines(process, 0 if number in (0, 5) else chance.randint(1, 4))
+        time.sleep(chance.random() * (2 if number in (0, 5) else 0.005))
+        assert process.poll() is None
+        (os.kill if number % 3 == 2 else os.killpg)(process.pid, signal.SIGKILL)
+        process.communicate()
+    process = start_copying()
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    check_complete(COPIES)
+    for number in COPIES:
+        assert Image.open(f"out/{number}.png").getpixel((0, 0)) == (int(number), 0, 0)
+
+
+def test_ctrl_c_ends_all_of_it_and_the_rest_is_drawn_later():
+    write_copying()
+    process = start_copying()
+    finished_lines(process, 1)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert b"Traceback" not in output
+    done = [row["status"] for row in manifest()]
+    assert 0 < done.count("done") < 64
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+    process = start_copying()
+    assert process.wait() == 0
+    check_complete(COPIES)

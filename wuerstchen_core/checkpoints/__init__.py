@@ -1,0 +1,1 @@
+"""Checkpoints on disk: find, download, read, check, load and save them."""
