@@ -1,4 +1,4 @@
-"""Mixing and saving Stage C checkpoints."""
+"""Interpolate Checkpoints and Save Stage C."""
 
 from typing import Any, ClassVar
 
@@ -43,7 +43,7 @@ class CheckpointInterpolate:
         }
 
     def check_lazy_status(self, weight: float, base: Any = None, finetuned: Any = None) -> list[str]:
-        """Names of the inputs still to be computed: at 0 and 1 one of the two is never needed."""
+        """Return the inputs that are still needed: at weight 0 and 1 only one of the two is."""
         needed = []
         if weight != 1 and base is None:
             needed.append("base")

@@ -1,4 +1,4 @@
-"""Faster networks, for those who draw many pictures: torch.compile."""
+"""Compile Stage C and Compile Stage B: networks that run through torch.compile."""
 
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ _DESCRIPTION = (
 
 
 class CompileStageC:
-    """Has Stage C compiled."""
+    """Marks Stage C to run through torch.compile."""
 
     CATEGORY = "wuerstchen/checkpoints"
     DESCRIPTION = _DESCRIPTION.format(stage="C")
@@ -34,7 +34,7 @@ class CompileStageC:
 
 
 class CompileStageB:
-    """Has Stage B compiled."""
+    """Marks Stage B to run through torch.compile."""
 
     CATEGORY = "wuerstchen/checkpoints"
     DESCRIPTION = _DESCRIPTION.format(stage="B")

@@ -1,12 +1,14 @@
-"""What a node may ask of whatever runs it: ComfyUI (`comfy/`) or this project's own executor (`headless/`).
+"""Interface between nodes and whatever runs them: ComfyUI (`comfy/`) or this project's own executor (`headless/`).
 
-Exactly one host is installed for a process, before the first node runs. Nodes reach it through `host()`.
+Nodes reach the host through `host()`. ComfyUI installs one for its process; a headless run gives its own with `using`,
+so that two runs with different hosts work in one process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,90 +20,110 @@ if TYPE_CHECKING:
 
 
 class Host(Protocol):
-    """The interface; both implementations satisfy it structurally."""
+    """Services that a node may ask for. Both implementations satisfy it structurally."""
 
     def model_names(self) -> list[str]:
-        """Files and folders in the user's model folders, as names relative to them. Presets are not among them."""
+        """List files and folders in the user's model folders, as relative names. Presets are not among them."""
         ...
 
     def find_model(self, name: str) -> Path | None:
-        """Where the model folders hold `name`, or None."""
+        """Return the path of a name that `model_names` lists, or None."""
         ...
 
     def device(self) -> torch.device:
-        """Where networks compute."""
+        """Return the device that networks compute on."""
         ...
 
     def dtype(self, stage: str) -> torch.dtype | None:
-        """What `default` means for the dtype of "C", "B" or "A" on this machine; None for what suits the network."""
+        """Return the default dtype of stage "C", "B" or "A" on this machine; None to let the network's size decide."""
         ...
 
     def operations(self, dtype: torch.dtype | None) -> Operations:
-        """The namespace that a network's layers come from, for weights of that dtype; None as `dtype` returns it."""
+        """Return the namespace that layers come from, for weights of a dtype that `dtype` returned."""
         ...
 
     def keep(self, network: nn.Module) -> Any:
-        """What travels through a socket for a loaded network; `network_of` and `resident` take it back."""
+        """Wrap a loaded network into the object that travels through sockets."""
         ...
 
     def compiled(self, kept: Any) -> Any:
-        """The same network, whose blocks run through torch.compile while it is `resident`; `kept` stays as it is."""
+        """Return the same network, to run through torch.compile while it is `resident`. `kept` is unchanged."""
         ...
 
     def network_of(self, kept: Any) -> Any:
-        """The network inside what `keep` or `compiled` returned, of the class that it was, wherever its weights are."""
+        """Return the network inside an object that `keep` or `compiled` returned, wherever its weights are."""
         ...
 
     def resident(self, kept: Any, *, working_memory: int = 0) -> AbstractContextManager[Any]:
-        """The network, ready to compute on `device()` for as long as the context lasts.
+        """Yield the network, ready to compute on `device()` for as long as the context lasts.
 
-        Its weights are there, or its layers fetch them when they compute.
+        Its weights are on the device, or its layers fetch them when they compute.
 
         Args:
-            working_memory: bytes that the computation itself will need, beside the weights.
+            working_memory: Bytes that the computation needs beside the weights.
         """
         ...
 
     def intermediate_device(self) -> torch.device:
-        """Where tensors wait between nodes."""
+        """Return the device of tensors between nodes."""
         ...
 
     def shows_previews(self) -> bool:
-        """Whether `progress` has a use for preview images; they cost a little to make."""
+        """Return whether `progress` displays preview images, which cost a little to make."""
         ...
 
     def progress(self, steps: int, label: str) -> Callable[[int, torch.Tensor | None], None]:
-        """A function to call after each step with (steps done, a small preview image [h, w, 3] in 0..1 or None).
+        """Return a function to call after each step.
 
-        It raises the host's own interruption when the user has cancelled.
+        It takes the number of steps done and a preview image [height, width, 3] in 0..1, or None. It raises the host's
+        own interruption when the user has cancelled.
+
+        Args:
+            steps: Number of steps in all.
+            label: Name of the work, such as "Stage C".
         """
         ...
 
     def output_folder(self) -> Path:
-        """Where finished files go."""
+        """Return the folder of finished files."""
         ...
 
 
 _installed: Host | None = None
+_active: ContextVar[Host | None] = ContextVar("wuerstchen_host", default=None)
 
 
 def install(host: Host) -> None:
-    """Make `host` the one that every node of this process uses."""
+    """Set the host of every thread of this process that is not inside `using`. ComfyUI's is installed this way."""
     global _installed
     _installed = host
 
 
-def installed() -> Host | None:
-    """The installed host, or None: what a node's INPUT_TYPES asks, since listing inputs needs no host."""
-    return _installed
+@contextmanager
+def using(host: Host) -> Iterator[None]:
+    """Let nodes of this thread (or asyncio task) use `host` for as long as the context lasts."""
+    token = _active.set(host)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def current_host() -> Host | None:
+    """Return the host in use, or None: for INPUT_TYPES, which can be read without one."""
+    return _active.get() or _installed
 
 
 def host() -> Host:
-    """The installed host.
+    """Return the host in use.
 
     Raises:
-        RuntimeError: none was installed; a program that runs nodes by hand installs one first.
+        RuntimeError: There is none.
     """
-    if _installed is None:
-        raise RuntimeError("No host is installed; call nodes.host.install(HeadlessHost()) before running a node.")
-    return _installed
+    found = current_host()
+    if found is None:
+        raise RuntimeError(
+            "No host is in use. Run nodes inside `with nodes.host.using(HeadlessHost()):`, or call "
+            "nodes.host.install(...) once."
+        )
+    return found

@@ -11,7 +11,7 @@ from wuerstchen_core.checkpoints.presets import PRESETS, preset_names
 from wuerstchen_core.checkpoints.sources import part_files
 from wuerstchen_core.errors import InputError, WeightsMissingError
 
-from .host import host, installed
+from .host import current_host, host
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ def choices(part: str) -> list[str]:
         part: what of a preset is loaded, "C", "B", "A" or "text_encoder".
     """
     presets = preset_names(part)
-    there = installed()
+    there = current_host()
     own = there.model_names() if there is not None else []
     return [*presets, *(name for name in own if name not in presets)]
 

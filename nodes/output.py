@@ -1,4 +1,4 @@
-"""Where finished files go: inside the output folder, under a name that is still free."""
+"""Names of finished files: inside the output folder, and still free."""
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -6,13 +6,14 @@ from wuerstchen_core.errors import InputError
 
 
 def numbered_path(folder: Path, prefix: str) -> Path:
-    """The first free `<prefix>_00001_`, `<prefix>_00002_`, ... inside `folder`. Makes the folders above it.
+    """Return the first free `<prefix>_00001_`, `<prefix>_00002_`, ... inside `folder`. Makes the folders above it.
 
     Args:
-        prefix: a name, or several joined by slashes for subfolders.
+        folder: Folder that the path may not leave.
+        prefix: A name, or several joined by slashes for subfolders.
     Raises:
-        InputError: the prefix is no name, leads out of the folder (by itself or by a link on the way), or the folders
-            cannot be made.
+        InputError: The prefix is not a name, leaves the folder (by itself or through a link), or its folders cannot be
+            made.
     """
     path = PurePosixPath(prefix.replace("\\", "/"))
     if (

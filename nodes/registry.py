@@ -1,4 +1,4 @@
-"""The nodes by their ids, which workflow files name and which therefore never change."""
+"""Node classes by id. Workflow files contain these ids, so they never change."""
 
 from typing import Any
 
@@ -47,4 +47,4 @@ COMFYUI_ONLY = {
     "WuerstchenSigmas": "Würstchen Sigmas",
     "WuerstchenEmptyLatent": "Empty Würstchen Latent",
 }
-"""Nodes of `comfy.nodes`, which lead into what only ComfyUI has; the same promise holds for their ids."""
+"""Display names of the nodes of `comfy.nodes`, which exist inside ComfyUI only. These ids never change, either."""

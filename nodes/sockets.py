@@ -1,4 +1,4 @@
-"""What travels between nodes, checked on the way in and wrapped on the way out.
+"""Values of the sockets, checked when a node receives them and wrapped when it returns them.
 
 CONDITIONING is `[[tensor [batch, tokens, dim], {"pooled_output": tensor [batch, dim]}]]` and LATENT is
 `{"samples": tensor [batch, channels, height, width]}`; IMAGE is a tensor [batch, height, width, 3] in 0..1. All are
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wuerstchen_core.sampling import Step
 
 SIZE_KEY = "wuerstchen_size"
-"""Of a LATENT: the (width, height) in pixels asked for, where it had to be rounded up. Stock nodes pass it on."""
+"""Key of a LATENT: (width, height) in pixels that was asked for, where it was rounded up. Stock nodes pass it on."""
 
 _UNHEEDED = {
     "area": "an area",
@@ -32,26 +32,27 @@ _UNHEEDED = {
     "start_percent": "a range of timesteps",
     "hooks": "hooks",
 }
-"""Keys that stock nodes put into a CONDITIONING to say where or when it applies, which these samplers cannot follow."""
+"""Keys by which stock nodes limit a CONDITIONING to an area or a time. These samplers do not support them."""
 
 
 def conditioning_of(embedding: Tensor) -> list[list[Any]]:
-    """Text embeddings [batch, tokens, dim] as a CONDITIONING.
+    """Wrap text embeddings [batch, tokens, dim] into a CONDITIONING.
 
-    `pooled_output` is the mean over the tokens, [batch, dim]. Würstchen reads no pooled vector; it is there for the
-    stock nodes that average or zero one.
+    `pooled_output` is the mean over the tokens, [batch, dim]. Würstchen does not read it; stock nodes that
+    average or zero a pooled vector expect one.
     """
     embedding = embedding.float().cpu()
     return [[embedding, {"pooled_output": embedding.mean(dim=1)}]]
 
 
 def embedding_of(conditioning: Any, name: str) -> Tensor:
-    """The text embeddings [batch, tokens, dim] inside a CONDITIONING.
+    """Return the text embeddings [batch, tokens, dim] of a CONDITIONING.
 
     Args:
-        name: of the node's input, for the error.
+        conditioning: Value of the socket.
+        name: Name of the node's input, for messages.
     Raises:
-        InputError: it is no CONDITIONING, holds several entries, NaNs, or something the samplers cannot follow.
+        InputError: It is not a CONDITIONING, or holds several entries, NaNs, or a key that is not supported.
     """
     if not isinstance(conditioning, list) or not conditioning:
         raise InputError(f"{name} is {_shown(conditioning)}; expected a CONDITIONING, such as Text Encode makes.")
@@ -76,10 +77,10 @@ def embedding_of(conditioning: Any, name: str) -> Tensor:
 
 
 def image_embeddings_of(latent: Any) -> Tensor:
-    """Stage C's result [batch, 16, height, width] inside a LATENT.
+    """Return Stage C's image embeddings [batch, 16, height, width] of a LATENT.
 
     Raises:
-        InputError: it is no LATENT, or another stage's, or of a size that Stage B has no match for.
+        InputError: It is not a LATENT, comes from another stage, or has a size that Stage B does not support.
     """
     samples = _samples_of(latent)
     channels, height, width = samples.shape[1:]
@@ -103,10 +104,10 @@ def image_embeddings_of(latent: Any) -> Tensor:
 
 
 def stage_b_latents_of(latent: Any) -> Tensor:
-    """Stage B's result [batch, 4, height, width] inside a LATENT.
+    """Return Stage B's latents [batch, 4, height, width] of a LATENT.
 
     Raises:
-        InputError: it is no LATENT, or another stage's.
+        InputError: It is not a LATENT, or comes from another stage.
     """
     samples = _samples_of(latent)
     channels = samples.shape[1]
@@ -121,20 +122,20 @@ def stage_b_latents_of(latent: Any) -> Tensor:
 
 
 def latent_of(samples: Tensor, like: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A LATENT of `samples`, with whatever else `like`, the LATENT it was made from, carries."""
+    """Wrap `samples` into a LATENT, with the other keys of `like`, the LATENT that they were made from."""
     return {**(like or {}), "samples": samples.to(host().intermediate_device()).float()}
 
 
 def asked_size(width: int, height: int) -> dict[str, tuple[int, int]]:
-    """What a LATENT carries of an image size in pixels: nothing where whole steps of 128 draw it as it is."""
+    """Return the keys by which a LATENT remembers an image size in pixels; none for multiples of 128."""
     size = Size(width, height)
     return {} if size == size.rounded else {SIZE_KEY: (width, height)}
 
 
 def crop_to_asked(images: Tensor, latent: Mapping[str, Any]) -> Tensor:
-    """Images [batch, height, width, 3] cropped from the top left to the size that their LATENT was asked for.
+    """Crop images [batch, height, width, 3] to the size that their LATENT was asked for, keeping the top left.
 
-    They are left as they are where that size is not known, or where a node between has resized the latent.
+    They are returned unchanged where that size is not known, or where another node has resized the latent.
     """
     if SIZE_KEY not in latent:
         return images
@@ -145,15 +146,15 @@ def crop_to_asked(images: Tensor, latent: Mapping[str, Any]) -> Tensor:
 
 
 def image_of(pixels: Tensor) -> Tensor:
-    """Pixels [batch, 3, height, width] in 0..1 as an IMAGE."""
+    """Return pixels [batch, 3, height, width] in 0..1 as an IMAGE."""
     return pixels.movedim(1, -1).to(host().intermediate_device()).float().contiguous()
 
 
 def seeds_of(seed: int, latent: Mapping[str, Any]) -> list[int]:
-    """One seed an image of the LATENT: seed + i for image i.
+    """Return one seed for each image of a LATENT: seed + i for image i.
 
-    i counts in the batch that the image was drawn in, which stock nodes keep in `batch_index`: an image taken out of a
-    batch stays the same image.
+    i is the image's index in the batch that it was sampled in, which stock nodes keep in `batch_index`: an image taken
+    out of a batch stays the same image.
     """
     count = len(latent["samples"])
     indices = latent.get("batch_index")
@@ -163,10 +164,12 @@ def seeds_of(seed: int, latent: Mapping[str, Any]) -> list[int]:
 
 
 def report_steps(steps: int, label: str, latent_rgb: Tensor | None) -> Callable[[Step], None]:
-    """A callback for the core's samplers that tells the host of each step, with a look at the first image.
+    """Return a callback for the core's samplers that reports each step to the host, with a preview of the first image.
 
     Args:
-        latent_rgb: [channels + 1, 3], what the latents look like; None where the checkpoint does not say.
+        steps: Number of steps in all.
+        label: Name of the work, such as "Stage C".
+        latent_rgb (Tensor): [channels + 1, 3], linear map from latents to RGB; None where the checkpoint has none.
     """
     from wuerstchen_core.previews import latent_preview
 

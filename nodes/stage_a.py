@@ -1,4 +1,4 @@
-"""Stage A: from latents to pixels."""
+"""Stage A VQGAN Decode: latents to pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage B: from image embeddings to Stage A's latents."""
+"""Stage B Decode: image embeddings to Stage A's latents."""
 
 from typing import Any, ClassVar
 
@@ -8,11 +8,11 @@ from wuerstchen_core.geometry import stage_b_size
 from .host import host
 from .memory import stage_b_memory
 from .sockets import embedding_of, image_embeddings_of, latent_of, report_steps, seeds_of
-from .stage_c import LARGEST_SEED
+from .widgets import guidance_input, seed_input, steps_input
 
 
 class StageBDecode:
-    """Draws Stage A's latents for image embeddings."""
+    """Samples Stage A's latents for image embeddings."""
 
     CATEGORY = "wuerstchen/sampling"
     DESCRIPTION = (
@@ -31,32 +31,14 @@ class StageBDecode:
             "required": {
                 "stage_b": ("WUERSTCHEN_STAGE_B", {"tooltip": "From Load Stage B."}),
                 "latent": ("LATENT", {"tooltip": "From Stage C Sampler: image embeddings, 16 channels."}),
-                "seed": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": LARGEST_SEED,
-                        "control_after_generate": True,
-                        "tooltip": "Where the noise starts; it decides small details only. Image i of a batch uses "
-                        "seed + i.",
-                    },
+                "seed": seed_input(
+                    "Where the noise starts; it decides small details only. Image i of a batch uses seed + i."
                 ),
-                "steps": (
-                    "INT",
-                    {"default": 12, "min": 1, "max": 1000, "tooltip": "Denoising steps. 12 is the published number."},
-                ),
-                "cfg": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        "min": 0.0,
-                        "max": 20.0,
-                        "step": 0.1,
-                        "round": 0.01,
-                        "tooltip": "How strongly the image embeddings and the prompt are followed. 1 or less turns it "
-                        "off, as published for v2, and takes half the time; cocktail draws best with 3.",
-                    },
+                "steps": steps_input(12, "Denoising steps. 12 is the published number."),
+                "cfg": guidance_input(
+                    0.0,
+                    "How strongly the image embeddings and the prompt are followed. 1 or less turns it off, as "
+                    "published for v2, and takes half the time; cocktail draws best with 3.",
                 ),
             },
             "optional": {

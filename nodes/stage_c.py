@@ -1,32 +1,27 @@
-"""Stage C: from the text to image embeddings."""
+"""Stage C Sampler: text embeddings to image embeddings."""
 
 from typing import Any, ClassVar
 
 import wuerstchen_core
 from wuerstchen_core.errors import InputError
-from wuerstchen_core.geometry import MAX_SIZE, STEP, Size
+from wuerstchen_core.geometry import Size
 
 from .host import host
 from .memory import stage_c_memory
 from .sockets import asked_size, embedding_of, latent_of, report_steps
-
-LARGEST_SEED = 2**64 - 1
-SCHEDULES = ("v2", "linear")
-
-
-def timesteps_of(schedule: str, steps: int) -> list[float]:
-    """The timestep ratios of a schedule: steps + 1 values from 1 to 0.
-
-    Raises:
-        InputError: there is no such schedule, or `steps` is less than 1.
-    """
-    if schedule not in SCHEDULES:
-        raise InputError(f"schedule is {schedule!r}; expected one of {', '.join(SCHEDULES)}.")
-    return wuerstchen_core.v2_timesteps(steps) if schedule == "v2" else wuerstchen_core.linear_timesteps(steps)
+from .widgets import (
+    batch_size_input,
+    guidance_input,
+    schedule_input,
+    seed_input,
+    size_inputs,
+    steps_input,
+    timesteps_of,
+)
 
 
 class StageCSampler:
-    """Draws image embeddings for a prompt."""
+    """Samples image embeddings for a text prompt."""
 
     CATEGORY = "wuerstchen/sampling"
     DESCRIPTION = (
@@ -42,8 +37,6 @@ class StageCSampler:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        side = {"default": 256, "min": STEP, "max": MAX_SIZE, "step": STEP}
-        fitting = "cocktail draws 256 to 512, Würstchen v2 1024 to 1536."
         return {
             "required": {
                 "stage_c": ("WUERSTCHEN_STAGE_C", {"tooltip": "From Load Stage C or Interpolate Checkpoints."}),
@@ -52,44 +45,21 @@ class StageCSampler:
                     "CONDITIONING",
                     {"tooltip": "What to avoid, encoded for Stage C; encode an empty text to avoid nothing."},
                 ),
-                "seed": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": LARGEST_SEED,
-                        "control_after_generate": True,
-                        "tooltip": "Where the noise starts; the same seed gives the same image. Image i of a batch "
-                        "uses seed + i.",
-                    },
+                "seed": seed_input(
+                    "Where the noise starts; the same seed gives the same image. Image i of a batch uses seed + i."
                 ),
-                "steps": (
-                    "INT",
-                    {"default": 29, "min": 1, "max": 1000, "tooltip": "Denoising steps. 29 is the published number."},
+                "steps": steps_input(29, "Denoising steps. 29 is the published number."),
+                "schedule": schedule_input(
+                    "v2 spends two thirds of the steps on the first third of the noise, as published; linear spreads "
+                    "them evenly."
                 ),
-                "schedule": (
-                    list(SCHEDULES),
-                    {
-                        "default": "v2",
-                        "tooltip": "v2 spends two thirds of the steps on the first third of the noise, as published; "
-                        "linear spreads them evenly.",
-                    },
+                "cfg": guidance_input(
+                    4.0,
+                    "How strongly the prompt is followed, against the negative one. 1 or less turns it off and takes "
+                    "half the time.",
                 ),
-                "cfg": (
-                    "FLOAT",
-                    {
-                        "default": 4.0,
-                        "min": 0.0,
-                        "max": 20.0,
-                        "step": 0.1,
-                        "round": 0.01,
-                        "tooltip": "How strongly the prompt is followed, against the negative one. 1 or less turns it "
-                        "off and takes half the time.",
-                    },
-                ),
-                "width": ("INT", {**side, "tooltip": f"Of the image, in pixels. {fitting}"}),
-                "height": ("INT", {**side, "tooltip": f"Of the image, in pixels. {fitting}"}),
-                "batch_size": ("INT", {"default": 1, "min": 1, "max": 64, "tooltip": "Images drawn at once."}),
+                **size_inputs("Of the image, in pixels. cocktail draws 256 to 512, Würstchen v2 1024 to 1536."),
+                "batch_size": batch_size_input(),
             }
         }
 

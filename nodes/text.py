@@ -1,4 +1,4 @@
-"""From a prompt to what conditions the stages."""
+"""Text Encode: a text prompt to the text embeddings that condition a stage."""
 
 from typing import Any, ClassVar
 

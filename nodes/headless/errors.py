@@ -1,4 +1,7 @@
-"""What can go wrong between a workflow file and its pictures, beside what the core itself reports."""
+"""Errors between a workflow file and its images, and the shapes in which ComfyUI's server reports them.
+
+The whole tree of exceptions is drawn in `wuerstchen_core.errors`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,20 +10,21 @@ from wuerstchen_core.errors import WorkflowError, WuerstchenError
 
 
 class UsageError(WuerstchenError):
-    """The caller asked for something that does not exist or cannot be: a node, an input, a file, a value."""
+    """The caller named a node, an input, a file or a value that does not exist or cannot be used."""
 
 
 class BackendError(WuerstchenError):
-    """What should run the workflow cannot be reached, or does not behave as it should."""
+    """The server or cluster that should run the workflow cannot be reached, or answers wrongly."""
 
 
 class InvalidWorkflowError(WorkflowError):
     """A workflow was read and cannot run.
 
-    error: what is wrong with the workflow as a whole, as ComfyUI's server answers it: {"type", "message", "details",
-        "extra_info"}.
-    node_errors: {node id: {"errors": [{"type", "message", "details", "extra_info"}], "dependent_outputs": [node id],
-        "class_type": str}}.
+    Attributes:
+        error: Error of the workflow as a whole, in the shape of ComfyUI's server: {"type", "message", "details",
+            "extra_info"}.
+        node_errors: {node id: {"errors": [{"type", "message", "details", "extra_info"}], "dependent_outputs":
+            [node id], "class_type": str}}.
     """
 
     def __init__(
@@ -32,19 +36,14 @@ class InvalidWorkflowError(WorkflowError):
 
     @classmethod
     def of_nodes(cls, node_errors: Mapping[str, dict[str, Any]]) -> "InvalidWorkflowError":
-        """One error from what is wrong with each node; `title` in an entry names the node in the message."""
+        """Make one error of the errors of several nodes; `title` in an entry names the node in the message."""
         lines = [
             f"Node {describe(node_id, entry['class_type'], entry.get('title'))}: {error['message']}: {error['details']}"
             for node_id, entry in node_errors.items()
             for error in entry["errors"]
         ]
         details = "\n".join(lines)
-        error = {
-            "type": "prompt_outputs_failed_validation",
-            "message": "Prompt outputs failed validation",
-            "details": details,
-            "extra_info": {},
-        }
+        error = node_error("prompt_outputs_failed_validation", "Prompt outputs failed validation", details)
         plain = {
             node_id: {key: value for key, value in entry.items() if key != "title"}
             for node_id, entry in node_errors.items()
@@ -53,7 +52,13 @@ class InvalidWorkflowError(WorkflowError):
 
 
 class RunError(WuerstchenError):
-    """A node failed while it ran; `__cause__` is what it raised."""
+    """A node failed while it ran; `__cause__` is the exception that it raised.
+
+    Attributes:
+        node_id: Id of the node.
+        class_type: Class of the node.
+        title: Title of the node.
+    """
 
     def __init__(self, node_id: str, class_type: str, title: str, cause: BaseException) -> None:
         super().__init__(f"Node {describe(node_id, class_type, title)} failed: {str(cause) or type(cause).__name__}")
@@ -64,7 +69,12 @@ class RunError(WuerstchenError):
 
 
 def describe(node_id: str, class_type: str, title: str | None = None) -> str:
-    """How messages name a node: its id, its title, and its class where the title is another."""
+    """Name a node for a message: its id, its title where that differs from its class, and its class."""
     if not title or title == class_type:
         return f"{node_id} ({class_type})"
     return f'{node_id} "{title}" ({class_type})'
+
+
+def node_error(kind: str, message: str, details: str, **extra_info: Any) -> dict[str, Any]:
+    """Return an error in the shape of ComfyUI's server: {"type", "message", "details", "extra_info"}."""
+    return {"type": kind, "message": message, "details": details, "extra_info": extra_info}

@@ -1,4 +1,4 @@
-"""Libraries that not every run needs, and that are installed on demand."""
+"""Optional libraries, which not every run needs."""
 
 from importlib.util import find_spec
 
@@ -6,10 +6,13 @@ from .errors import UsageError
 
 
 def require(module: str, extra: str) -> None:
-    """See that a library is there.
+    """Check that an optional library is installed.
 
+    Args:
+        module: Name of the library.
+        extra: Extra of this project that installs it.
     Raises:
-        UsageError: it is not; with the command that installs it.
+        UsageError: It is not installed; the message has the command that installs it.
     """
     if find_spec(module) is None:
         raise UsageError(

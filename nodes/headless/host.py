@@ -1,9 +1,10 @@
-"""What nodes may ask for where no ComfyUI runs: model folders, a device, progress on stderr, an output folder."""
+"""Host of a run without ComfyUI: model folders, a device, progress on stderr, an output folder."""
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,21 +27,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A network whose blocks run through torch.compile."""
+    """Network whose blocks run through torch.compile."""
 
     network: nn.Module
 
 
 class HeadlessHost:
-    """The host of a run from a shell or a script.
+    """Host of a run from a shell or a script.
+
+    Attributes:
+        files: Finished files of the run.
+        input_folders: Folders that Load Image and Load Latent look a name up in.
+        preview_folder: Temporary folder of previews; None before the first.
 
     Args:
-        files: where finished files go.
-        model_folders: None for $WUERSTCHEN_MODELS, or `wuerstchen` in the user's cache folder.
-        input_folders: where Load Image and Load Latent look for a name.
-        device: None for CUDA where there is one, else the CPU.
-        progress: where progress is shown; None for nowhere.
-        compiles: whether networks run through torch.compile; the first run of a size waits for the compiler.
+        files: Finished files of the run; None for the folder `output`.
+        model_folders: Folders of models; None for $WUERSTCHEN_MODELS, or `wuerstchen` in the user's cache folder.
+        input_folders: Folders of input files; None for `input` and the current folder.
+        device: Device that networks compute on; None for CUDA if there is one, else the CPU.
+        progress: Stream that shows progress; None for no progress.
+        compiles: Whether networks run through torch.compile. The first run of a size waits for the compiler.
     """
 
     def __init__(
@@ -62,15 +68,15 @@ class HeadlessHost:
         self._compiles = compiles
 
     def model_names(self) -> list[str]:
-        """Files and folders in the model folders, as names relative to them."""
+        """List files and folders in the model folders, as relative names."""
         return sorted({name for folder in self._model_folders for name in names_in(_files_below(folder))})
 
     def find_model(self, name: str) -> Path | None:
-        """Where the model folders hold `name`, or None."""
+        """Return the path of a name in the model folders, or None."""
         return find_in(self._model_folders, name)
 
     def device(self) -> torch.device:
-        """Where networks compute."""
+        """Return the device that networks compute on."""
         return self._device
 
     @cached_property
@@ -80,7 +86,7 @@ class HeadlessHost:
         return torch.device(self._asked_device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def dtype(self, stage: str) -> torch.dtype | None:
-        """On the CPU what suits the network's size; on CUDA bfloat16, or float16 where that is all it has."""
+        """Return None on the CPU, where the network's size decides; on CUDA bfloat16, or float16 if that is missing."""
         if self._device.type != "cuda":
             return None
         import torch
@@ -88,26 +94,26 @@ class HeadlessHost:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
     def operations(self, dtype: torch.dtype | None) -> Operations:
-        """Plain layers."""
+        """Return torch.nn, whose layers keep their weights themselves."""
         from torch import nn
 
         return nn
 
     def keep(self, network: nn.Module) -> nn.Module | Compiled:
-        """The network itself travels; it lies in main memory while it waits."""
+        """Return the network itself, or marked for the compiler. It stays in main memory between nodes."""
         return self.compiled(network) if self._compiles else network
 
     def compiled(self, kept: Any) -> Compiled:
-        """The network, and the word that it is to be compiled."""
+        """Mark a network for the compiler."""
         return Compiled(self.network_of(kept))
 
     def network_of(self, kept: Any) -> nn.Module:
-        """The network that `keep` was given."""
+        """Return the network that `keep` was given."""
         return kept.network if isinstance(kept, Compiled) else kept
 
     @contextmanager
     def resident(self, kept: Any, *, working_memory: int = 0) -> Iterator[Any]:
-        """The network on `device()`."""
+        """Yield the network on `device()`."""
         network = self.network_of(kept)
         with self.placed(network, working_memory):
             if not isinstance(kept, Compiled):
@@ -120,7 +126,7 @@ class HeadlessHost:
 
     @contextmanager
     def placed(self, network: nn.Module, working_memory: int) -> Iterator[None]:
-        """A network's weights on `device()`, and back in main memory afterwards."""
+        """Keep a network's weights on `device()` for as long as the context lasts."""
         network.to(self._device)
         try:
             yield
@@ -132,43 +138,58 @@ class HeadlessHost:
                 torch.cuda.empty_cache()
 
     def intermediate_device(self) -> torch.device:
-        """Main memory."""
+        """Return the CPU."""
         import torch
 
         return torch.device("cpu")
 
     def shows_previews(self) -> bool:
-        """A shell has no place for them."""
+        """Return False, since a shell cannot show images."""
         return False
 
     def progress(self, steps: int, label: str) -> Callable[[int, torch.Tensor | None], None]:
-        """Shows steps on stderr: one moving line on a terminal, a line each quarter elsewhere. Ctrl-C interrupts."""
+        """Return a function that shows steps on stderr: a bar on a terminal, a line each quarter elsewhere."""
         stream = self._progress
         if stream is None:
             return lambda done, preview: None
-        if stream.isatty():
-            return lambda done, preview: _moving_line(stream, label, done, steps)
-        return lambda done, preview: _line_each_quarter(stream, label, done, steps)
+        if not stream.isatty():
+            return lambda done, preview: _line_each_quarter(stream, label, done, steps)
+        from tqdm import tqdm
+
+        bar = tqdm(total=steps, desc=label, file=stream, unit="step", dynamic_ncols=True)
+
+        def update(done: int, preview: torch.Tensor | None) -> None:
+            bar.update(done - bar.n)
+            if done >= steps:
+                bar.close()
+
+        return update
 
     def output_folder(self) -> Path:
-        """Where finished files go."""
+        """Return the folder of finished files."""
         return self.files.folder
+
+    def preview_files(self) -> OutputFiles:
+        """Return the files of a temporary folder, made on the first call."""
+        if self.preview_folder is None:
+            self.preview_folder = Path(tempfile.mkdtemp(prefix="wuerstchen-preview-"))
+        return OutputFiles(self.preview_folder)
 
 
 def current() -> HeadlessHost:
-    """The installed host, for the stock nodes that only this one can serve.
+    """Return the host in use, for the stock nodes that only this one can serve.
 
     Raises:
-        TypeError: another host is installed.
+        TypeError: It is another host.
     """
     there = hosts.host()
     if not isinstance(there, HeadlessHost):
-        raise TypeError(f"{type(there).__name__} is installed; the headless stock nodes need a HeadlessHost.")
+        raise TypeError(f"{type(there).__name__} is in use; the headless stock nodes need a HeadlessHost.")
     return there
 
 
 def stderr_progress(quiet: bool) -> TextIO | None:
-    """Where a command shows progress."""
+    """Return the stream on which a command shows progress."""
     return None if quiet else sys.stderr
 
 
@@ -177,12 +198,6 @@ def _files_below(folder: Path) -> list[str]:
     for parent, _, names in os.walk(folder, followlinks=True):
         found += [os.path.relpath(os.path.join(parent, name), folder) for name in names]
     return found
-
-
-def _moving_line(stream: TextIO, label: str, done: int, steps: int) -> None:
-    bar = "#" * (24 * done // steps)
-    stream.write(f"\r{label} [{bar:<24}] {done}/{steps}" + ("\n" if done >= steps else ""))
-    stream.flush()
 
 
 def _line_each_quarter(stream: TextIO, label: str, done: int, steps: int) -> None:

@@ -1,4 +1,4 @@
-"""Where finished files go: complete or not at all, never over another file, never outside of the output folder."""
+"""Finished files: written whole or not at all, never over another file, never outside of the output folder."""
 
 import os
 import re
@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from string import Formatter
 
 from wuerstchen_core.errors import InputError, WuerstchenError
+from wuerstchen_core.files import write_new
 
 from .errors import UsageError
 
@@ -18,15 +19,18 @@ _OTHER_IMAGES = frozenset({".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".t
 
 
 class OutputFiles:
-    """Names and writes the files of a run.
+    """Names and writes the files of a run. No file is ever overwritten.
+
+    Attributes:
+        folder: Folder that no file leaves.
+        pattern: Pattern of names below the folder; None for ComfyUI's own names.
 
     Args:
-        out: a folder, in which files are named as ComfyUI names them (`prefix_00001_.png`); or a pattern that ends
-            in .png, with the fields {prefix} (what the node that saves says), {index} (1, 2, ...; takes a format
-            such as {index:05}) and {node} (that node's id). A pattern without {index} gives a second picture the
-            name `name_2.png`. No file is ever overwritten.
+        out: A folder, in which files are named as ComfyUI names them (`prefix_00001_.png`); or a pattern that ends
+            in .png, with the fields {prefix} (of the node that saves), {index} (1, 2, ...; takes a format such as
+            {index:05}) and {node} (id of that node). A pattern without {index} names a second image `name_2.png`.
     Raises:
-        UsageError: the pattern is none, or ends in another image format.
+        UsageError: The pattern is damaged, or ends in another image format.
     """
 
     def __init__(self, out: str | os.PathLike[str] = DEFAULT_FOLDER) -> None:
@@ -46,10 +50,10 @@ class OutputFiles:
             self.pattern = Path(*parts[varying:]).as_posix()
 
     def check(self) -> None:
-        """See that files can be written, before any work is done, leaving nothing behind.
+        """Check that files can be written, before any work is done. Leaves nothing behind.
 
         Raises:
-            WuerstchenError: the folder is a file, or may not be written to.
+            WuerstchenError: The folder is a file, or may not be written to.
         """
         folder = self.folder.absolute()
         existing = next(path for path in (folder, *folder.parents) if path.exists())
@@ -63,13 +67,15 @@ class OutputFiles:
             ) from error
 
     def save(self, data: bytes, prefix: str, *, node_id: str = "", suffix: str = ".png") -> Path:
-        """Write a new file.
+        """Write a new file and return its path.
 
         Args:
-            prefix: a name, or several joined by slashes for subfolders.
-            suffix: of the file; takes the place of a pattern's .png.
+            data: Content of the file.
+            prefix: A name, or several joined by slashes for subfolders.
+            node_id: Id of the node that saves.
+            suffix: Suffix of the file, also in place of a pattern's .png.
         Raises:
-            InputError: the name leads out of the output folder, or cannot be written.
+            InputError: The name leads out of the output folder, or cannot be written.
         """
         base = self.folder.resolve()
         for name in self._names(prefix, node_id, suffix):
@@ -87,6 +93,11 @@ class OutputFiles:
                 raise InputError(f"Cannot write {path}: {reason}. Choose another place or name with --out.") from error
         raise AssertionError("names never end")
 
+    def reference(self, path: Path) -> dict[str, str]:
+        """Return {"filename", "subfolder"} of a saved file, as ComfyUI's events name it."""
+        folder = path.parent.relative_to(self.folder)
+        return {"filename": path.name, "subfolder": "" if folder == Path() else folder.as_posix()}
+
     def _names(self, prefix: str, node_id: str, suffix: str) -> Iterator[str]:
         prefix = prefix.replace("\\", "/")
         if self.pattern is None:
@@ -100,28 +111,8 @@ class OutputFiles:
         return (name + ("" if index == 1 else f"_{index}") + suffix for index, name in enumerate(names, 1))
 
 
-def write_new(path: Path, data: bytes) -> bool:
-    """Write a file that appears complete or not at all. False where there is one of that name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.{os.urandom(8).hex()}.part"
-    try:
-        with partial.open("xb") as file:
-            file.write(data)
-        try:
-            os.link(partial, path)
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without hard links
-            if path.exists():
-                return False
-            partial.rename(path)
-        return True
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _highest(folder: Path, stem: str, suffix: str) -> int:
-    """The highest number in use among `stem_00001_.png`, or 0."""
+    """Return the highest number in use among `stem_00001_.png`, or 0."""
     pattern = re.compile(re.escape(stem) + r"_(\d+)_.*" + re.escape(suffix))
     names = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
     return max((int(match[1]) for name in names if (match := pattern.fullmatch(name))), default=0)

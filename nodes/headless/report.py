@@ -1,4 +1,4 @@
-"""What the command says: results on stdout, everything else on stderr."""
+"""Output of the command: results on stdout, everything else on stderr."""
 
 import json
 import logging
@@ -12,16 +12,17 @@ from .errors import BackendError, InvalidWorkflowError, RunError, UsageError
 
 FAILED, BAD_USAGE, INVALID_WORKFLOW, WEIGHTS_MISSING, PARTLY_FAILED, BACKEND_UNAVAILABLE = 1, 2, 3, 4, 5, 6
 INTERRUPTED = 130
-_LOGGERS = ("wuerstchen_core", "wuerstchen_nodes")
+LOGGERS = ("wuerstchen_core", "wuerstchen_nodes")
+"""Loggers of this project."""
 
 
 class Report:
-    """Prints for one command. As a context, it shows the log of the core and the nodes on stderr.
+    """Prints the output of one command. As a context, it shows the log of the core and the nodes on stderr.
 
     Args:
-        as_json: one JSON object a line on stdout instead of plain lines.
-        quiet: only warnings and errors on stderr.
-        debug: errors with their traceback.
+        as_json: Print one JSON object a line on stdout instead of plain lines.
+        quiet: Print only warnings and errors on stderr.
+        debug: Print errors with their traceback.
     """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False, debug: bool = False) -> None:
@@ -32,39 +33,39 @@ class Report:
         self._handler.setFormatter(_Formatter())
 
     def __enter__(self) -> "Report":
-        for name in _LOGGERS:
+        for name in LOGGERS:
             logger = logging.getLogger(name)
             logger.addHandler(self._handler)
             logger.setLevel(logging.DEBUG if self.debug else logging.WARNING if self.quiet else logging.INFO)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in _LOGGERS:
+        for name in LOGGERS:
             logging.getLogger(name).removeHandler(self._handler)
             logging.getLogger(name).setLevel(logging.NOTSET)
 
     def result(self, plain: str, **fields: Any) -> None:
-        """One line on stdout: the plain text, or the fields as JSON."""
+        """Print one line on stdout: the plain text, or the fields as JSON."""
         print(json.dumps(fields) if self.as_json else plain, flush=True)
 
     def event(self, **fields: Any) -> None:
-        """A line on stdout where that is JSON, nothing where it is plain."""
+        """Print the fields as a line of JSON on stdout; nothing without --json."""
         if self.as_json:
             print(json.dumps(fields), flush=True)
 
     def note(self, text: str) -> None:
-        """A line on stderr, unless quiet."""
+        """Print a line on stderr, unless quiet."""
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
 
     def interrupted(self) -> int:
-        """Say that the user stopped it; the exit code."""
+        """Report that the user interrupted the command, and return the exit code."""
         print("wuerstchen: interrupted", file=sys.stderr)
         self.event(event="error", exit_code=INTERRUPTED, type="interrupted", message="interrupted")
         return INTERRUPTED
 
     def failed(self, error: Exception) -> int:
-        """Say what went wrong; the exit code."""
+        """Report an error and return the exit code."""
         code = exit_code(error)
         message = str(error)
         if not isinstance(error, WuerstchenError):
@@ -82,7 +83,7 @@ class Report:
 
 
 def exit_code(error: BaseException) -> int:
-    """The code that a command ends with after an error."""
+    """Return the exit code of an error."""
     if isinstance(error, RunError):
         return WEIGHTS_MISSING if isinstance(error.__cause__, WeightsMissingError) else FAILED
     if isinstance(error, UsageError):
@@ -95,7 +96,7 @@ def exit_code(error: BaseException) -> int:
 
 
 class _Formatter(logging.Formatter):
-    """The message alone; warnings and worse say what they are."""
+    """Format the message only, with the level before warnings and errors."""
 
     def format(self, record: logging.LogRecord) -> str:
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""

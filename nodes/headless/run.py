@@ -1,4 +1,4 @@
-"""From a workflow to its pictures: convert, set, validate, run."""
+"""Run a workflow in this process: convert it, set inputs, validate it, execute it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,32 +12,53 @@ from .host import HeadlessHost, stderr_progress
 from .output_files import OutputFiles
 from .stock.nodes import default_catalog
 from .workflow.catalog import Catalog
-from .workflow.convert import convert, packs_of
+from .workflow.convert import convert
 from .workflow.documents import Workflow
 from .workflow.overrides import apply
-from .workflow.validate import Prompt, check_classes, validate
+from .workflow.prompt import Prompt
+from .workflow.validate import validate
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A workflow with its inputs set. prompt: the API format. workflow: as read, with what was set."""
+    """A workflow with its inputs set.
+
+    Attributes:
+        prompt: The workflow in the API format.
+        workflow: The workflow as it was read, with the same inputs set.
+    """
 
     prompt: Prompt
     workflow: Workflow
 
+    @property
+    def extra_pnginfo(self) -> dict[str, Any] | None:
+        """Return the metadata that saved files carry beside the prompt."""
+        return self.workflow.extra_pnginfo
+
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gave.
+    """Result of a run.
 
-    images: the PNGs it saved, in the order of saving. previews: those of Preview Image, in a temporary folder.
-    shown: {output node id: what it shows, as in ComfyUI}. prompt: what ran, in the API format.
+    Attributes:
+        images: PNG files that it saved, in the order of saving.
+        previews: PNG files of Preview Image, in a temporary folder.
+        shown: {output node id: items that it shows, as in ComfyUI}.
+        prompt: The workflow that ran, in the API format.
     """
 
     images: list[Path]
     previews: list[Path]
     shown: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
     prompt: Prompt = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, shown: dict[str, dict[str, list[Any]]], prompt: Prompt, host: HeadlessHost) -> "Result":
+        """Return the result of a run whose output nodes show `shown`."""
+        images = [path for ui in shown.values() for path in paths_of(ui, "output", host)]
+        previews = [path for ui in shown.values() for path in paths_of(ui, "temp", host)]
+        return cls(images, previews, shown, prompt)
 
 
 def resolve(
@@ -49,23 +70,24 @@ def resolve(
     catalog: Catalog | None = None,
     repeatable: bool = False,
 ) -> Prepared:
-    """Convert a workflow and set inputs; whether it can run is not looked at.
+    """Convert a workflow and set inputs, without checking whether it can run.
 
     Args:
-        settings: {"NODE.input": value}; NODE is an id, a title, a class, or a display name.
-        seed: for every seed input; different seeds stay different (see `overrides.apply`).
-        host: becomes the process's host; one with the default folders where None.
-        repeatable: see `convert`.
+        workflow: A workflow that `load_workflow` read.
+        settings: {"NODE.input": value}; NODE is an id, a title, a class or a display name.
+        seed: Value for every seed input; different seeds stay different (see `overrides.apply`).
+        host: Host of the run; None for one with the default folders.
+        catalog: Node classes; None for `default_catalog()`.
+        repeatable: As for `convert`.
     Raises:
-        InvalidWorkflowError: a node is of an unknown class.
-        WorkflowError: the document is damaged.
-        UsageError: a setting names nothing, or several nodes.
+        InvalidWorkflowError: A node is of an unknown class.
+        WorkflowError: The document is damaged.
+        UsageError: A setting names no input, or several nodes.
     """
-    hosts.install(host or host_for(workflow))
-    catalog = catalog or default_catalog()
-    prompt = convert(workflow, catalog, repeatable=repeatable)
-    check_classes(prompt, catalog, packs_of(workflow))
-    workflow, prompt = apply(workflow, prompt, catalog, settings or {}, seed)
+    with hosts.using(host or host_for(workflow)):
+        catalog = catalog or default_catalog()
+        prompt = convert(workflow, catalog, repeatable=repeatable)
+        workflow, prompt = apply(workflow, prompt, catalog, settings or {}, seed)
     return Prepared(prompt, workflow)
 
 
@@ -77,14 +99,18 @@ def prepare(
     host: HeadlessHost | None = None,
     catalog: Catalog | None = None,
 ) -> Prepared:
-    """As `resolve`, and check that the workflow can run. Nothing runs.
+    """Convert a workflow, set inputs, and check that it can run. Nothing runs.
 
+    Args:
+        workflow, settings, seed, host, catalog: As for `resolve`.
     Raises:
-        InvalidWorkflowError: it cannot; with all that is wrong, node by node. And what `resolve` raises.
+        InvalidWorkflowError: It cannot run; every error of every node is listed. And the errors of `resolve`.
     """
+    host = host or host_for(workflow)
     catalog = catalog or default_catalog()
     resolved = resolve(workflow, settings, seed=seed, host=host, catalog=catalog)
-    return Prepared(validate(resolved.prompt, catalog), resolved.workflow)
+    with hosts.using(host):
+        return Prepared(validate(resolved.prompt, catalog), resolved.workflow)
 
 
 def execute(
@@ -99,36 +125,39 @@ def execute(
     """Run a workflow.
 
     Args:
-        settings, seed, host: as for `prepare`. The host says where pictures go: HeadlessHost(OutputFiles("folder")).
-        executor: one of an earlier run, to do again only what changed.
-        on_node: told of each node as it runs.
+        workflow, settings, seed: As for `resolve`.
+        host: Host of the run, which names the folder of the images: HeadlessHost(OutputFiles("folder")).
+        executor: Executor of an earlier run, to run again only the nodes that changed; None for a new one.
+        on_node: Called when a node starts, ends, or is a cache hit.
     Raises:
-        RunError: a node failed; `__cause__` says why.
-        WuerstchenError: the output folder cannot be written to. And what `prepare` raises.
+        RunError: A node failed; `__cause__` is its error.
+        WuerstchenError: The output folder cannot be written to. And the errors of `prepare`.
     """
     host = host or host_for(workflow)
     executor = executor or Executor(default_catalog())
-    prepared = prepare(workflow, settings, seed=seed, host=host, catalog=executor.catalog)
+    prepared = prepare(workflow, settings, seed=seed, host=host, catalog=executor.reread())
     host.files.check()
-    editor = prepared.workflow.editor
-    shown = executor.run(
-        prepared.prompt, extra_pnginfo=None if editor is None else {"workflow": editor}, on_node=on_node
-    )
-    images = [path for ui in shown.values() for path in paths_of(ui, "output", host)]
-    previews = [path for ui in shown.values() for path in paths_of(ui, "temp", host)]
-    return Result(images, previews, shown, prepared.prompt)
+    with hosts.using(host):
+        shown = executor.run(prepared.prompt, extra_pnginfo=prepared.extra_pnginfo, on_node=on_node)
+    return Result.of(shown, prepared.prompt, host)
 
 
 def host_for(
     workflow: Workflow, files: OutputFiles | None = None, *, quiet: bool = True, compiles: bool = False
 ) -> HeadlessHost:
-    """A host that finds the files a workflow names beside it, in ./input, and in the current folder."""
+    """Return a host that finds the files a workflow names beside it, in ./input, and in the current folder."""
     folders = [workflow.folder, Path("input"), Path()]
     return HeadlessHost(files, input_folders=folders, progress=stderr_progress(quiet), compiles=compiles)
 
 
 def paths_of(ui: Mapping[str, list[Any]], kind: str, host: HeadlessHost) -> list[Path]:
-    """The pictures in what a node shows; kind is "output" or "temp"."""
+    """Return the paths of the images among the items that a node shows.
+
+    Args:
+        ui: Items that the node shows.
+        kind: "output" for saved images, "temp" for previews.
+        host: Host of the run.
+    """
     folder = host.files.folder if kind == "output" else host.preview_folder
     images = [image for image in ui.get("images", []) if image["type"] == kind]
     return [folder / image["subfolder"] / image["filename"] for image in images] if folder else []

@@ -1,4 +1,5 @@
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -77,19 +78,30 @@ def test_on_cuda_networks_come_and_go():
     assert next(host.network_of(kept).parameters()).device.type == "cpu"
 
 
-def test_progress_is_a_line_each_quarter_or_one_that_moves():
+def test_progress_is_a_line_each_quarter_or_a_bar():
     plain, terminal = io.StringIO(), Terminal()
     for stream in (plain, terminal):
         update = HeadlessHost(progress=stream).progress(29, "Stage C")
         for step in range(1, 30):
             update(step, None)
     assert plain.getvalue().splitlines() == [f"Stage C: step {step} of 29" for step in (8, 15, 22, 29)]
-    assert terminal.getvalue().count("\r") == 29
-    assert terminal.getvalue().endswith("29/29\n")
+    first, *_, last = terminal.getvalue().strip().split("\r")
+    assert "Stage C:   0%" in first and "| 0/29" in first
+    assert "Stage C: 100%" in last and "| 29/29" in last
+    assert terminal.getvalue().endswith("\n")
     HeadlessHost().progress(3, "quiet")(1, None)
 
 
-def test_stock_nodes_say_when_another_host_is_installed(tmp_path, monkeypatch):
+def test_stock_nodes_say_when_another_host_is_in_use(tmp_path, monkeypatch):
     monkeypatch.setattr(hosts, "_installed", FakeHost(tmp_path))
-    with pytest.raises(TypeError, match="FakeHost is installed"):
+    with pytest.raises(TypeError, match="FakeHost is in use"):
         current()
+
+
+def test_a_host_is_in_use_for_its_context_and_its_thread_only(host, tmp_path):
+    other = FakeHost(tmp_path)
+    with hosts.using(other):
+        assert hosts.host() is other
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(hosts.host).result() is host
+    assert hosts.host() is host

@@ -1,12 +1,11 @@
 import os
-import stat
 from pathlib import Path
 
 import pytest
 
 from wuerstchen_core.errors import InputError, WuerstchenError
 from wuerstchen_nodes.headless.errors import UsageError
-from wuerstchen_nodes.headless.output_files import OutputFiles, write_new
+from wuerstchen_nodes.headless.output_files import OutputFiles
 
 
 def test_a_folder_is_numbered_as_comfyui_does_after_the_highest(tmp_path):
@@ -51,37 +50,6 @@ def test_a_link_out_of_the_output_folder_is_not_followed(tmp_path):
     (tmp_path / "out" / "away").symlink_to(tmp_path)
     with pytest.raises(InputError, match="leads out of"):
         OutputFiles(tmp_path / "out").save(b"", "away/x")
-
-
-def test_a_file_is_new_complete_and_as_readable_as_others(tmp_path):
-    path = tmp_path / "new" / "x.png"
-    assert write_new(path, b"one")
-    assert not write_new(path, b"two")
-    assert path.read_bytes() == b"one"
-    assert list(path.parent.iterdir()) == [path]
-    other = tmp_path / "other"
-    other.touch()
-    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(other.stat().st_mode)
-
-
-def test_without_hard_links_nothing_is_overwritten_either(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise PermissionError("no hard links here")
-
-    monkeypatch.setattr(os, "link", refuse)
-    assert write_new(tmp_path / "x.png", b"one")
-    assert not write_new(tmp_path / "x.png", b"two")
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"one"]
-
-
-def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "link", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_new(tmp_path / "x.png", b"one")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_check_finds_what_cannot_be_written_and_leaves_nothing(tmp_path):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ... import host as hosts
 from ..errors import UsageError
 from ..extras import require
 from ..report import Report
@@ -74,7 +75,8 @@ def run_batch(
     catalog = make_catalog()
     rows = read_table(table)
     prepared = resolve(workflow, settings, host=host, catalog=catalog, repeatable=True)
-    plan = make_plan(prepared, rows, name, catalog)
+    with hosts.using(host):
+        plan = make_plan(prepared, rows, name, catalog)
     count = workers or max(1, torch.cuda.device_count())
     folders = [each.absolute() for each in host.input_folders]
     setup = Setup(prepared, work_folder(folder).absolute(), folders, make_catalog, threads or max(1, _cores() // count))

@@ -4,13 +4,15 @@ import json
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 from pyarrow import parquet
 
 from ..errors import UsageError
+from ..workflow.overrides import parse_seed
 from .journal import Journal
-from .plan import Plan, checked_seed
+from .plan import Plan
 
 NAME = "manifest.parquet"
 
@@ -71,9 +73,9 @@ def write_manifest(folder: Path, scratch: Path, plan: Plan, journal: Journal) ->
     return partial.replace(folder / NAME)
 
 
-def _seed(seed: object) -> int | None:
+def _seed(seed: Any) -> int | None:
     try:
-        return checked_seed(seed)
+        return None if seed is None else parse_seed(seed)
     except UsageError:
         return None
 

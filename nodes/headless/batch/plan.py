@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...stage_c import LARGEST_SEED
 from ..errors import InvalidWorkflowError, UsageError
 from ..execution.scheduler import is_kept
-from ..execution.signatures import files_of, signatures
+from ..execution.signatures import cache_keys, loaded_files
 from ..run import Prepared
 from ..workflow.catalog import Catalog
-from ..workflow.overrides import apply, find_input, slots
-from ..workflow.prompt import links_of
-from ..workflow.validate import Prompt, title_of, validate
+from ..workflow.overrides import apply, find_input, parse_seed, slots
+from ..workflow.prompt import Prompt, links_of, title_of
+from ..workflow.validate import validate
 from .names import NamePattern
 from .table import Table, Value
 
@@ -88,25 +87,12 @@ def make_plan(prepared: Prepared, table: Table, pattern: str, catalog: Catalog) 
 
 def prompt_of(prepared: Prepared, catalog: Catalog, settings: Mapping[str, Any], seed: Any) -> Prepared:
     """The workflow of one row; not validated. Raises: UsageError."""
-    number = checked_seed(seed)
+    number = None if seed is None else parse_seed(seed)
     try:
         workflow, prompt = apply(prepared.workflow, prepared.prompt, catalog, settings, number)
     except UsageError as error:
         raise UsageError(str(error).removeprefix("--set ")) from error
     return Prepared(prompt, workflow)
-
-
-def checked_seed(seed: Any) -> int | None:
-    """A seed from a cell, or None where there is none. Raises: UsageError."""
-    if seed is None:
-        return None
-    try:
-        number = int(seed) if isinstance(seed, (int, str)) and not isinstance(seed, bool) else -1
-    except ValueError:
-        number = -1
-    if not 0 <= number <= LARGEST_SEED:
-        raise UsageError(f"seed is {seed!r}; expected a whole number from 0 to {LARGEST_SEED}.")
-    return number
 
 
 def _check_outputs(prompt: Prompt) -> None:
@@ -124,7 +110,7 @@ def _check_weights(prompt: Prompt, catalog: Catalog, set_by_rows: set[str]) -> N
     for node_id, node in prompt.items():
         node_class = catalog.classes[node["class_type"]]
         if hasattr(node_class, "source_files") and node_id not in set_by_rows and not links_of(prompt, node_id):
-            files_of(node_class, node["inputs"])
+            loaded_files(catalog, node)
 
 
 def _check_columns(prompt: Prompt, catalog: Catalog, table: Table) -> set[str]:
@@ -194,11 +180,11 @@ def _can_run(
 def _shared(prompt: Prompt, catalog: Catalog) -> tuple[str, str]:
     """What rows may have in common: the networks that they load, and what their Stage C Samplers give."""
     try:
-        signature = signatures(prompt, set(prompt), catalog, None)
+        keys = cache_keys(prompt, set(prompt), catalog, None)
     except Exception:  # a workflow that cannot run; whoever runs it says why
         return "", ""
-    networks = [signature.get(each) for each in prompt if not is_kept(prompt, each, catalog)]
-    samplers = [signature.get(each) for each, node in prompt.items() if node["class_type"] == STAGE_C_SAMPLER]
+    networks = [keys.get(each) for each in prompt if not is_kept(prompt, each, catalog)]
+    samplers = [keys.get(each) for each, node in prompt.items() if node["class_type"] == STAGE_C_SAMPLER]
     return _digest(networks), _digest([networks, samplers])
 
 

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class RowRunner:
-    """Draws the rows of one batch, one after the other. It becomes the process's host.
+    """Draws the rows of one batch, one after the other.
 
     Args:
         device: None for CUDA where there is one, else the CPU.
@@ -35,11 +35,9 @@ class RowRunner:
     def __init__(self, setup: Setup, device: str | None = None) -> None:
         torch.set_num_threads(setup.threads)
         self.setup = setup
-        self.catalog = setup.make_catalog()
-        self.executor = Executor(self.catalog, keep_networks=True, repeat_outputs=True)
+        self.executor = Executor(setup.make_catalog(), keep_networks=True, repeat_outputs=True)
         self.host = StayingHost(input_folders=setup.input_folders, device=device)
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
-        hosts.install(self.host)
 
     def draw(self, task: Task, given: Mapping[str, Outputs] | None = None) -> Drawn | Failed | Stopped:
         """Draw a row; whatever goes wrong with it is in the answer.
@@ -68,7 +66,8 @@ class RowRunner:
         start = time.monotonic()
         try:
             prompt = self._prepared(task).prompt
-            values = self.executor.values(prompt, nodes_before_cut(prompt, self.catalog))
+            with hosts.using(self.host):
+                values = self.executor.values(prompt, nodes_before_cut(prompt, self.executor.catalog))
         except Exception as error:
             _end_with_the_card(error)
             return Failed(task.row, task.attempt, self.worker, _since(start), _explained(error))
@@ -76,17 +75,17 @@ class RowRunner:
 
     def _prepared(self, task: Task) -> Prepared:
         """The row's workflow, validated. Raises: WuerstchenError."""
-        prepared = prompt_of(self.setup.prepared, self.catalog, task.settings, task.seed)
-        return Prepared(validate(prepared.prompt, self.catalog), prepared.workflow)
+        with hosts.using(self.host):
+            catalog = self.executor.reread()
+            prepared = prompt_of(self.setup.prepared, catalog, task.settings, task.seed)
+            return Prepared(validate(prepared.prompt, catalog), prepared.workflow)
 
     def _run(self, prepared: Prepared, files: StagedFiles, given: Mapping[str, Outputs] | None) -> None:
-        editor = prepared.workflow.editor
         self.host.files = files
         with tempfile.TemporaryDirectory(prefix="wuerstchen-preview-") as previews:
             self.host.preview_folder = Path(previews)
-            self.executor.run(
-                prepared.prompt, extra_pnginfo=None if editor is None else {"workflow": editor}, given=given
-            )
+            with hosts.using(self.host):
+                self.executor.run(prepared.prompt, extra_pnginfo=prepared.extra_pnginfo, given=given)
 
 
 def _explained(error: Exception) -> str:

@@ -9,8 +9,7 @@ import torch
 from ..errors import UsageError
 from ..execution.calls import Outputs
 from ..workflow.catalog import Catalog
-from ..workflow.prompt import ancestors, links_of
-from ..workflow.validate import Prompt
+from ..workflow.prompt import Prompt, ancestors, links_of
 from .plan import STAGE_C_SAMPLER
 
 _CROSSES = frozenset({"CONDITIONING", "LATENT"})

@@ -1,4 +1,4 @@
-"""`wuerstchen completion SHELL`: what a shell needs to complete verbs, options and file names."""
+"""`wuerstchen completion SHELL`: a script that completes verbs, options and file names."""
 
 import argparse
 
@@ -8,13 +8,13 @@ _FILES, _FOLDERS = frozenset({"workflow", "out", "grid"}), frozenset({"cache"})
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """The script of bash, zsh or fish for the command."""
+    """Return the completion script of bash, zsh or fish."""
     _mark_paths(parser)
     return shtab.complete(parser, shell)
 
 
 def _mark_paths(parser: argparse.ArgumentParser) -> None:
-    """Tell which options take a path."""
+    """Mark the options that take a path."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for verb in action.choices.values():

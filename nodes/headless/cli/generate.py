@@ -1,4 +1,4 @@
-"""`wuerstchen generate`: the text-to-image example with a prompt, a size and a model of one's own."""
+"""`wuerstchen generate`: the text-to-image example with another prompt, size and model."""
 
 from typing import Any
 
@@ -8,23 +8,25 @@ from ...registry import NODE_CLASS_MAPPINGS
 from ..errors import UsageError
 from ..host import HeadlessHost
 from ..workflow.documents import Workflow
-from ..workflow.editor import read_document
 
 PROMPT, NEGATIVE = "Prompt.value", "Negative Prompt.text"
 SAMPLER, DECODER = "Stage C Sampler", "Stage B Decode"
-"""What the example calls them."""
+"""Titles of these nodes in the example."""
 
 
 def settings_for(
     workflow: Workflow, prompt: str, negative: str | None, width: int | None, height: int | None, model: str | None
 ) -> dict[str, Any]:
-    """What to set in the example.
+    """Return the settings of the example, {"NODE.input": value}.
 
     Args:
-        model: a preset, for every stage; or a checkpoint in the model folder, for Stage C. Size and Stage B's guidance
-            are then those that the preset was made for, unless the size is given.
+        workflow: The example.
+        prompt: Text prompt.
+        negative: Negative text prompt; None for the example's own.
+        width, height: Size of the image in pixels; None for the size that the model was made for.
+        model: A preset for every stage, or a checkpoint in the model folder for Stage C; None for the example's own.
     Raises:
-        UsageError: there is no such model.
+        UsageError: There is no such model.
     """
     settings: dict[str, Any] = {PROMPT: prompt}
     if negative is not None:
@@ -42,6 +44,5 @@ def _models(workflow: Workflow, model: str) -> dict[str, str]:
     known = [*PRESETS, *HeadlessHost().model_names()]
     if model not in known:
         raise UsageError(f"--model is {model!r}; expected one of {', '.join(known)}.")
-    document = read_document(workflow.editor or {}, workflow.name)
-    loaders = [node for node in document.nodes if "Load" in node.type and node.type in NODE_CLASS_MAPPINGS]
+    loaders = [node for node in workflow.document.nodes if "Load" in node.type and node.type in NODE_CLASS_MAPPINGS]
     return {f"{node.id}.model": model for node in loaders if model in PRESETS or node.type == "WuerstchenLoadStageC"}

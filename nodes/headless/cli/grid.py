@@ -1,4 +1,4 @@
-"""`--grid FILE.png`: the pictures of a sweep on one sheet, with its axes labelled."""
+"""`--grid FILE.png`: the images of a sweep on one sheet with labelled axes."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -12,24 +12,24 @@ from .sweep import Axis, label, points
 GAP = 8
 _TEXT, _PAPER, _INK = 18, "white", "black"
 MAX_SIDE = 16_000
-"""Pixels that the pictures may take on a side of a sheet; more of them are shown smaller."""
+"""Largest side of a sheet in pixels; images are scaled down to fit."""
 
 Font = FreeTypeFont | ImageFont.ImageFont
 
 
-def sheet(axes: Sequence[Axis], pictures: Sequence[Sequence[Path]]) -> bytes:
-    """A PNG with a column for each value of the last axis, and a row for each combination of the others.
+def sheet(axes: Sequence[Axis], images: Sequence[Sequence[Path]]) -> bytes:
+    """Return a PNG with a column for each value of the last axis and a row for each combination of the others.
 
     Args:
-        axes: at least one.
-        pictures: for each combination, in the order of `sweep.points`, its pictures; several stand side by side, and
-            a combination without any is left white.
+        axes: At least one axis.
+        images: Image files of each combination, in the order of `sweep.points`. Several are shown side by side; a
+            combination without any is left white.
     """
     *above, across = axes
     columns = len(across.values)
     top = [label({across.key: value}) for value in across.values]
     left = [label(each) for each in points(above)] if above else []
-    cells = [_beside(paths) for paths in pictures]
+    cells = [_beside(paths) for paths in images]
     rows = len(cells) // columns
     width = max(cell.width for cell in cells)
     height = max(cell.height for cell in cells)
@@ -57,14 +57,14 @@ def sheet(axes: Sequence[Axis], pictures: Sequence[Sequence[Path]]) -> bytes:
 
 
 def _beside(paths: Sequence[Path]) -> Image.Image:
-    pictures = []
+    images = []
     for path in paths:
-        with Image.open(path) as picture:
-            pictures.append(picture.convert("RGB"))
-    size = sum(each.width for each in pictures), max((each.height for each in pictures), default=0)
+        with Image.open(path) as image:
+            images.append(image.convert("RGB"))
+    size = sum(each.width for each in images), max((each.height for each in images), default=0)
     joined = Image.new("RGB", (max(size[0], 1), max(size[1], 1)), _PAPER)
     x = 0
-    for each in pictures:
+    for each in images:
         joined.paste(each, (x, 0))
         x += each.width
     return joined

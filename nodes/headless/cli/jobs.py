@@ -1,4 +1,4 @@
-"""A run as the command does it: one workflow, perhaps in many combinations, with events and paths as it goes."""
+"""Run a workflow as the command does: in many combinations if asked, reporting events and paths on the way."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ... import host as hosts
 from ..errors import describe
 from ..execution.disk_cache import DiskCache
 from ..execution.executor import Executor
@@ -20,22 +21,26 @@ from ..stock.nodes import default_catalog
 from ..workflow.catalog import Catalog, catalog_of_server
 from ..workflow.convert import convert
 from ..workflow.documents import Workflow
-from ..workflow.validate import title_of
+from ..workflow.prompt import title_of
 from .sweep import Axis, axes, label, points
 
 
 @dataclass(frozen=True)
-class Job:
-    """What to run, and where everything goes.
+class RunJob:
+    """A workflow to run, and where its images and reports go.
 
-    Args:
-        settings, seed: as for `run.execute`.
-        cache: None for none on disk.
-        sweep: texts "NODE.input=VALUES"; every combination is run.
-        grid: where the sheet of all pictures goes; None for no sheet.
-        server: the ComfyUI server that runs it; None for this process.
-        prints_paths: whether the path of each picture is reported.
-        compiles: whether networks run through torch.compile; not heeded by a server.
+    Attributes:
+        workflow: The workflow as it was read.
+        settings: {"NODE.input": value}, as for `run.execute`.
+        seed: Value for every seed input; None leaves them.
+        files: Finished files.
+        report: Output of the command.
+        cache: Cache on disk; None for none.
+        sweep: Texts "NODE.input=VALUES"; every combination runs.
+        grid: File of the sheet of all images; None for no sheet.
+        server: ComfyUI server that runs it; None for this process.
+        prints_paths: Whether the path of each image is reported.
+        compiles: Whether networks run through torch.compile; without effect on a server.
     """
 
     workflow: Workflow
@@ -51,8 +56,8 @@ class Job:
     compiles: bool = False
 
 
-def run_all(job: Job) -> list[Path]:
-    """Run every combination; the pictures that were saved. Raises what `run.execute` raises."""
+def run_all(job: RunJob) -> list[Path]:
+    """Run every combination and return the paths of the saved images. Raises the errors of `run.execute`."""
     start = time.monotonic()
     host = host_for(job.workflow, job.files, quiet=job.report.quiet, compiles=job.compiles)
     if job.server is None:
@@ -66,10 +71,11 @@ def run_all(job: Job) -> list[Path]:
     if job.grid is not None:
         job.grid.check()
     workflow = job.workflow
-    if found:  # once: choices in prompts are the same for every combination
-        workflow = replace(workflow, prompt=convert(workflow, catalog))
+    if found:  # convert once, so that choices in text prompts are the same for every combination
+        with hosts.using(host):
+            workflow = replace(workflow, prompt=convert(workflow, catalog))
     combinations = points(found)
-    pictures: list[list[Path]] = []
+    images: list[list[Path]] = []
     for index, point in enumerate(combinations, 1):
         fields: dict[str, Any] = {"point": index, "settings": point} if found else {}
         if found:
@@ -87,28 +93,31 @@ def run_all(job: Job) -> list[Path]:
 
         settings = {**job.settings, **point}
         result = executing(workflow, settings, seed=job.seed, host=host, on_node=on_node)
-        pictures.append(result.images)
+        images.append(result.images)
     if job.grid is not None:
-        _save_grid(job, job.grid, found, pictures)
-    images = [path for each in pictures for path in each]
+        _save_grid(job, job.grid, found, images)
+    saved = [path for each in images for path in each]
     seconds = round(time.monotonic() - start, 1)
-    job.report.event(event="done", seconds=seconds, seed=job.seed, images=[str(path) for path in images])
+    job.report.event(event="done", seconds=seconds, seed=job.seed, images=[str(path) for path in saved])
     job.report.note(f"Done in {seconds} s")
-    return images
+    return saved
 
 
-def dry_run(job: Job) -> None:
-    """Say for every combination which nodes would run and which would come from the cache. Raises as `prepare`."""
+def dry_run(job: RunJob) -> None:
+    """Report for every combination which nodes would run and which are cache hits. Raises the errors of `prepare`."""
     host = host_for(job.workflow, job.files)
     executor = Executor(default_catalog(), job.cache, keep_networks=bool(job.sweep))
     found = _axes(job, host, executor.catalog)
-    already: set[str] = set()
+    known: set[str] = set()
     for index, point in enumerate(points(found), 1):
         fields: dict[str, Any] = {"point": index, "settings": point} if found else {}
         if found:
             job.report.note(f"{index}: {label(point)}")
-        prepared = prepare(job.workflow, {**job.settings, **point}, seed=job.seed, host=host, catalog=executor.catalog)
-        for node_id, state in executor.forecast(prepared.prompt, already).items():
+        settings = {**job.settings, **point}
+        prepared = prepare(job.workflow, settings, seed=job.seed, host=host, catalog=executor.catalog)
+        with hosts.using(host):
+            forecast = executor.forecast(prepared.prompt, known)
+        for node_id, state in forecast.items():
             _report_forecast(job.report, prepared, node_id, state, fields)
 
 
@@ -128,14 +137,14 @@ def _report_forecast(report: Report, prepared: Prepared, node_id: str, state: st
     )
 
 
-def _axes(job: Job, host: HeadlessHost, catalog: Catalog) -> list[Axis]:
+def _axes(job: RunJob, host: HeadlessHost, catalog: Catalog) -> list[Axis]:
     if not job.sweep:
         return []
     return axes(resolve(job.workflow, job.settings, host=host, catalog=catalog).prompt, catalog, job.sweep)
 
 
-def _save_grid(job: Job, grid: OutputFiles, found: list[Axis], pictures: list[list[Path]]) -> None:
+def _save_grid(job: RunJob, grid: OutputFiles, found: list[Axis], images: list[list[Path]]) -> None:
     from .grid import sheet
 
-    path = grid.save(sheet(found, pictures), "grid")
+    path = grid.save(sheet(found, images), "grid")
     job.report.result(str(path), event="grid", path=str(path))

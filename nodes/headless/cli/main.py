@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from .parser import build_parser
 
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
-"""Instead of 700, with which looking for garbage in what is imported takes a tenth of a short run."""
+"""Threshold of the garbage collector. With the default of 700, collections take a tenth of a short run."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     parser = build_parser()
     options = parser.parse_args(argv)
     if options.version:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from . import verbs
 
             return verbs.VERBS[options.verb](options, report)
-        except BrokenPipeError:  # whoever read our output has gone
+        except BrokenPipeError:  # the reader of our output has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except KeyboardInterrupt:

@@ -85,7 +85,7 @@ examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Ends bad usage with one line that says what to do, and the code 2."""
+    """Parser that reports bad usage in one line that says what to do, with the exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"wuerstchen: error: {message}. See `{self.prog} --help`.\n")
@@ -99,7 +99,7 @@ def _count(text: str) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """All verbs and options."""
+    """Return the parser of all verbs and options."""
     parser = _Parser(
         prog="wuerstchen",
         description="Text to image with Würstchen v2: run workflow files, with no ComfyUI.",

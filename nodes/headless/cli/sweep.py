@@ -1,4 +1,4 @@
-"""`--sweep NODE.input=values`: every combination of what several inputs may be."""
+"""`--sweep NODE.input=values`: every combination of the values of several inputs."""
 
 import json
 import math
@@ -22,20 +22,26 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class Axis:
-    """One input and what it becomes, one after the other. key: "NODE.input" as it was typed."""
+    """Values of one input, in order.
+
+    Attributes:
+        key: "NODE.input" as it was typed.
+        values: Values that the input takes.
+    """
 
     key: str
     values: list[Any]
 
 
 def axes(prompt: Mapping[str, Any], catalog: Catalog, texts: Sequence[str]) -> list[Axis]:
-    """What the options say.
+    """Read the axes of a sweep from its options.
 
     Args:
-        prompt: the workflow in the API format.
-        texts: each "NODE.input=VALUES".
+        prompt: The workflow in the API format.
+        catalog: Node classes.
+        texts: Options, each "NODE.input=VALUES".
     Raises:
-        UsageError: one of them names nothing, is not of its input's type, or they are too many together.
+        UsageError: An option names no input, a value is not of its input's type, or there are too many combinations.
     """
     found: list[Axis] = []
     for text in texts:
@@ -57,14 +63,14 @@ def axes(prompt: Mapping[str, Any], catalog: Catalog, texts: Sequence[str]) -> l
 
 
 def points(found: Sequence[Axis]) -> list[dict[str, Any]]:
-    """Every combination as settings, the last axis varying fastest; one empty one where there is no axis."""
+    """Return every combination as settings, the last axis varying fastest; a single empty one without axes."""
     return [
         dict(zip((axis.key for axis in found), values, strict=True)) for values in product(*(a.values for a in found))
     ]
 
 
 def label(settings: Mapping[str, Any]) -> str:
-    """A combination as a person reads it: `cfg=3, seed=1`."""
+    """Format a combination for people: `cfg=3, seed=1`."""
     return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items())
 
 
@@ -85,7 +91,7 @@ def _values(text: str, declared: Input, key: str) -> list[Any]:
 
 
 def _range(match: re.Match[str], declared: Input, key: str) -> list[str]:
-    """The numbers of a range, both ends among them, as texts without the noise of binary fractions."""
+    """Return the numbers of a range with both ends, as texts without the noise of binary fractions."""
     kind = int if declared.type == "INT" else float
     try:
         start, end = kind(match[1]), kind(match[2])

@@ -1,4 +1,4 @@
-"""What each verb of the command does."""
+"""Verbs of the command: each reads its options, does its work and returns the exit code."""
 
 import argparse
 import json
@@ -15,27 +15,27 @@ from ..output_files import DEFAULT_FOLDER, OutputFiles
 from ..report import PARTLY_FAILED, Report
 from ..workflow import examples
 from ..workflow.documents import load_workflow
+from ..workflow.overrides import parse_seed
 
 if TYPE_CHECKING:
     from ..execution.disk_cache import DiskCache
     from ..server.client import Server
     from ..workflow.catalog import Catalog
 
-LARGEST_SEED = 2**64 - 1
-_DRAWN_SEEDS = 2**32
-"""A drawn seed is below this: short enough to type again."""
+_RANDOM_SEEDS = 2**32
+"""Random seeds are below this, so that they are short enough to type again."""
 
 
 def run(options: argparse.Namespace, report: Report) -> int:
     """Run a workflow file."""
-    from .jobs import Job, dry_run, run_all
+    from .jobs import RunJob, dry_run, run_all
 
     workflow = load_workflow(examples.locate(options.workflow))
     settings, seed = _settings(options.settings), _seed(options.seed, report)
     files = OutputFiles(_out(options.out))
     grid = _grid(options.grid, bool(options.sweep))
     cache, server = _cache(options), _server(options)
-    job = Job(
+    job = RunJob(
         workflow,
         settings,
         seed,
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace, report: Report) -> int:
 
 
 def generate(options: argparse.Namespace, report: Report) -> int:
-    """Run the text-to-image example with a prompt of one's own."""
+    """Run the text-to-image example with another prompt."""
     prompt = options.prompt
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.read().strip()
@@ -67,19 +67,19 @@ def generate(options: argparse.Namespace, report: Report) -> int:
             '`wuerstchen generate "a red heart on a white background"`, or a text on stdin.'
         )
     from .generate import settings_for
-    from .jobs import Job, run_all
+    from .jobs import RunJob, run_all
 
     workflow = load_workflow(examples.locate(None))
     settings = settings_for(workflow, prompt, options.negative, options.width, options.height, options.model)
     seed = _seed(options.seed, report)
     if options.out is not None or report.as_json or sys.stdout.isatty():
         files, cache, server = OutputFiles(_out(options.out)), _cache(options), _server(options)
-        run_all(Job(workflow, settings, seed, files, report, cache, server=server, compiles=options.compile))
+        run_all(RunJob(workflow, settings, seed, files, report, cache, server=server, compiles=options.compile))
         return 0
     with tempfile.TemporaryDirectory(prefix="wuerstchen-") as folder:
         silent = Report(as_json=False, quiet=report.quiet)
         files, cache, server = OutputFiles(folder), _cache(options), _server(options)
-        job = Job(workflow, settings, seed, files, silent, cache, server=server, compiles=options.compile)
+        job = RunJob(workflow, settings, seed, files, silent, cache, server=server, compiles=options.compile)
         paths = run_all(replace(job, prints_paths=False))
         sys.stdout.buffer.write(paths[0].read_bytes())
         sys.stdout.buffer.flush()
@@ -111,7 +111,7 @@ def batch(options: argparse.Namespace, report: Report) -> int:
 
 
 def validate(options: argparse.Namespace, report: Report) -> int:
-    """Check a workflow."""
+    """Check whether a workflow can run."""
     from ..run import prepare
 
     workflow = load_workflow(examples.locate(options.workflow))
@@ -122,7 +122,7 @@ def validate(options: argparse.Namespace, report: Report) -> int:
 
 
 def convert(options: argparse.Namespace, report: Report) -> int:
-    """Print the API format."""
+    """Print a workflow in the API format."""
     from ..run import resolve
 
     workflow = load_workflow(examples.locate(options.workflow))
@@ -133,10 +133,10 @@ def convert(options: argparse.Namespace, report: Report) -> int:
 
 
 def slots(options: argparse.Namespace, report: Report) -> int:
-    """List what can be set."""
+    """List the inputs that can be set."""
     from ..run import resolve
     from ..workflow.overrides import slots as slots_of
-    from ..workflow.validate import title_of
+    from ..workflow.prompt import title_of
 
     catalog = _catalog(options)
     prompt = resolve(load_workflow(examples.locate(options.workflow)), catalog=catalog).prompt
@@ -159,7 +159,7 @@ def slots(options: argparse.Namespace, report: Report) -> int:
 
 
 def info(options: argparse.Namespace, report: Report) -> int:
-    """Say what is here."""
+    """Print versions, the device and the checkpoints on this machine."""
     from .info import lines
 
     for plain, fields in lines():
@@ -168,7 +168,7 @@ def info(options: argparse.Namespace, report: Report) -> int:
 
 
 def download(options: argparse.Namespace, report: Report) -> int:
-    """Fetch a preset."""
+    """Download a preset."""
     from .info import fetch
 
     for path in fetch(options.preset):
@@ -177,7 +177,7 @@ def download(options: argparse.Namespace, report: Report) -> int:
 
 
 def completion(options: argparse.Namespace, report: Report) -> int:
-    """Print a shell's script."""
+    """Print the completion script of a shell."""
     from .completion import script
     from .parser import build_parser
 
@@ -217,7 +217,7 @@ def _server(options: argparse.Namespace) -> "Server | None":
 
 
 def _catalog(options: argparse.Namespace) -> "Catalog":
-    """The nodes of this program, or of the server that was named."""
+    """Return the nodes of this program, or of the server that was named."""
     from ..stock.nodes import default_catalog
     from ..workflow.catalog import catalog_of_server
 
@@ -253,14 +253,8 @@ def _seed(text: str | None, report: Report) -> int | None:
     if text is None:
         return None
     if text == "random":
-        seed = random.SystemRandom().randrange(_DRAWN_SEEDS)
+        seed = random.SystemRandom().randrange(_RANDOM_SEEDS)
         print(f"Seed: {seed}", file=sys.stderr, flush=True)
         report.event(event="seed", seed=seed)
         return seed
-    try:
-        seed = int(text)
-    except ValueError:
-        seed = -1
-    if not 0 <= seed <= LARGEST_SEED:
-        raise UsageError(f"--seed is {text!r}; expected a whole number from 0 to {LARGEST_SEED}, or random.")
-    return seed
+    return parse_seed(text, "--seed", also=", or random")

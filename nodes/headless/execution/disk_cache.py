@@ -1,7 +1,7 @@
-"""Results of nodes on disk, under the signature of what they depend on: bounded, and safe under many processes.
+"""Cache of node results on disk: bounded in size, and safe to share between processes.
 
-An entry is one safetensors file that appears complete or not at all. What it holds beside tensors is JSON in its
-header, with a checksum; nothing in it is ever executed.
+An entry is one safetensors file, named after its key. Values that are not tensors are JSON in its header, with a
+checksum over everything; nothing in it is ever executed.
 """
 
 import hashlib
@@ -14,7 +14,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ..output_files import write_new
+from wuerstchen_core.files import write_new
+
 from .calls import Outputs
 from .digests import FileDigests
 from .packing import Array, NotPlainError, pack, unpack
@@ -26,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def default_folder() -> Path:
-    """$WUERSTCHEN_CACHE, else `wuerstchen-results` in the user's cache folder."""
+    """Return $WUERSTCHEN_CACHE, else `wuerstchen-results` in the user's cache folder."""
     chosen = os.environ.get("WUERSTCHEN_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -34,13 +35,13 @@ def default_folder() -> Path:
 
 
 class DiskCache:
-    """A folder of results.
-
-    Args:
-        folder: made where it is not there; None for the user's own (see `default_folder`).
-        max_bytes: what all entries may take; those that were not used for longest are dropped first.
+    """Folder of results.
 
     A cache that cannot be read or written never stops a run: it warns once, and the node runs.
+
+    Args:
+        folder: Folder of the entries, made when needed; None for `default_folder()`.
+        max_bytes: Limit for all entries together. The least recently used are dropped first.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, max_bytes: int = MAX_BYTES) -> None:
@@ -48,15 +49,15 @@ class DiskCache:
         self.max_bytes = max_bytes
         self.digests = FileDigests(self.folder / "digests")
         self._unseen: int | None = None
-        """Bytes written since the folder was last looked through; None before the first time."""
+        """Bytes written since the folder was last listed; None before the first time."""
         self._warned = False
 
-    def __contains__(self, signature: str) -> bool:
-        return self._path(signature).is_file()
+    def __contains__(self, key: str) -> bool:
+        return self._path(key).is_file()
 
-    def get(self, signature: str) -> Outputs | None:
-        """The result of that signature, with arrays for its tensors; or None. A damaged entry is dropped."""
-        path = self._path(signature)
+    def get(self, key: str) -> Outputs | None:
+        """Return the result of a key, with arrays in place of tensors, or None. A damaged entry is dropped."""
+        path = self._path(key)
         try:
             with safe_open(path, framework="np") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
@@ -77,8 +78,8 @@ class DiskCache:
             os.utime(path)
         return outputs
 
-    def put(self, signature: str, outputs: Outputs) -> None:
-        """Keep a result, if it is made of tensors and plain values and there is room for it."""
+    def put(self, key: str, outputs: Outputs) -> None:
+        """Store a result, if it consists of tensors and plain values and is not larger than the whole cache."""
         try:
             arrays, values = pack(outputs)
         except NotPlainError:
@@ -87,7 +88,7 @@ class DiskCache:
         if len(data) > self.max_bytes:
             return
         try:
-            write_new(self._path(signature), data)
+            write_new(self._path(key), data)
             self._make_room(len(data))
         except OSError as error:
             self._warn(
@@ -95,11 +96,11 @@ class DiskCache:
                 "time. Choose another folder with --cache, or none with --no-cache."
             )
 
-    def _path(self, signature: str) -> Path:
-        return self.folder / f"{signature}{_SUFFIX}"
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}{_SUFFIX}"
 
     def _make_room(self, written: int) -> None:
-        """Drop what was not used for longest. The folder is looked through now and then: others write to it, too."""
+        """Drop the least recently used entries. Other processes write, too, so the folder is listed now and then."""
         if self._unseen is not None and self._unseen + written < self.max_bytes // 32:
             self._unseen += written
             return

@@ -1,6 +1,6 @@
-"""What a node gave, as arrays and plain JSON, and back: the form in which results lie on disk.
+"""Convert a node's result to arrays and plain JSON, the form in which it is stored on disk, and back.
 
-Arrays, since reading them needs no torch: a picture that was drawn before is saved again without waiting for it.
+Tensors become arrays, since reading arrays needs no torch: a cached image is saved again without importing it.
 """
 
 import json
@@ -15,35 +15,35 @@ Array = numpy.ndarray[Any, Any]
 
 
 class NotPlainError(TypeError):
-    """A value is neither a plain tensor in main memory nor plain data, so that it cannot be stored."""
+    """A value is neither a tensor on the CPU nor plain data, so that it cannot be stored."""
 
 
 def pack(outputs: Outputs) -> tuple[dict[str, Array], str]:
-    """The tensors as arrays by name, and a JSON text that says where each of them belongs.
+    """Return the tensors as arrays by name, and a JSON text of the other values with references to the arrays.
 
     Raises:
-        NotPlainError: there is something else in it, such as a network.
+        NotPlainError: A value cannot be stored, such as a network.
     """
     arrays: dict[str, Array] = {}
     return arrays, json.dumps(_packed(outputs.slots, arrays))
 
 
 def unpack(arrays: dict[str, Array], text: str) -> Outputs:
-    """The opposite of `pack`, but for the tensors, which stay arrays until `with_tensors` makes them what they were.
+    """Return the result that `pack` was given, with arrays in place of tensors; `with_tensors` converts them.
 
     Raises:
-        ValueError, KeyError or TypeError: the text is not from `pack`.
+        ValueError, KeyError or TypeError: The text is not from `pack`.
     """
     return Outputs(_unpacked(json.loads(text), arrays))
 
 
 def with_tensors(outputs: Outputs) -> Outputs:
-    """The same, with a tensor for each array."""
+    """Return the same result with a tensor in place of each array."""
     return replace(outputs, slots=tensors_in(outputs.slots))
 
 
 def tensors_in(value: Any) -> Any:
-    """The same value, with a tensor for each array in it, over the same memory."""
+    """Return the same value with a tensor in place of each array, sharing its memory."""
     if isinstance(value, numpy.ndarray):
         import torch
 

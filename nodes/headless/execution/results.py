@@ -1,4 +1,4 @@
-"""Results of earlier runs, by signature: in memory, and behind it on disk."""
+"""Results of earlier runs by their cache keys: in memory, and behind that on disk."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ MEMORY_BYTES = 512 * 2**20
 
 
 class Results:
-    """What an executor remembers.
+    """Two-level cache of an executor.
 
     Args:
-        disk: None for memory alone.
-        max_bytes: what tensors and arrays in memory may take; those that were not used for longest are let go first.
+        disk: Cache on disk; None for memory only.
+        max_bytes: Limit for tensors and arrays in memory. The least recently used are dropped first.
     """
 
     def __init__(self, disk: DiskCache | None = None, *, max_bytes: int = MEMORY_BYTES) -> None:
@@ -24,33 +24,35 @@ class Results:
         self._memory: OrderedDict[str, tuple[int, Outputs]] = OrderedDict()
         self._bytes = 0
 
-    def __contains__(self, signature: str) -> bool:
-        return signature in self._memory or (self.disk is not None and signature in self.disk)
+    def __contains__(self, key: str) -> bool:
+        return key in self._memory or (self.disk is not None and key in self.disk)
 
-    def get(self, signature: str, look_on_disk: bool = True) -> Outputs | None:
-        """The result of that signature, or None."""
-        if signature in self._memory:
-            self._memory.move_to_end(signature)
-            return self._memory[signature][1]
-        found = None if self.disk is None or not look_on_disk else self.disk.get(signature)
+    def get(self, key: str, look_on_disk: bool = True) -> Outputs | None:
+        """Return the result of a key, or None."""
+        if key in self._memory:
+            self._memory.move_to_end(key)
+            return self._memory[key][1]
+        found = None if self.disk is None or not look_on_disk else self.disk.get(key)
         if found is not None:
-            self._remember(signature, found)
+            self._remember(key, found)
         return found
 
-    def put(self, signature: str, outputs: Outputs, *, on_disk: bool) -> None:
-        """Keep a result.
+    def put(self, key: str, outputs: Outputs, *, on_disk: bool) -> None:
+        """Store a result.
 
         Args:
-            on_disk: beyond this process, too.
+            key: Its cache key.
+            outputs: The result.
+            on_disk: Whether it is stored on disk, too.
         """
-        self._remember(signature, outputs)
+        self._remember(key, outputs)
         if on_disk and self.disk is not None:
-            self.disk.put(signature, outputs)
+            self.disk.put(key, outputs)
 
-    def _remember(self, signature: str, outputs: Outputs) -> None:
+    def _remember(self, key: str, outputs: Outputs) -> None:
         size = sum(_sizes(outputs.slots))
-        self._bytes += size - self._memory.pop(signature, (0, outputs))[0]
-        self._memory[signature] = size, outputs
+        self._bytes += size - self._memory.pop(key, (0, outputs))[0]
+        self._memory[key] = size, outputs
         while self._bytes > self._max_bytes and len(self._memory) > 1:
             self._bytes -= self._memory.popitem(last=False)[1][0]
 

@@ -1,4 +1,4 @@
-"""One run of a workflow: every output pulls its ancestors, and each value is let go after its last use.
+"""Order of one run: every output pulls its ancestors, and each result is freed after its last use.
 
 So the stages need not be in memory together.
 """
@@ -13,31 +13,30 @@ from typing import Any
 
 from ..errors import RunError
 from ..workflow.catalog import Catalog
-from ..workflow.prompt import links_of
-from ..workflow.validate import Prompt, title_of
+from ..workflow.prompt import Prompt, links_of, title_of
 from .calls import Hidden, Outputs, arguments_of, call, merged
 from .packing import with_tensors
 
 KEPT_TYPES = frozenset({"CONDITIONING", "LATENT", "IMAGE", "MASK", "INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
-"""Types of the values that outlive a run. A node that gives any other (a network) runs again when it is needed."""
+"""Types of the results that are cached. A node that returns any other (a network) runs again when it is needed."""
 
 NodeEvent = Callable[[str, str, dict[str, list[Any]]], None]
-"""Called with ("running", "done" or "cached", node id, what the node shows; nothing while it is running)."""
+"""Called with ("running", "done" or "cached", node id, items that the node shows; none while it is running)."""
 
 Recall = Callable[[str, bool], Outputs | None]
-"""Gives the known result of a node, or None; the flag says whether to look beyond what is in memory."""
+"""Returns the cached result of a node id, or None; the flag allows looking on disk, too."""
 
 Remember = Callable[[str, Outputs], bool]
-"""Called with a node id and its result, just made; says whether it is held beyond its last use in this run."""
+"""Called with a node id and its new result; returns whether the result is kept after its last use in this run."""
 
 
 def is_kept(prompt: Prompt, node_id: str, catalog: Catalog) -> bool:
-    """Whether a node gives values that outlive their last use."""
+    """Return whether a node's results may be cached."""
     return all(kind in KEPT_TYPES for kind in catalog.return_types(prompt[node_id]["class_type"]))
 
 
 def lazy_inputs(catalog: Catalog, class_type: str) -> set[str]:
-    """The inputs that a node is asked about before what they are linked to runs."""
+    """Return the inputs that run only if the node's check_lazy_status asks for them."""
     if not hasattr(catalog.classes[class_type], "check_lazy_status"):
         return set()
     return {name for name, each in catalog.inputs(class_type).items() if each.options.get("lazy")}
@@ -45,7 +44,19 @@ def lazy_inputs(catalog: Catalog, class_type: str) -> set[str]:
 
 @dataclass
 class Run:
-    """One run: which values are there, and how many nodes still wait for each."""
+    """State of one run.
+
+    Attributes:
+        prompt: A workflow that `validate` returned.
+        catalog: Node classes.
+        extra_pnginfo: Metadata for saved files.
+        on_node: Called when a node starts, ends, or is a cache hit.
+        results: Results that are still needed, by node id.
+        waiting: Number of nodes that still need each result.
+        depths: Length of the longest path of ancestors of each node.
+        instances: Node objects that were created and have not run.
+        passing: Ids of nodes whose results are not cached.
+    """
 
     prompt: Prompt
     catalog: Catalog
@@ -58,7 +69,7 @@ class Run:
     passing: set[str] = field(default_factory=set)
 
     def plan(self, outputs: list[str], recall: Recall) -> None:
-        """Take what is remembered, and count for every other node how many need its value."""
+        """Take cached results, and count for every other node how many nodes need its result."""
         seen: set[str] = set()
         stack = list(outputs)
         while stack:
@@ -77,11 +88,11 @@ class Run:
         self.waiting.update(outputs)  # an output is its own last use
 
     def sources(self, node_id: str) -> list[str]:
-        """The nodes that a node takes anything from, each once."""
+        """Return the nodes that a node has links from, each once."""
         return list(dict.fromkeys(link.source for link in links_of(self.prompt, node_id)))
 
     def pull(self, output: str, recall: Recall, remember: Remember) -> None:
-        """Run a node after all that it needs, without recursion: a chain may be of any length."""
+        """Run a node after its ancestors, without recursion: a chain may have any length."""
         stack = [output]
         while stack:
             node_id = stack[-1]
@@ -97,7 +108,10 @@ class Run:
                 self.execute(stack.pop(), remember)
 
     def depth(self, node_id: str) -> int:
-        """The longest way up from a node. The deepest input is run first: loaders then run just before their use."""
+        """Return the length of a node's longest path of ancestors.
+
+        The deepest input runs first, so that loaders run just before their networks are used.
+        """
         stack = [node_id]
         while stack:
             top = stack[-1]
@@ -110,7 +124,7 @@ class Run:
         return self.depths[node_id]
 
     def missing(self, node_id: str) -> list[str]:
-        """The nodes that have to run before this one; lazy inputs among them only when the node asks."""
+        """Return the nodes that have to run before this one, including lazy inputs that it asks for."""
         lazy = lazy_inputs(self.catalog, self.prompt[node_id]["class_type"])
         links = [link for link in links_of(self.prompt, node_id) if link.source not in self.results]
         eager = [link.source for link in links if link.name not in lazy]
@@ -120,12 +134,14 @@ class Run:
         return _each_once(link.source for link in links if link.name in asked)
 
     def ask_lazy(self, node_id: str) -> set[str]:
+        """Return the lazy inputs that a node asks for."""
         instance = self.instance(node_id)
         whole_lists = getattr(instance, "INPUT_IS_LIST", False)
         answers = call(instance.check_lazy_status, self.arguments(node_id), whole_lists)
         return {name for answer in answers for name in answer or ()}
 
     def execute(self, node_id: str, remember: Remember) -> None:
+        """Run one node, whose inputs are there."""
         instance = self.instance(node_id)
         self.on_node("running", node_id, {})
 
@@ -143,7 +159,7 @@ class Run:
         self.finish(node_id)
 
     def finish(self, node_id: str) -> None:
-        """Let go of the values that nothing waits for any more, those of lazy branches that never ran among them."""
+        """Free the results that no node waits for any more, including those of lazy branches that did not run."""
         dropped: list[Any] = []
         finished = [node_id]
         while finished:
@@ -157,25 +173,26 @@ class Run:
                     if source in self.passing:
                         dropped += _watched(self.results[source])
                     del self.results[source]
-        if any(each() is not None for each in dropped):  # held by a circle of references
+        if any(each() is not None for each in dropped):  # held by a reference cycle
             gc.collect()
 
     def instance(self, node_id: str) -> Any:
+        """Return the node object of a node id."""
         if node_id not in self.instances:
             self.instances[node_id] = self.guarded(node_id, self.catalog.classes[self.prompt[node_id]["class_type"]])
         return self.instances[node_id]
 
     def arguments(self, node_id: str) -> dict[str, list[Any]]:
-        instance = self.instance(node_id)
-        if not _reads_arrays(instance):
+        """Return the arguments of a node, as lists of values."""
+        if not _reads_arrays(self.instance(node_id)):
             for source in self.sources(node_id):
                 if source in self.results:
                     self.results[source] = with_tensors(self.results[source])
         hidden = Hidden(self.prompt, self.extra_pnginfo, node_id)
-        return arguments_of(type(instance), self.prompt[node_id]["inputs"], self.results, hidden)
+        return arguments_of(self.catalog, self.prompt[node_id], self.results, hidden)
 
     def guarded(self, node_id: str, work: Callable[[], Any]) -> Any:
-        """Do a node's own work, which may raise anything, and say which node it was."""
+        """Call a node's own code, which may raise anything. Raises: RunError that names the node."""
         try:
             return work()
         except Exception as error:
@@ -185,7 +202,7 @@ class Run:
 
 
 def _reads_arrays(node: Any) -> bool:
-    """Whether a node takes arrays as well as tensors. Running one needs no torch, which takes a second to import."""
+    """Return whether a node takes arrays as well as tensors, so that it runs without importing torch for a second."""
     return getattr(node, "READS_ARRAYS", False)
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +12,11 @@ from wuerstchen_core.errors import WeightsMissingError, WuerstchenError
 from ..errors import RunError
 from ..execution.scheduler import NodeEvent
 from ..host import HeadlessHost
-from ..output_files import OutputFiles
-from ..run import Result, host_for, paths_of, resolve
-from ..stock.images import local_file
+from ..run import Result, host_for, resolve
+from ..stock.input_files import local_file
 from ..workflow.catalog import Catalog
 from ..workflow.documents import Workflow
-from ..workflow.validate import Prompt, title_of
+from ..workflow.prompt import Prompt, title_of
 from .client import Server
 
 _log = logging.getLogger(__name__)
@@ -52,17 +50,14 @@ def execute_on(
     resolved = resolve(workflow, settings, seed=seed, host=host, catalog=catalog)
     host.files.check()
     prompt = _with_uploads(resolved.prompt, server, host)
-    editor = resolved.workflow.editor
     outputs = {node_id for node_id, node in prompt.items() if catalog.is_output(node["class_type"])}
     watch = _Watch(server, prompt, outputs, host, on_node or (lambda state, node_id, ui: None))
-    history = server.run(prompt, None if editor is None else {"workflow": editor}, watch.on_event)
+    history = server.run(prompt, resolved.extra_pnginfo, watch.on_event)
     for kind, data in history["status"]["messages"]:
         if kind in ("execution_error", "execution_interrupted"):
             raise _failure(kind, data, prompt)
     shown = {node_id: watch.taken(node_id, ui) for node_id, ui in history["outputs"].items()}
-    images = [path for ui in shown.values() for path in paths_of(ui, "output", host)]
-    previews = [path for ui in shown.values() for path in paths_of(ui, "temp", host)]
-    return Result(images, previews, shown, prompt)
+    return Result.of(shown, prompt, host)
 
 
 def _with_uploads(prompt: Prompt, server: Server, host: HeadlessHost) -> Prompt:
@@ -139,14 +134,11 @@ class _Watch:
         prefix = "/".join(part for part in (file.get("subfolder"), match[1] if match else remote.stem) if part)
         files, kind = self.host.files, "output"
         if file.get("type") == "temp":
-            if self.host.preview_folder is None:
-                self.host.preview_folder = Path(tempfile.mkdtemp(prefix="wuerstchen-preview-"))
-            files, kind = OutputFiles(self.host.preview_folder), "temp"
+            files, kind = self.host.preview_files(), "temp"
         path = files.save(self.server.fetch(file), prefix, node_id=node_id, suffix=remote.suffix)
         if kind == "temp":
             _log.info("Preview: %s", path)
-        folder = path.parent.relative_to(files.folder).as_posix().removeprefix(".")
-        return {"filename": path.name, "subfolder": folder, "type": kind}
+        return {**files.reference(path), "type": kind}
 
 
 def _is_file(item: Any) -> bool:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import tempfile
 from collections.abc import Mapping
 from datetime import datetime
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -19,15 +17,17 @@ from PIL.PngImagePlugin import PngInfo
 from wuerstchen_core.errors import InputError
 
 from ..execution.packing import Array
-from ..host import HeadlessHost, current
+from ..host import current
 from ..output_files import OutputFiles
+from .input_files import explain_missing, find_input, names_of_inputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "unique_id": "UNIQUE_ID"}
+"""Hidden inputs of every node that saves."""
 _log = logging.getLogger(__name__)
 _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-_HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "unique_id": "UNIQUE_ID"}
 
 
 class SaveImage:
@@ -43,7 +43,7 @@ class SaveImage:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {"images": ("IMAGE", {}), "filename_prefix": ("STRING", {"default": "ComfyUI"})},
-            "hidden": _HIDDEN,
+            "hidden": HIDDEN,
         }
 
     def save(
@@ -54,7 +54,8 @@ class SaveImage:
         extra_pnginfo: Any = None,
         unique_id: str = "",
     ) -> dict[str, Any]:
-        saved = _save_all(current().files, images, filename_prefix, prompt, extra_pnginfo, unique_id)
+        texts = metadata_texts(prompt, extra_pnginfo)
+        saved = _save_all(current().files, images, filename_prefix, texts, unique_id)
         return {"ui": {"images": [{**each, "type": "output"} for each in saved]}}
 
 
@@ -69,17 +70,15 @@ class PreviewImage:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"images": ("IMAGE", {})}, "hidden": _HIDDEN}
+        return {"required": {"images": ("IMAGE", {})}, "hidden": HIDDEN}
 
     def save(
         self, images: Tensor | Array, prompt: Any = None, extra_pnginfo: Any = None, unique_id: str = ""
     ) -> dict[str, Any]:
-        host = current()
-        if host.preview_folder is None:
-            host.preview_folder = Path(tempfile.mkdtemp(prefix="wuerstchen-preview-"))
-        saved = _save_all(OutputFiles(host.preview_folder), images, "preview", prompt, extra_pnginfo, unique_id)
+        files = current().preview_files()
+        saved = _save_all(files, images, "preview", metadata_texts(prompt, extra_pnginfo), unique_id)
         for each in saved:
-            _log.info("Preview: %s", host.preview_folder / each["filename"])
+            _log.info("Preview: %s", files.folder / each["filename"])
         return {"ui": {"images": [{**each, "type": "temp"} for each in saved]}}
 
 
@@ -103,7 +102,7 @@ class LoadImage:
         return hashlib.sha256(find_input(image).read_bytes()).hexdigest()
 
     def load(self, image: str) -> tuple[Tensor, Tensor]:
-        """The image [frames, height, width, 3] in 0..1, and its transparency [frames, height, width], 1 clear."""
+        """Return the image [frames, height, width, 3] in 0..1 and its transparency [frames, height, width], 1 clear."""
         path = find_input(image)
         try:
             with Image.open(path) as file:
@@ -117,50 +116,10 @@ class LoadImage:
         return images, masks
 
 
-def find_input(name: str) -> Path:
-    """The file that a Load node names.
-
-    Raises:
-        InputError: there is none.
-    """
-    host = current()
-    path = local_file(name, host)
-    if path is None:
-        looked = ", ".join(str(folder.absolute()) for folder in _folders(name, host))
-        raise InputError(
-            f"There is no file {_plain(name)!r}; looked in {looked}. Put it there, or give its whole path."
-        )
-    return path
-
-
-def local_file(name: str, host: HeadlessHost) -> Path | None:
-    """The file that a Load node names, or None."""
-    return next((path for folder in _folders(name, host) if (path := folder / _plain(name)).is_file()), None)
-
-
-def _plain(name: str) -> str:
-    return name.removesuffix(" [input]").removesuffix(" [output]").removesuffix(" [temp]")
-
-
-def _folders(name: str, host: HeadlessHost) -> list[Path]:
-    return [host.output_folder()] if name.endswith(" [output]") else host.input_folders
-
-
-def explain_missing(name: Any) -> bool | str:
-    """What VALIDATE_INPUTS answers for the name of an input file: True, or what is wrong."""
-    if name is None:  # linked
-        return True
-    try:
-        find_input(str(name))
-    except (InputError, ValueError) as error:
-        return str(error)
-    return True
-
-
-def names_of_inputs(suffixes: frozenset[str]) -> list[str]:
-    """Names of the files in the input folders with one of the suffixes."""
-    folders = [folder for folder in current().input_folders if folder.is_dir()]
-    return sorted({path.name for folder in folders for path in folder.iterdir() if path.suffix.lower() in suffixes})
+def metadata_texts(prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the texts by which a saved file carries its workflow: "prompt", and every entry of `extra_pnginfo`."""
+    texts = {} if prompt is None else {"prompt": json.dumps(prompt)}
+    return texts | {key: json.dumps(value) for key, value in (extra_pnginfo or {}).items()}
 
 
 def _pixels(frame: Image.Image) -> tuple[Array, Array]:
@@ -176,15 +135,13 @@ def _pixels(frame: Image.Image) -> tuple[Array, Array]:
 
 
 def _save_all(
-    files: OutputFiles, images: Tensor | Array, prefix: str, prompt: Any, extra_pnginfo: Any, node_id: str
+    files: OutputFiles, images: Tensor | Array, prefix: str, texts: Mapping[str, str], node_id: str
 ) -> list[dict[str, str]]:
-    """Save images [batch, height, width, channels] in 0..1; gives their names and subfolders."""
+    """Save images [batch, height, width, channels] in 0..1, and return {"filename", "subfolder"} of each."""
     saved = []
     for number, image in enumerate(_array_of(images)):
         name = _filled(prefix, image).replace("%batch_num%", str(number))
-        path = files.save(_png(image, prompt, extra_pnginfo), name, node_id=node_id)
-        folder = path.parent.relative_to(files.folder)
-        saved.append({"filename": path.name, "subfolder": "" if folder == Path() else folder.as_posix()})
+        saved.append(files.reference(files.save(_png(image, texts), name, node_id=node_id)))
     return saved
 
 
@@ -192,22 +149,20 @@ def _array_of(images: Tensor | Array) -> Array:
     return images if isinstance(images, numpy.ndarray) else images.cpu().float().numpy()
 
 
-def _png(image: Array, prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> bytes:
+def _png(image: Array, texts: Mapping[str, str]) -> bytes:
     pixels = (image * numpy.float32(255)).clip(0, 255).astype(numpy.uint8)
     if pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
     info = PngInfo()
-    if prompt is not None:
-        info.add_text("prompt", json.dumps(prompt))
-    for key, value in (extra_pnginfo or {}).items():
-        info.add_text(key, json.dumps(value))
+    for key, text in texts.items():
+        info.add_text(key, text)
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", pnginfo=info, compress_level=4)
     return buffer.getvalue()
 
 
 def _filled(prefix: str, image: Array) -> str:
-    """The prefix with %width%, %height%, %year%, ... filled in."""
+    """Replace %width%, %height%, %year%, ... in a file name."""
     now = datetime.now()
     values = {"width": image.shape[1], "height": image.shape[0], "year": now.year}
     values |= {name: f"{getattr(now, name):02}" for name in ("month", "day", "hour", "minute", "second")}

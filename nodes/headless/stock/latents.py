@@ -1,7 +1,6 @@
-"""ComfyUI's own nodes that save and load latents. A .latent file is safetensors."""
+"""ComfyUI's own nodes that save and load latents. A .latent file is a safetensors file."""
 
 import hashlib
-import json
 from typing import Any
 
 from safetensors import SafetensorError
@@ -9,11 +8,12 @@ from safetensors import SafetensorError
 from wuerstchen_core.errors import InputError
 
 from ..host import current
-from .images import explain_missing, find_input, names_of_inputs
+from .images import HIDDEN, metadata_texts
+from .input_files import explain_missing, find_input, names_of_inputs
 
 _VERSION_KEY = "latent_format_version_0"
 _OLD_SCALE = 1 / 0.18215
-"""Files from before that key hold latents scaled by 0.18215."""
+"""Factor for files that lack the key, whose latents are scaled by 0.18215."""
 
 
 class SaveLatent:
@@ -28,7 +28,7 @@ class SaveLatent:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {"samples": ("LATENT", {}), "filename_prefix": ("STRING", {"default": "latents/ComfyUI"})},
-            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "unique_id": "UNIQUE_ID"},
+            "hidden": HIDDEN,
         }
 
     def save(
@@ -38,12 +38,10 @@ class SaveLatent:
         from safetensors.torch import save
 
         tensors = {"latent_tensor": samples["samples"].contiguous(), _VERSION_KEY: torch.tensor([])}
-        texts = {} if prompt is None else {"prompt": json.dumps(prompt)}
-        texts |= {key: json.dumps(value) for key, value in (extra_pnginfo or {}).items()}
+        data = save(tensors, metadata_texts(prompt, extra_pnginfo))
         files = current().files
-        path = files.save(save(tensors, texts), filename_prefix, node_id=unique_id, suffix=".latent")
-        folder = path.parent.relative_to(files.folder).as_posix().removeprefix(".")
-        return {"ui": {"latents": [{"filename": path.name, "subfolder": folder, "type": "output"}]}}
+        path = files.save(data, filename_prefix, node_id=unique_id, suffix=".latent")
+        return {"ui": {"latents": [{**files.reference(path), "type": "output"}]}}
 
 
 class LoadLatent:

@@ -1,16 +1,16 @@
-"""The nodes of ComfyUI's own that shared workflows need, by their ids."""
+"""ComfyUI's own nodes that shared workflows need, by their ids, and the catalog of all nodes known here."""
 
 import sys
 from typing import Any
 
-from ...registry import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+from ...registry import COMFYUI_ONLY, NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from ..workflow.catalog import Catalog
 from .images import LoadImage, PreviewImage, SaveImage
 from .latents import LoadLatent, SaveLatent
 
 
 class _Primitive:
-    """Gives the value of its one field."""
+    """Returns the value of its one field."""
 
     CATEGORY = "utils/primitive"
     FUNCTION = "give"
@@ -79,4 +79,4 @@ DISPLAY_NAMES = {
 
 def default_catalog() -> Catalog:
     """Return this pack's nodes and the stock ones."""
-    return Catalog({**CLASSES, **NODE_CLASS_MAPPINGS}, {**DISPLAY_NAMES, **NODE_DISPLAY_NAME_MAPPINGS})
+    return Catalog({**CLASSES, **NODE_CLASS_MAPPINGS}, {**DISPLAY_NAMES, **NODE_DISPLAY_NAME_MAPPINGS}, COMFYUI_ONLY)

@@ -1,7 +1,7 @@
-"""The node classes that a workflow may use, and what each says of its inputs."""
+"""Node classes that a workflow may use, and the inputs and outputs that they declare."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
@@ -12,7 +12,12 @@ SEED_NAMES = frozenset({"seed", "noise_seed"})
 class Input:
     """One entry of a node class's INPUT_TYPES.
 
-    type: the socket's type; "COMBO" for a choice. choices: what a choice may be. options: the entry's dict.
+    Attributes:
+        name: Name of the input.
+        type: Type of the socket; "COMBO" for a choice.
+        required: Whether a node cannot run without it.
+        options: Options of the entry, such as "default" and "tooltip".
+        choices: Allowed values of a choice; None for any other type.
     """
 
     name: str
@@ -23,64 +28,89 @@ class Input:
 
     @property
     def is_widget(self) -> bool:
-        """Whether the editor shows a field for it (any other input takes a link only)."""
+        """Return whether the editor shows a field for it. Any other input takes a link only."""
         return self.type in WIDGET_TYPES and not self.options.get("forceInput", False)
 
     @property
     def default(self) -> Any:
-        """What the editor's field starts with."""
+        """Return the initial value of the editor's field."""
         if self.choices:
             return self.options.get("default", self.choices[0])
         return self.options.get("default", {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}.get(self.type))
 
     @property
     def has_control(self) -> bool:
-        """Whether the editor puts a `control_after_generate` field after it."""
+        """Return whether the editor puts a `control_after_generate` field after it."""
         by_name = self.type == "INT" and self.name in SEED_NAMES
         return self.is_widget and bool(self.options.get("control_after_generate", by_name))
 
     @property
     def is_seed(self) -> bool:
-        """Whether it says where noise starts."""
+        """Return whether it is a seed of random noise."""
         return self.type == "INT" and "seed" in self.name
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """Node classes by id, and the names that people see.
+    """Node classes by id, with the names that people see.
 
-    server: the ComfyUI server whose classes these are, in whose words alone they are known; "" for our own.
+    A class is asked for its INPUT_TYPES once: choices such as model names then stay as they were. `reread` returns a
+    catalog that asks again, which every run begins with.
+
+    Attributes:
+        classes: Node classes by id.
+        display_names: Names that people see, by id.
+        comfyui_only: Display names of nodes that exist, but only inside ComfyUI, by id.
+        server: URL of the server these classes were read from; empty for local ones.
     """
 
     classes: Mapping[str, type]
     display_names: Mapping[str, str] = field(default_factory=dict)
+    comfyui_only: Mapping[str, str] = field(default_factory=dict)
     server: str = ""
+    _declared: dict[str, Mapping[str, Mapping[str, Any]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _inputs: dict[str, dict[str, Input]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def reread(self) -> "Catalog":
+        """Return the same catalog, whose classes are asked for their inputs again."""
+        return replace(self)
+
+    def input_types(self, class_type: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return a class's INPUT_TYPES: {"required": {name: entry}, "optional": ..., "hidden": ...}."""
+        if class_type not in self._declared:
+            node_class: Any = self.classes[class_type]
+            self._declared[class_type] = node_class.INPUT_TYPES()
+        return self._declared[class_type]
 
     def inputs(self, class_type: str) -> dict[str, Input]:
-        """The inputs of a class in the editor's order: required, then optional. Hidden ones are not among them."""
-        declared = input_types(self.classes[class_type])
-        return {
-            name: _read_input(name, entry, category == "required")
-            for category in ("required", "optional")
-            for name, entry in declared.get(category, {}).items()
-        }
+        """Return the inputs of a class in the editor's order: required, then optional. Hidden ones are not included."""
+        if class_type not in self._inputs:
+            declared = self.input_types(class_type)
+            self._inputs[class_type] = {
+                name: _read_input(name, entry, category == "required")
+                for category in ("required", "optional")
+                for name, entry in declared.get(category, {}).items()
+            }
+        return self._inputs[class_type]
+
+    def hidden(self, class_type: str) -> dict[str, str]:
+        """Return the hidden inputs of a class, {name: kind such as "UNIQUE_ID"}."""
+        declared = self.input_types(class_type).get("hidden", {})
+        return {name: kind if isinstance(kind, str) else kind[0] for name, kind in declared.items()}
 
     def return_types(self, class_type: str) -> tuple[Any, ...]:
-        """The type of each output slot."""
+        """Return the type of each output of a class."""
         return tuple(getattr(self.classes[class_type], "RETURN_TYPES", ()))
 
     def is_output(self, class_type: str) -> bool:
-        """Whether a run begins at nodes of this class."""
+        """Return whether a run begins at nodes of this class."""
         return getattr(self.classes[class_type], "OUTPUT_NODE", False) is True
 
     def title(self, class_type: str) -> str:
-        """The display name of a class."""
+        """Return the display name of a class."""
         return self.display_names.get(class_type, class_type)
-
-
-def input_types(node_class: Any) -> Mapping[str, Mapping[str, Any]]:
-    """What the class declares: {"required": {name: entry}, "optional": ..., "hidden": ...}."""
-    return node_class.INPUT_TYPES()
 
 
 def _read_input(name: str, entry: Any, required: bool) -> Input:
@@ -94,15 +124,16 @@ def _read_input(name: str, entry: Any, required: bool) -> Input:
 
 
 def catalog_of_server(object_info: Mapping[str, Mapping[str, Any]], url: str) -> Catalog:
-    """A server's nodes, for reading and setting workflows; their classes say what they take and give, and run nothing.
+    """Return a server's nodes, for reading and setting workflows. Their classes declare inputs and cannot run.
 
     Args:
-        object_info: what the server answers at /object_info.
+        object_info: The server's answer at /object_info.
+        url: URL of the server.
     """
     return Catalog(
         {name: _described(name, info) for name, info in object_info.items()},
         {name: info.get("display_name") or name for name, info in object_info.items()},
-        url,
+        server=url,
     )
 
 

@@ -1,5 +1,6 @@
-"""From the editor's format to the API format, as ComfyUI's own front end submits a graph."""
+"""Convert the editor's format to the API format, as ComfyUI's own front end submits a graph."""
 
+import difflib
 import json
 import random
 from collections.abc import Mapping
@@ -7,40 +8,41 @@ from typing import Any
 
 from wuerstchen_core.errors import WorkflowError
 
-from ..errors import InvalidWorkflowError, describe
-from .catalog import Catalog, Input
+from ..errors import InvalidWorkflowError, describe, node_error
+from .catalog import Catalog
 from .documents import Workflow
-from .dynamic_text import drawn, filled
-from .editor import BYPASSED, MUTED, Node, read_document
+from .dynamic_text import fill_file_name, resolve_choices
+from .editor import BYPASSED, MUTED, Node
 from .flatten import CUT, Constant, Output, Scope, is_virtual
-from .prompt import wrapped
-from .validate import unknown_class
+from .prompt import Prompt, title_of
+from .widgets import widget_values
 
 _NAMES_FILES = frozenset({"SaveImage", "SaveLatent", "SaveAnimatedPNG", "SaveAnimatedWEBP", "SaveWEBM", "SaveVideo"})
 _NAMES_FILES |= {"SaveAudio", "SaveGLB", "ModelSave", "CLIPSave", "VAESave", "LoraSave"}
-"""Classes in whose `filename_prefix` the page fills in fields of other nodes."""
-_CONTROL_WORDS = ("fixed", "increment", "decrement", "randomize")
+"""Classes in whose `filename_prefix` the page inserts fields of other nodes."""
 
 
-def convert(workflow: Workflow, catalog: Catalog, *, repeatable: bool = False) -> dict[str, dict[str, Any]]:
-    """The workflow in the API format: {node id: {"class_type", "inputs", "_meta": {"title"}}}.
+def convert(workflow: Workflow, catalog: Catalog, *, repeatable: bool = False) -> Prompt:
+    """Return the workflow in the API format.
 
-    A workflow read in that format is returned as it is. Notes, reroutes, primitives, muted and bypassed nodes
-    disappear into what they do; a node inside a subgraph gets the id "outer:inner".
+    A workflow read in that format is returned unchanged. Notes, reroutes, primitives, muted and bypassed nodes are
+    resolved away; a node inside a subgraph gets the id "outer:inner".
 
     Args:
-        repeatable: give the same whenever it is called: choices in prompts are drawn by what the document says, and
-            fields and dates in file names stay as they are written.
+        workflow: A workflow in either format.
+        catalog: Node classes.
+        repeatable: Give the same result at every call: choices in text prompts are drawn from the document's content,
+            and fields and dates in file names are left as they are written.
     Raises:
-        InvalidWorkflowError: a node of an unknown class; every one is named, with its pack where the file says it.
-        WorkflowError: the document is not what an editor writes.
+        InvalidWorkflowError: Nodes are of unknown classes; each is named, with its pack where the file says it.
+        WorkflowError: The document is damaged.
     """
     if workflow.prompt is not None:
+        _check_classes(workflow, workflow.prompt, catalog)
         return workflow.prompt
-    document = read_document(workflow.editor or {}, workflow.name)
-    nodes = list(_running_nodes(Scope.top(document), workflow.name))
+    nodes = list(_running_nodes(Scope.top(workflow.document), workflow.name))
     unknown = {
-        scope.path_of(node): unknown_class(scope.path_of(node), node.type, catalog, node.title, node.pack)
+        scope.path_of(node): _unknown_class(node.type, catalog, node.title, node.pack)
         for scope, node in nodes
         if node.type not in catalog.classes
     }
@@ -60,68 +62,8 @@ def convert(workflow: Workflow, catalog: Catalog, *, repeatable: bool = False) -
     return prompt
 
 
-def packs_of(workflow: Workflow) -> dict[str, str]:
-    """{node id: the pack its file says it is from}, for the top graph of an editor document."""
-    if workflow.editor is None:
-        return {}
-    document = read_document(workflow.editor, workflow.name)
-    return {str(node.id): node.pack for node in document.nodes if node.pack}
-
-
-def widget_positions(inputs: Mapping[str, Input], values: list[Any]) -> dict[str, int]:
-    """Which entry of a node's `widgets_values` belongs to which input.
-
-    A seed is followed by what the editor does with it after a run ("fixed", "randomize", ...), and a choice that
-    carries the same control by that and a filter; neither is an input, and old files lack them.
-    """
-    positions: dict[str, int] = {}
-    position = 0
-    for name, widget in inputs.items():
-        if not widget.is_widget or position >= len(values):
-            continue
-        positions[name] = position
-        position += 1
-        if widget.has_control and position < len(values) and values[position] in _CONTROL_WORDS:
-            position += 2 if widget.type == "COMBO" else 1
-    return positions
-
-
-def set_widget(workflow: Workflow, catalog: Catalog, node_id: str, name: str, value: Any) -> None:
-    """Write `value` into an editor document too, and unplug what fed it, so that a picture carries what made it.
-
-    Does nothing where there is no editor document; a node inside a subgraph is left, for other copies share it.
-    """
-    if workflow.editor is None:
-        return
-    node = next((node for node in workflow.editor["nodes"] if str(node.get("id")) == node_id), None)
-    if node is None or node.get("type") not in catalog.classes:
-        return
-    values = node["widgets_values"] = node.get("widgets_values") or []
-    if isinstance(values, dict):
-        values[name] = value
-    else:
-        position = widget_positions(catalog.inputs(node["type"]), values).get(name)
-        if position is not None:
-            values[position] = value
-    for socket in node.get("inputs") or []:
-        if socket.get("name") == name and socket.get("link") is not None:
-            _remove_link(workflow.editor, socket["link"])
-            socket["link"] = None
-
-
-def _remove_link(editor: dict[str, Any], link_id: int) -> None:
-    links = editor.get("links") or []
-    links = links.values() if isinstance(links, dict) else links
-    editor["links"] = [
-        link for link in links if link and (link[0] if isinstance(link, list) else link["id"]) != link_id
-    ]
-    for node in editor["nodes"]:
-        for socket in node.get("outputs") or []:
-            socket["links"] = [each for each in socket.get("links") or [] if each != link_id]
-
-
 def _running_nodes(scope: Scope, name: str) -> list[tuple[Scope, Node]]:
-    """Every node that a server would be sent, in the order of the file."""
+    """List every node that the page would send to a server, in the order of the file."""
     found: list[tuple[Scope, Node]] = []
     for node in scope.nodes.values():
         if node.mode in (MUTED, BYPASSED) or is_virtual(node):
@@ -140,26 +82,26 @@ def _running_nodes(scope: Scope, name: str) -> list[tuple[Scope, Node]]:
 
 def _inputs(scope: Scope, node: Node, catalog: Catalog, chance: random.Random) -> dict[str, Any]:
     declared = catalog.inputs(node.type)
-    result = _widget_values(node, declared)
+    result = widget_values(node, declared)
     for socket in node.inputs:
         if socket.link is None:
             continue
-        found = scope.source(socket.link, socket.type)
-        if isinstance(found, Constant):
-            result[socket.name] = found.value
-        elif isinstance(found, Output):
-            result[socket.name] = [found.node_id, found.slot]
-        elif found is CUT:
+        source = scope.source(socket.link, socket.type)
+        if isinstance(source, Constant):
+            result[socket.name] = source.value
+        elif isinstance(source, Output):
+            result[socket.name] = [source.node_id, source.slot]
+        elif source is CUT:
             result.pop(socket.name, None)
     for name, widget in declared.items():
         if widget.options.get("dynamicPrompts") and isinstance(result.get(name), str):
-            result[name] = drawn(result[name], chance.choice)
+            result[name] = resolve_choices(result[name], chance.choice)
     return result
 
 
-def _fill_file_names(prompt: dict[str, dict[str, Any]], nodes: list[tuple[Scope, Node]], catalog: Catalog) -> None:
-    """Put fields of other nodes into the names of files, for the nodes with which the page does so."""
-    fields = {scope.path_of(node): (node, _widget_values(node, catalog.inputs(node.type))) for scope, node in nodes}
+def _fill_file_names(prompt: Prompt, nodes: list[tuple[Scope, Node]], catalog: Catalog) -> None:
+    """Insert fields of other nodes into file names, for the classes for which the page does so."""
+    fields = {scope.path_of(node): (node, widget_values(node, catalog.inputs(node.type))) for scope, node in nodes}
 
     def value_of(name: str, field: str) -> Any:
         by_class = [values for node, values in fields.values() if node.properties.get("Node name for S&R") == name]
@@ -169,15 +111,37 @@ def _fill_file_names(prompt: dict[str, dict[str, Any]], nodes: list[tuple[Scope,
     for node in prompt.values():
         prefix = node["inputs"].get("filename_prefix")
         if node["class_type"] in _NAMES_FILES and isinstance(prefix, str):
-            node["inputs"]["filename_prefix"] = filled(prefix, value_of)
+            node["inputs"]["filename_prefix"] = fill_file_name(prefix, value_of)
 
 
-def _widget_values(node: Node, declared: Mapping[str, Input]) -> dict[str, Any]:
-    widgets = {name: widget for name, widget in declared.items() if widget.is_widget}
-    values = node.widgets_values
-    if isinstance(values, dict):
-        found = {name: values[name] for name in widgets if values.get(name) is not None}
+def _check_classes(workflow: Workflow, prompt: Mapping[str, Any], catalog: Catalog) -> None:
+    unknown = [node_id for node_id, node in prompt.items() if node["class_type"] not in catalog.classes]
+    if unknown:
+        packs = {str(node.id): node.pack for node in workflow.document.nodes} if workflow.editor else {}
+        raise InvalidWorkflowError.of_nodes(
+            {
+                node_id: _unknown_class(
+                    prompt[node_id]["class_type"], catalog, title_of(prompt, node_id), packs.get(node_id)
+                )
+                for node_id in unknown
+            }
+        )
+
+
+def _unknown_class(class_type: str, catalog: Catalog, title: str | None, pack: str | None) -> dict[str, Any]:
+    """Return the `node_errors` entry of a node whose class is not in the catalog."""
+    near = difflib.get_close_matches(class_type, catalog.classes, n=3)
+    advice = "replace, mute or bypass it, or run the workflow on a ComfyUI server that has it: --backend comfyui."
+    if catalog.server:
+        details = f"the server {catalog.server} has no node {class_type}"
+        details += f"; the file says it is from the pack {pack!r}" if pack else ""
+        advice = "install it there, or replace, mute or bypass it."
+    elif class_type in catalog.comfyui_only:
+        details = f"{catalog.comfyui_only[class_type]} leads into ComfyUI's own samplers and exists inside ComfyUI only"
+        near = []
     else:
-        positions = widget_positions(declared, values or [])
-        found = {name: (values or [])[at] for name, at in positions.items() if (values or [])[at] is not None}
-    return {name: wrapped(found.get(name, widget.default)) for name, widget in widgets.items()}
+        details = f"{class_type} is not a node that is known here"
+        details += f"; the file says it is from the pack {pack!r}, which runs in ComfyUI only" if pack else ""
+    details += f". Did you mean {' or '.join(near)}? Else {advice}" if near else f"; {advice}"
+    error = node_error("missing_node_type", "Node type not found", details)
+    return {"errors": [error], "dependent_outputs": [], "class_type": class_type, "title": title or class_type}

@@ -1,12 +1,13 @@
-"""Reading workflow files: the editor's format, the API format, or a PNG that carries one of them.
+"""Read workflow files: the editor's format, the API format, or a PNG that carries one of them.
 
-Nothing here knows node classes; `convert` turns an editor document into the API format with their help.
+Node classes are not needed here; `convert` needs them to turn an editor document into the API format.
 """
 
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from wuerstchen_core.errors import WorkflowError
 
 from ..errors import UsageError
+from .editor import Document, read_document
+from .prompt import Prompt
 
 MAX_BYTES = 64 * 2**20
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -25,26 +28,39 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class Workflow:
-    """A workflow as it was read. At least one of `editor` and `prompt` is there.
+    """A workflow as it was read. At least one of `editor` and `prompt` is given.
 
-    name: for messages. folder: where files that it names are looked for first. editor: the editor's document.
-    prompt: the API format, {node id: {"class_type", "inputs", "_meta"}}.
+    Attributes:
+        name: Name for messages.
+        folder: Folder that files named by the workflow are looked up in first.
+        editor: Document in the editor's format.
+        prompt: The workflow in the API format.
     """
 
     name: str
     folder: Path
     editor: dict[str, Any] | None = None
-    prompt: dict[str, Any] | None = None
+    prompt: Prompt | None = None
+
+    @cached_property
+    def document(self) -> Document:
+        """Parse the editor's document, once. Raises: WorkflowError where it is damaged."""
+        return read_document(self.editor or {}, self.name)
+
+    @property
+    def extra_pnginfo(self) -> dict[str, Any] | None:
+        """Return the metadata that saved files carry beside the prompt, as ComfyUI names it; None for none."""
+        return None if self.editor is None else {"workflow": self.editor}
 
 
 def load_workflow(source: str | os.PathLike[str] | Mapping[str, Any]) -> Workflow:
     """Read a workflow.
 
     Args:
-        source: a JSON file in either format, a PNG saved by this program or ComfyUI, or an already parsed document.
+        source: A JSON file in either format, a PNG saved by this program or ComfyUI, or a document parsed before.
     Raises:
-        UsageError: there is no such file, or it cannot be opened.
-        WorkflowError: the file is none of these.
+        UsageError: There is no such file, or it cannot be opened.
+        WorkflowError: The file is none of these.
     """
     if isinstance(source, Mapping):
         return _classify(dict(source), "The workflow", Path.cwd())
@@ -62,7 +78,11 @@ def load_workflow(source: str | os.PathLike[str] | Mapping[str, Any]) -> Workflo
 
 
 def parse_json(text: str, name: str) -> Any:
-    """Parse JSON from a user. Raises: WorkflowError that says where it is wrong."""
+    """Parse JSON from a user.
+
+    Raises:
+        WorkflowError: It is damaged; the message gives the line and column.
+    """
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""Texts as ComfyUI's page fills them in when it submits a graph: choices in prompts, values in file names."""
+"""Resolve dynamic text as ComfyUI's page does: choices in text prompts, and fields of nodes in file names."""
 
 import random
 import re
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-_REMARK = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 _PIECE = re.compile(r"\\.|[{}|]|[^\\{}|]+|\\", re.DOTALL)
 _DEEPEST = 100
 _FIELD = re.compile(r"%([^%]+)%")
@@ -14,13 +14,17 @@ _NOT_IN_NAMES = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')
 _DATE_PART = re.compile(r"yyyy|yy|MM?|dd?|hh?|mm?|ss?")
 
 
-def drawn(text: str, choose: Callable[[Sequence[list[str]]], list[str]] = random.choice) -> str:
-    """A prompt without remarks (/* */ and //), and with one of the choices of each {this|that}.
+def resolve_choices(text: str, choose: Callable[[Sequence[list[str]]], list[str]] = random.choice) -> str:
+    """Remove comments (/* */ and //) from a text prompt and take one choice of each {this|that}.
 
-    Backslashes keep braces and bars as they are: \\{, \\}, \\|.
+    Backslashes escape braces and bars: \\{, \\}, \\|.
+
+    Args:
+        text: The text prompt.
+        choose: Takes one of several choices, each a list of pieces of text.
     """
-    blocks: list[list[list[str]]] = [[[]]]  # open blocks, each the choices so far; the first is the text itself
-    for piece in _PIECE.findall(_REMARK.sub("", text)):
+    blocks: list[list[list[str]]] = [[[]]]  # open braces, each with its choices so far; the first is the text itself
+    for piece in _PIECE.findall(_COMMENT.sub("", text)):
         if piece == "{" and len(blocks) <= _DEEPEST:
             blocks.append([[]])
         elif piece == "}" and len(blocks) > 1:
@@ -34,11 +38,13 @@ def drawn(text: str, choose: Callable[[Sequence[list[str]]], list[str]] = random
     return "".join(blocks[0][0])
 
 
-def filled(text: str, value_of: Callable[[str, str], Any], now: datetime | None = None) -> str:
-    """A file name with %Node.field% and %date:yyyy-MM-dd% filled in; any other %word% stays.
+def fill_file_name(text: str, value_of: Callable[[str, str], Any], now: datetime | None = None) -> str:
+    """Replace %Node.field% and %date:yyyy-MM-dd% in a file name. Any other %word% is left as it is.
 
     Args:
-        value_of: the value of a node's field, by the node's class or title and the field's name; None for no such.
+        text: The file name.
+        value_of: Returns the value of a field by the node's class or title and the field's name; None for no field.
+        now: Time for dates; None for the current time.
     """
 
     def replaced(match: re.Match[str]) -> str:
@@ -59,7 +65,7 @@ def _close(blocks: list[list[list[str]]], choose: Callable[[Sequence[list[str]]]
 
 
 def _shown(value: Any) -> str:
-    """A value as JavaScript prints it."""
+    """Format a value as JavaScript prints it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():

@@ -1,4 +1,4 @@
-"""The editor's document as typed objects. Versions 0.4 and 1.0 differ in how a link is written; here they are one."""
+"""Documents of the editor as typed objects. Versions 0.4 and 1.0 write links differently and are read alike."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from wuerstchen_core.errors import WorkflowError
 
 NodeId = int | str
 MUTED, BYPASSED = 2, 4
-"""Values of a node's `mode` that keep it from running."""
+"""Values of a node's `mode` that exclude it from a run."""
 _LINK_FIELDS = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 
 
@@ -22,18 +22,27 @@ def _read_link(value: Any) -> Any:
 
 
 def _read_links(value: Any) -> Any:
-    """Links as a list or an object keyed by id; deleted ones may be null."""
+    """Return links as a list, from a list or an object keyed by id; deleted ones may be null."""
     if isinstance(value, Mapping):
         value = list(value.values())
     return [link for link in value if link is not None] if isinstance(value, list) else _list_or_nothing(value)
 
 
 class WidgetName(BaseModel):
+    """Reference to a field by its name."""
+
     name: str
 
 
 class Socket(BaseModel):
-    """An input slot, or (without `link`) an output slot. `widget` names the field that the slot stands for."""
+    """Input slot, or (without `link`) output slot.
+
+    Attributes:
+        name: Name of the slot.
+        type: Type of the slot.
+        link: Id of the link into it; None where nothing is connected.
+        widget: Field that the slot stands for.
+    """
 
     name: str = ""
     type: Any = None
@@ -42,7 +51,7 @@ class Socket(BaseModel):
 
 
 class Link(BaseModel):
-    """From output `origin_slot` of one node to input `target_slot` of another."""
+    """Link from output `origin_slot` of one node to input `target_slot` of another."""
 
     id: int
     origin_id: NodeId
@@ -53,6 +62,19 @@ class Link(BaseModel):
 
 
 class Node(BaseModel):
+    """Node of a document.
+
+    Attributes:
+        id: Id within its graph.
+        type: Class of the node, or the id of a subgraph.
+        title: Title that a person gave it.
+        mode: 0 for a node that runs, MUTED or BYPASSED for one that does not.
+        inputs: Input slots.
+        outputs: Output slots.
+        widgets_values: Values of its fields, in order or by name.
+        properties: Further properties, such as its pack.
+    """
+
     id: NodeId
     type: str
     title: str | None = None
@@ -64,7 +86,7 @@ class Node(BaseModel):
 
     @property
     def pack(self) -> str | None:
-        """The node pack that the file says this node is from."""
+        """Return the node pack that the file names for this node."""
         found = self.properties.get("cnr_id") or self.properties.get("aux_id")
         return str(found) if found else None
 
@@ -73,7 +95,7 @@ Links = Annotated[list[Annotated[Link, BeforeValidator(_read_link)]], BeforeVali
 
 
 class Subgraph(BaseModel):
-    """A node that is itself a graph. Links reach its boundary as nodes -10 (inputs) and -20 (outputs)."""
+    """Graph that a node stands for. Links inside reach its boundary as nodes -10 (inputs) and -20 (outputs)."""
 
     id: str
     name: str = ""
@@ -84,17 +106,28 @@ class Subgraph(BaseModel):
 
 
 class Definitions(BaseModel):
+    """Subgraphs that a document defines."""
+
     subgraphs: Annotated[list[Subgraph], BeforeValidator(_list_or_nothing)] = Field(default_factory=list)
 
 
 class Document(BaseModel):
+    """Whole document of the editor."""
+
     nodes: list[Node]
     links: Links = Field(default_factory=list)
     definitions: Definitions = Field(default_factory=Definitions)
 
 
 def read_document(editor: Mapping[str, Any], name: str) -> Document:
-    """Check and read an editor document. Raises: WorkflowError that names the first entry of the wrong shape."""
+    """Check and read an editor document.
+
+    Args:
+        editor: The document as parsed JSON.
+        name: Name of the file, for messages.
+    Raises:
+        WorkflowError: An entry has the wrong shape; the message names the first.
+    """
     try:
         return Document.model_validate(editor)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Following links through all that exists in the editor alone: reroutes, primitives, bypassed nodes, subgraphs."""
+"""Resolve links through nodes that exist in the editor only: reroutes, primitives, bypassed nodes and subgraphs."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -12,13 +12,18 @@ from .editor import BYPASSED, MUTED, Document, Link, Node, NodeId, Socket, Subgr
 _NOTES = frozenset({"Note", "MarkdownNote"})
 _REROUTE, _PRIMITIVE = "Reroute", "PrimitiveNode"
 _SUBGRAPH_INPUT, _SUBGRAPH_OUTPUT = -10, -20
-"""The ids that a subgraph's own boundary has inside it."""
+"""Ids of a subgraph's own boundary inside it."""
 _WILDCARDS = ("*", "", 0, None)
 
 
 @dataclass(frozen=True)
 class Output:
-    """An output slot of a node that runs."""
+    """Output of a node that runs.
+
+    Attributes:
+        node_id: Id of the node in the API format.
+        slot: Output of the node, counted from 0.
+    """
 
     node_id: str
     slot: int
@@ -26,7 +31,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Constant:
-    """The value of a primitive node."""
+    """Value of a primitive node."""
 
     value: Any
 
@@ -36,11 +41,11 @@ class _Cut(Enum):
 
 
 CUT = _Cut.CUT
-"""A link that comes from a muted node: the input it feeds is left out, its own field included."""
+"""Result for a link from a muted node: the input that it feeds is left out, with the value of its field."""
 
 
 def is_virtual(node: Node) -> bool:
-    """Whether the node exists in the editor alone."""
+    """Return whether the node exists in the editor only."""
     return node.type in _NOTES or node.type in (_REROUTE, _PRIMITIVE)
 
 
@@ -48,8 +53,13 @@ class Scope:
     """One graph: the workflow itself, or one copy of a subgraph.
 
     Args:
-        prefix: what the ids of its nodes begin with: "" at the top, "12:" inside node 12.
-        outer: the graph and the node that this one is inside.
+        nodes: Nodes of the graph.
+        links: Links of the graph.
+        subgraphs: Subgraphs that the document defines, by id.
+        prefix: Beginning of the ids of its nodes: "" at the top, "12:" inside node 12.
+        outer: Scope and node that this graph is inside; None at the top.
+    Raises:
+        WorkflowError: Two nodes have the same id.
     """
 
     def __init__(
@@ -72,14 +82,15 @@ class Scope:
 
     @classmethod
     def top(cls, document: Document) -> "Scope":
+        """Return the scope of the whole document."""
         subgraphs = {subgraph.id: subgraph for subgraph in document.definitions.subgraphs}
         return cls(document.nodes, document.links, subgraphs)
 
     def inside(self, node: Node) -> "Scope":
-        """The graph inside a subgraph node.
+        """Return the scope inside a subgraph node.
 
         Raises:
-            WorkflowError: it contains itself.
+            WorkflowError: The subgraph contains itself.
         """
         scope: Scope | None = self
         while scope is not None and scope.outer is not None:
@@ -93,18 +104,20 @@ class Scope:
         return Scope(subgraph.nodes, subgraph.links, self.subgraphs, f"{self.path_of(node)}:", (self, node))
 
     def path_of(self, node: Node) -> str:
-        """The id that a node has in the API format."""
+        """Return the id of a node in the API format."""
         return f"{self.prefix}{node.id}"
 
     def source(self, link_id: int, wanted: Any) -> Output | Constant | Literal[_Cut.CUT] | None:
-        """What a link brings, in the end.
+        """Resolve a link to its real source through reroutes, bypassed nodes and subgraphs.
 
         Args:
-            wanted: the type of the socket that asks, by which a bypassed node picks what it lets through.
+            link_id: Id of the link in this scope.
+            wanted: Type of the input that it feeds, by which a bypassed node selects the input that it passes through.
         Returns:
-            None where the link leads nowhere (an unplugged reroute, a bypassed node with nothing of that type).
+            Output of a node that runs, a constant, CUT, or None where the link leads nowhere (an unplugged reroute, a
+            bypassed node without an input of that type).
         Raises:
-            WorkflowError: the link, or the node it begins at, is not in the file; reroutes run in a circle.
+            WorkflowError: The link or its first node is not in the file, or reroutes form a cycle.
         """
         scope: Scope = self
         seen: set[tuple[str, int]] = set()
@@ -170,14 +183,14 @@ def _link_at(node: Node, slot: int) -> int | None:
 
 
 def _constant(primitive: Node) -> Constant | None:
-    """What a primitive puts into a field that is linked to it; the page looks at no longer way."""
+    """Return the value that a primitive gives to a field linked to it directly, as the page does."""
     values = primitive.widgets_values
     first = list(values.values())[:1] if isinstance(values, dict) else (values or [])[:1]
     return Constant(first[0]) if first else None
 
 
 def _shown_value(container: Node, slot: int) -> Constant | None:
-    """The value of a field that a subgraph's node shows for one of its inputs."""
+    """Return the value of the field that a subgraph's node shows for one of its inputs."""
     fields = [index for index, socket in enumerate(container.inputs) if socket.widget is not None]
     values = container.widgets_values
     if slot not in fields or not isinstance(values, list) or fields.index(slot) >= len(values):
@@ -186,7 +199,7 @@ def _shown_value(container: Node, slot: int) -> Constant | None:
 
 
 def _passed_through(node: Node, slot: int, wanted: Any) -> Socket | None:
-    """The input that a bypassed node puts in place of its output: that of the same slot, else the first that fits."""
+    """Return the input that a bypassed node passes through: the one of the same slot, else the first that fits."""
     there = node.inputs[slot] if 0 <= slot < len(node.inputs) else None
     if wanted in ("*", ""):
         return there or next(iter(node.inputs), None)
@@ -202,7 +215,7 @@ def _passed_through(node: Node, slot: int, wanted: Any) -> Socket | None:
 
 
 def _compatible(one: Any, other: Any) -> bool:
-    """Whether the editor connects sockets of these types: equal ones, any of several, or one that takes all."""
+    """Return whether the editor connects these types: equal ones, one of several, or a wildcard."""
     if one in _WILDCARDS or other in _WILDCARDS:
         return True
     kinds = [{kind.strip().casefold() for kind in str(each).split(",")} for each in (one, other)]

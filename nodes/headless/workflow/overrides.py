@@ -1,16 +1,18 @@
-"""Setting inputs from outside: `NODE.input=value` and seeds."""
+"""Set inputs from outside: `NODE.input=value` and seeds."""
 
 import copy
 import difflib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from ...widgets import LARGEST_SEED
 from ..errors import UsageError, describe
 from .catalog import Catalog, Input
-from .convert import set_widget
 from .documents import Workflow
-from .validate import Prompt, title_of
+from .prompt import Prompt, title_of
+from .widgets import set_widget
 
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
 
@@ -18,17 +20,20 @@ _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no",
 def apply(
     workflow: Workflow, prompt: Mapping[str, Any], catalog: Catalog, settings: Mapping[str, Any], seed: int | None
 ) -> tuple[Workflow, Prompt]:
-    """Copies of the workflow and its API format with inputs set.
+    """Return copies of the workflow and its API format with inputs set.
 
     Args:
-        settings: {"NODE.input": value}; NODE is an id, a title, a class, or a display name. A text is read as the
-            input's type. A linked input is unplugged.
-        seed: for every seed input; where the workflow has several different seeds they stay different: the first
-            becomes `seed`, the next `seed + 1`, and so on.
+        workflow: The workflow as it was read; its editor document gets the same values.
+        prompt: The workflow in the API format.
+        catalog: Node classes.
+        settings: {"NODE.input": value}; NODE is an id, a title, a class or a display name. A text is converted to the
+            type of the input. A linked input is unplugged.
+        seed: Value for every seed input. Different seeds stay different: the first becomes `seed`, the next
+            `seed + 1`, and so on. None leaves them.
     Raises:
-        UsageError: there is no such node or input, there are several, or the value is not of the input's type.
+        UsageError: There is no such node or input, there are several, or the value is not of the input's type.
     """
-    workflow = Workflow(workflow.name, workflow.folder, copy.deepcopy(workflow.editor), workflow.prompt)
+    workflow = replace(workflow, editor=copy.deepcopy(workflow.editor))
     changed = copy.deepcopy(dict(prompt))
     values = _seeds(changed, catalog, seed) if seed is not None else {}
     for key, value in settings.items():
@@ -36,12 +41,13 @@ def apply(
         values[node_id, declared.name] = typed(value, declared, key)
     for (node_id, name), value in values.items():
         changed[node_id].setdefault("inputs", {})[name] = value
-        set_widget(workflow, catalog, node_id, name, value)
+        if workflow.editor is not None:
+            set_widget(workflow.editor, catalog, node_id, name, value)
     return workflow, changed
 
 
 def slots(prompt: Mapping[str, Any], catalog: Catalog) -> list[tuple[str, Input, Any]]:
-    """All that can be set: (node id, input, its value or link), in the order of the workflow."""
+    """List everything that can be set: (node id, input, its value or link), in the order of the workflow."""
     return [
         (node_id, declared, node.get("inputs", {}).get(declared.name, declared.default))
         for node_id, node in prompt.items()
@@ -51,7 +57,16 @@ def slots(prompt: Mapping[str, Any], catalog: Catalog) -> list[tuple[str, Input,
 
 
 def find_input(prompt: Mapping[str, Any], catalog: Catalog, key: str, *, option: str = "--set") -> tuple[str, Input]:
-    """The node and the input that "NODE.input" means. Raises: UsageError of that option, with the near matches."""
+    """Return the node id and the input that "NODE.input" names.
+
+    Args:
+        prompt: The workflow in the API format.
+        catalog: Node classes.
+        key: "NODE.input".
+        option: Option that it was given to, for messages.
+    Raises:
+        UsageError: There is no such node or input; the message gives near matches.
+    """
     name, dot, input_name = key.rpartition(".")
     if not dot or not name or not input_name:
         raise UsageError(f"{option} got {key!r}; expected NODE.input=value. `wuerstchen slots` lists what can be set.")
@@ -74,7 +89,11 @@ def find_input(prompt: Mapping[str, Any], catalog: Catalog, key: str, *, option:
 
 
 def find_node(prompt: Mapping[str, Any], catalog: Catalog, name: str, *, option: str = "--set") -> str:
-    """The id of the one node of that id, title, class or display name. Raises: UsageError with the near matches."""
+    """Return the id of the one node of that id, title, class or display name.
+
+    Raises:
+        UsageError: There is none, or there are several; the message gives near matches.
+    """
     if name in prompt:
         return name
     titles = {node_id: title_of(prompt, node_id) for node_id in prompt}
@@ -96,7 +115,11 @@ def find_node(prompt: Mapping[str, Any], catalog: Catalog, name: str, *, option:
 
 
 def typed(value: Any, declared: Input, key: str, *, option: str = "--set") -> Any:
-    """A text from the command line as the type of its input. Raises: UsageError."""
+    """Convert a text to the type of its input. Any other value is returned as it is.
+
+    Raises:
+        UsageError: The text is not of that type.
+    """
     if not isinstance(value, str) or declared.type == "STRING":
         return value
     try:
@@ -114,8 +137,27 @@ def typed(value: Any, declared: Input, key: str, *, option: str = "--set") -> An
     return next((choice for choice in declared.choices or [] if str(choice) == value), value)
 
 
+def parse_seed(value: Any, name: str = "seed", *, also: str = "") -> int:
+    """Return a seed given as a whole number or as text.
+
+    Args:
+        value: The seed.
+        name: Name of the option or column, for the message.
+        also: Further values that the option takes, for the message, such as ", or random".
+    Raises:
+        UsageError: It is not a whole number from 0 to LARGEST_SEED.
+    """
+    try:
+        number = int(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else -1
+    except ValueError:
+        number = -1
+    if not 0 <= number <= LARGEST_SEED:
+        raise UsageError(f"{name} is {value!r}; expected a whole number from 0 to {LARGEST_SEED}{also}.")
+    return number
+
+
 def _seeds(prompt: Mapping[str, Any], catalog: Catalog, seed: int) -> dict[tuple[str, str], Any]:
-    """The new value of every seed input."""
+    """Return the new value of every seed input, by (node id, input)."""
     order: dict[str, int] = {}
     values: dict[tuple[str, str], Any] = {}
     for node_id, declared, value in slots(prompt, catalog):

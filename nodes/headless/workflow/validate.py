@@ -1,4 +1,4 @@
-"""Checking a workflow in the API format before anything runs, with the error shapes of ComfyUI's server."""
+"""Check a workflow in the API format before anything runs, with the error shapes of ComfyUI's server."""
 
 import copy
 import difflib
@@ -8,29 +8,27 @@ from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from ..errors import InvalidWorkflowError, describe
+from ..errors import InvalidWorkflowError, describe, node_error
 from .catalog import Catalog, Input
-from .prompt import ancestors, constant, is_link, links_of, wrapped
-
-Prompt = dict[str, dict[str, Any]]
+from .prompt import Prompt, ancestors, constant, is_link, links_of, title_of, wrapped
 
 
 def validate(prompt: Mapping[str, Any], catalog: Catalog) -> Prompt:
     """Check that every output of a workflow can run.
 
     Args:
-        prompt: {node id: {"class_type", "inputs", "_meta"}}; not changed.
+        prompt: The workflow in the API format, of classes in the catalog, as `convert` returns it; not changed.
+        catalog: Node classes.
     Returns:
-        Prompt: a copy with every value in the type of its input.
+        Prompt: A copy with every value in the type of its input.
     Raises:
-        InvalidWorkflowError: with all that is wrong, node by node.
+        InvalidWorkflowError: It cannot run; every error of every node is listed.
     """
-    check_classes(prompt, catalog, {})
     outputs = [node_id for node_id, node in prompt.items() if catalog.is_output(node["class_type"])]
     if not outputs:
         raise InvalidWorkflowError(
             "The workflow has no output: none of its nodes saves or shows anything. Add a Save Image node.",
-            {"type": "prompt_no_outputs", "message": "Prompt has no outputs", "details": "", "extra_info": {}},
+            node_error("prompt_no_outputs", "Prompt has no outputs", ""),
         )
     checked = {node_id: {**node, "inputs": copy.deepcopy(node.get("inputs", {}))} for node_id, node in prompt.items()}
     reached = {output: ancestors(checked, [output]) for output in outputs}
@@ -52,52 +50,6 @@ def validate(prompt: Mapping[str, Any], catalog: Catalog) -> Prompt:
     return checked
 
 
-def title_of(prompt: Mapping[str, Any], node_id: str) -> str:
-    """The title that a person gave the node, or its class."""
-    node = prompt[node_id]
-    meta = node.get("_meta")
-    title = meta.get("title") if isinstance(meta, Mapping) else None
-    return title if isinstance(title, str) and title else node["class_type"]
-
-
-def unknown_class(
-    node_id: str, class_type: str, catalog: Catalog, title: str | None = None, pack: str | None = None
-) -> dict[str, Any]:
-    """The `node_errors` entry of a node whose class is not known here."""
-    from ...registry import COMFYUI_ONLY
-
-    near = difflib.get_close_matches(class_type, catalog.classes, n=3)
-    advice = "replace, mute or bypass it, or run the workflow on a ComfyUI server that has it: --backend comfyui."
-    if catalog.server:
-        details = f"the server {catalog.server} has no node {class_type}"
-        details += f"; the file says it is from the pack {pack!r}" if pack else ""
-        advice = "install it there, or replace, mute or bypass it."
-    elif class_type in COMFYUI_ONLY:
-        details = f"{COMFYUI_ONLY[class_type]} leads into ComfyUI's own samplers and exists inside ComfyUI only"
-        near = []
-    else:
-        details = f"{class_type} is not a node that is known here"
-        details += f"; the file says it is from the pack {pack!r}, which runs in ComfyUI only" if pack else ""
-    details += f". Did you mean {' or '.join(near)}? Else {advice}" if near else f"; {advice}"
-    error = _error("missing_node_type", "Node type not found", details)
-    return {"errors": [error], "dependent_outputs": [], "class_type": class_type, "title": title or class_type}
-
-
-def _error(kind: str, message: str, details: str, **extra_info: Any) -> dict[str, Any]:
-    return {"type": kind, "message": message, "details": details, "extra_info": extra_info}
-
-
-def check_classes(prompt: Mapping[str, Any], catalog: Catalog, packs: Mapping[str, str]) -> None:
-    """Raises: InvalidWorkflowError that names every node of an unknown class, with its pack from {node id: pack}."""
-    unknown = {
-        node_id: unknown_class(node_id, node["class_type"], catalog, title_of(prompt, node_id), packs.get(node_id))
-        for node_id, node in prompt.items()
-        if node["class_type"] not in catalog.classes
-    }
-    if unknown:
-        raise InvalidWorkflowError.of_nodes(unknown)
-
-
 def _check_cycles(prompt: Prompt, needed: list[str]) -> None:
     sorter = TopologicalSorter({node_id: [link.source for link in links_of(prompt, node_id)] for node_id in needed})
     try:
@@ -107,12 +59,12 @@ def _check_cycles(prompt: Prompt, needed: list[str]) -> None:
         path = " -> ".join(circle)
         raise InvalidWorkflowError(
             f"The workflow runs in a circle: {path}. A node cannot need its own result; remove one of these links.",
-            {"type": "dependency_cycle", "message": "Dependency cycle", "details": path, "extra_info": {}},
+            node_error("dependency_cycle", "Dependency cycle", path),
         ) from error
 
 
 def _check_node(prompt: Prompt, node_id: str, catalog: Catalog) -> list[dict[str, Any]]:
-    """Every error of one node. Puts its values into their types."""
+    """Return every error of one node, and convert its values to the types of its inputs."""
     node = prompt[node_id]
     values = node["inputs"]
     node_class: Any = catalog.classes[node["class_type"]]
@@ -126,7 +78,8 @@ def _check_node(prompt: Prompt, node_id: str, catalog: Catalog) -> list[dict[str
             if declared.required:
                 wanted = "a value or a link" if declared.is_widget else "a link"
                 details = f"{name}: nothing is connected; expected {wanted} of type {declared.type}"
-                errors.append(_error("required_input_missing", "Required input is missing", details, input_name=name))
+                message = "Required input is missing"
+                errors.append(node_error("required_input_missing", message, details, input_name=name))
         elif isinstance(values[name], list):
             error = _check_link(prompt, values[name], declared, catalog, "input_types" in own)
             errors += [error] if error else []
@@ -146,20 +99,20 @@ def _check_link(
     name = declared.name
     if not is_link(value):
         message = "Bad linked input, must be a length-2 list of [node_id, slot_index]"
-        return _error("bad_linked_input", message, f"{name}: got {value!r}", input_name=name, received_value=value)
+        return node_error("bad_linked_input", message, f"{name}: got {value!r}", input_name=name, received_value=value)
     source, slot = value
     if source not in prompt:
         details = f"{name}: linked to node {source}, which is not in the workflow; connect it again"
-        return _error("bad_linked_input", "Linked node not found", details, input_name=name, received_value=value)
+        return node_error("bad_linked_input", "Linked node not found", details, input_name=name, received_value=value)
     types = catalog.return_types(prompt[source]["class_type"])
     whence = describe(source, prompt[source]["class_type"], title_of(prompt, source))
     if not 0 <= slot < len(types):
         details = f"{name}: linked to output {slot} of node {whence}, which has {len(types)} (counted from 0)"
-        return _error("bad_linked_input", "Linked output not found", details, input_name=name, received_value=value)
+        return node_error("bad_linked_input", "Linked output not found", details, input_name=name, received_value=value)
     if own_types or _fits(types[slot], declared):
         return None
     details = f"{name}, received_type({types[slot]}) mismatch input_type({declared.type}); it comes from node {whence}"
-    return _error(
+    return node_error(
         "return_type_mismatch",
         "Return type mismatch between linked nodes",
         details,
@@ -181,30 +134,30 @@ def _fits(received: Any, declared: Input) -> bool:
 
 
 def _check_value(value: Any, declared: Input, lenient: bool) -> tuple[Any, dict[str, Any] | None]:
-    """The value in its input's type, and what is wrong with it."""
+    """Return the value in its input's type, and its error or None."""
     name = declared.name
     if not declared.is_widget and value is None:
         details = f"{name}: nothing is connected; expected a link of type {declared.type}"
-        return value, _error("required_input_missing", "Required input is missing", details, input_name=name)
+        return value, node_error("required_input_missing", "Required input is missing", details, input_name=name)
     try:
         value = _converted(value, declared.type)
     except (TypeError, ValueError, OverflowError) as error:
         message = f"Failed to convert an input value to a {declared.type} value"
         details = f"{name}, {str(value)[:80]!r}: {error}"
-        return value, _error("invalid_input_type", message, details, input_name=name, received_value=value)
+        return value, node_error("invalid_input_type", message, details, input_name=name, received_value=value)
     if lenient:
         return value, None
     low, high = declared.options.get("min"), declared.options.get("max")
     info = {"input_name": name, "received_value": value}
     if low is not None and isinstance(value, (int, float)) and value < low:
         message = f"Value {value} smaller than min of {low}"
-        return value, _error("value_smaller_than_min", message, f"{name}: expected {_range(low, high)}", **info)
+        return value, node_error("value_smaller_than_min", message, f"{name}: expected {_range(low, high)}", **info)
     if high is not None and isinstance(value, (int, float)) and value > high:
         message = f"Value {value} bigger than max of {high}"
-        return value, _error("value_bigger_than_max", message, f"{name}: expected {_range(low, high)}", **info)
+        return value, node_error("value_bigger_than_max", message, f"{name}: expected {_range(low, high)}", **info)
     if declared.choices is not None and value not in declared.choices:
         details = _not_in_list(name, value, declared.choices)
-        return value, _error("value_not_in_list", "Value not in list", details, **info)
+        return value, node_error("value_not_in_list", "Value not in list", details, **info)
     return value, None
 
 
@@ -238,7 +191,7 @@ def _converted(value: Any, kind: str) -> Any:
 def _custom_errors(
     prompt: Prompt, node_id: str, catalog: Catalog, own: set[str], takes_all: bool
 ) -> list[dict[str, Any]]:
-    """What the class's own VALIDATE_INPUTS says. It sees constants; a linked input is None to it."""
+    """Return the errors of the class's own VALIDATE_INPUTS, which gets constants, and None for a linked input."""
     node = prompt[node_id]
     node_class: Any = catalog.classes[node["class_type"]]
     declared = catalog.inputs(node["class_type"])
@@ -258,4 +211,4 @@ def _custom_errors(
     if answer is True:
         return []
     details = ", ".join(arguments) + ("" if answer is False else f" - {answer}")
-    return [_error("custom_validation_failed", "Custom validation failed for node", details, input_name=None)]
+    return [node_error("custom_validation_failed", "Custom validation failed for node", details, input_name=None)]

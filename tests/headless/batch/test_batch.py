@@ -70,7 +70,7 @@ def test_one_failure_is_a_row_and_can_be_tried_again(monkeypatch):
     assert errors["c"] == "Brush.width: got 'wide'; expected a whole number."
     assert run(rows).counts == {"done": 2, "failed": 2}
     assert [each["attempts"] for each in manifest()] == [1, 1, 1, 1]
-    monkeypatch.setattr("batch_helpers.BROKEN", None)
+    monkeypatch.setattr("support.batches.BROKEN", None)
     assert run(rows, retry_failed=True).counts == {"done": 3, "failed": 1}
     assert [each["attempts"] for each in manifest()] == [1, 2, 2, 1]
 

@@ -1,4 +1,6 @@
 import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 from PIL import Image
 
 from support.workflows import Network, Number, Toy, node, toys
+from wuerstchen_nodes import host as hosts
 from wuerstchen_nodes.headless import execute, load_workflow
 from wuerstchen_nodes.headless.errors import RunError
 from wuerstchen_nodes.headless.execution.calls import Outputs
@@ -395,3 +398,43 @@ def test_another_output_folder_gets_files_of_its_own(tmp_path):
         host = HeadlessHost(OutputFiles(tmp_path / name), input_folders=[Path()], device="cpu")
         (image,) = execute(load_workflow(prompt), host=host, executor=executor).images
         assert image == tmp_path / name / "x_00001_.png" and image.is_file()
+
+
+def test_two_executors_with_hosts_of_their_own_run_at_once(tmp_path):
+    folders = [tmp_path / "one", tmp_path / "two"]
+    together = threading.Barrier(2, timeout=30)
+
+    class Where(Toy):
+        """Shows the output folder of the host in use, once both runs are under way."""
+
+        RETURN_TYPES, OUTPUT_NODE = (), True
+
+        def work(self) -> Any:
+            together.wait()
+            return {"ui": {"folders": [hosts.host().output_folder()]}}
+
+    def run(folder: Path) -> Any:
+        host, executor = HeadlessHost(OutputFiles(folder), device="cpu"), Executor(toys(Where=Where))
+        return execute(load_workflow({"1": node("Where")}), host=host, executor=executor).shown["1"]["folders"]
+
+    before = hosts.current_host()
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, folders)) == [[folder] for folder in folders]
+    assert hosts.current_host() is before
+
+
+def test_a_class_is_asked_for_its_inputs_once_a_run():
+    asked = []
+
+    class Asked(Number):
+        @classmethod
+        def INPUT_TYPES(cls) -> dict[str, Any]:
+            asked.append(cls.__name__)
+            return super().INPUT_TYPES()
+
+    executor = Executor(toys(Asked=Asked))
+    prompt = {"1": node("Asked", value=1), "2": node("Asked", value=2), "3": node("Add", a=["1", 0], b=["2", 0])}
+    workflow = load_workflow({**prompt, "4": node("Show", value=["3", 0])})
+    for runs in (1, 2):
+        execute(workflow, {"1.value": runs}, seed=1, executor=executor)
+        assert len(asked) == runs

@@ -2,7 +2,7 @@ from datetime import datetime
 
 import pytest
 
-from wuerstchen_nodes.headless.workflow.dynamic_text import drawn, filled
+from wuerstchen_nodes.headless.workflow.dynamic_text import fill_file_name, resolve_choices
 
 
 def first(options):
@@ -29,17 +29,17 @@ def last(options):
         ("ends in \\", "ends in \\", "ends in \\"),
     ],
 )
-def test_one_of_the_choices_is_drawn(text, from_first, from_last):
-    assert drawn(text, first) == from_first
-    assert drawn(text, last) == from_last
+def test_one_of_the_choices_is_resolve_choices(text, from_first, from_last):
+    assert resolve_choices(text, first) == from_first
+    assert resolve_choices(text, last) == from_last
 
 
 def test_every_choice_comes_up():
-    assert {drawn("{a|b|c}") for _ in range(200)} == {"a", "b", "c"}
+    assert {resolve_choices("{a|b|c}") for _ in range(200)} == {"a", "b", "c"}
 
 
 def test_deep_nesting_ends():
-    assert drawn("{" * 200_000 + "x" + "}" * 200_000, first).strip("{}") == "x"
+    assert resolve_choices("{" * 200_000 + "x" + "}" * 200_000, first).strip("{}") == "x"
 
 
 VALUES = {("Sampler", "seed"): 42, ("Sampler", "cfg"): 3.0, ("Sampler", "on"): True, ("Prompt", "text"): 'a/b: "c"'}
@@ -58,4 +58,4 @@ VALUES = {("Sampler", "seed"): 42, ("Sampler", "cfg"): 3.0, ("Sampler", "on"): T
     ],
 )
 def test_fields_and_dates_are_filled_in(text, expected):
-    assert filled(text, lambda *key: VALUES.get(key), datetime(2031, 4, 5, 6, 7, 8)) == expected
+    assert fill_file_name(text, lambda *key: VALUES.get(key), datetime(2031, 4, 5, 6, 7, 8)) == expected

@@ -1,10 +1,13 @@
 import copy
+from pathlib import Path
 
 import pytest
 
-from support.workflows import Toy, node, toys
+from support.workflows import Toy, editor, editor_node, node, toys
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError
-from wuerstchen_nodes.headless.workflow.validate import check_classes, validate
+from wuerstchen_nodes.headless.workflow.convert import convert
+from wuerstchen_nodes.headless.workflow.documents import Workflow
+from wuerstchen_nodes.headless.workflow.validate import validate
 
 GOOD = {"1": node("Number", value=4), "2": node("Add", a=["1", 0], b=["1", 0]), "3": node("Show", value=["2", 0])}
 
@@ -127,11 +130,12 @@ def test_a_node_linked_to_itself_is_a_circle():
 
 
 def test_an_unknown_class_is_named_with_its_pack():
+    document = editor([editor_node(9, "Nmber", properties={"cnr_id": "some-pack"})], [])
+    workflow = Workflow("a PNG with both", Path(), document, {**GOOD, "9": node("Nmber")})
     with pytest.raises(InvalidWorkflowError, match="'some-pack'") as caught:
-        check_classes({**GOOD, "9": node("Nmber")}, toys(), {"9": "some-pack"})
+        convert(workflow, toys())
     assert caught.value.node_errors["9"]["errors"][0]["type"] == "missing_node_type"
     assert "Did you mean Number?" in str(caught.value)
-    assert "Did you mean Number?" in str(errors_of({**GOOD, "9": node("Nmber")}))
 
 
 class Judges(Toy):

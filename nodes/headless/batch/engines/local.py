@@ -14,12 +14,12 @@ from typing import Any
 
 from wuerstchen_core.errors import WuerstchenError
 
+from ...report import LOGGERS
 from ..queue import TaskQueue
 from ..tasks import Event, Failed, Setup, Started, Task
 
 _log = logging.getLogger(__name__)
 _SPAWN = multiprocessing.get_context("spawn")
-_LOGGERS = ("wuerstchen_core", "wuerstchen_nodes")
 _READY = "ready"
 
 
@@ -155,7 +155,7 @@ def serve(connection: Connection, setup: Setup, number: int) -> None:
     os.dup2(2, 1)  # stdout is the parent's, for results
     threading.Thread(target=_end_with_parent, daemon=True).start()
     handler = _Forward(connection)
-    for name in _LOGGERS:
+    for name in LOGGERS:
         logging.getLogger(name).addHandler(handler)
     try:
         import torch

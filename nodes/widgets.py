@@ -1,0 +1,56 @@
+"""Inputs that several nodes share: seed, steps, schedule, image size and batch size."""
+
+from typing import Any
+
+import wuerstchen_core
+from wuerstchen_core.errors import InputError
+from wuerstchen_core.geometry import MAX_SIZE, STEP
+
+LARGEST_SEED = 2**64 - 1
+SCHEDULES = ("v2", "linear")
+
+Entry = tuple[Any, dict[str, Any]]
+"""Entry of INPUT_TYPES: type and options."""
+
+
+def seed_input(tooltip: str) -> Entry:
+    """Return the entry of a seed, with a control for the next run."""
+    options = {"default": 0, "min": 0, "max": LARGEST_SEED, "control_after_generate": True, "tooltip": tooltip}
+    return "INT", options
+
+
+def steps_input(default: int, tooltip: str = "Denoising steps.") -> Entry:
+    """Return the entry of a number of steps."""
+    return "INT", {"default": default, "min": 1, "max": 1000, "tooltip": tooltip}
+
+
+def schedule_input(tooltip: str) -> Entry:
+    """Return the entry of a schedule's name."""
+    return list(SCHEDULES), {"default": SCHEDULES[0], "tooltip": tooltip}
+
+
+def guidance_input(default: float, tooltip: str) -> Entry:
+    """Return the entry of a guidance scale."""
+    return "FLOAT", {"default": default, "min": 0.0, "max": 20.0, "step": 0.1, "round": 0.01, "tooltip": tooltip}
+
+
+def size_inputs(tooltip: str) -> dict[str, Entry]:
+    """Return the entries of an image's width and height in pixels."""
+    side = {"default": 256, "min": STEP, "max": MAX_SIZE, "step": STEP, "tooltip": tooltip}
+    return {"width": ("INT", dict(side)), "height": ("INT", dict(side))}
+
+
+def batch_size_input() -> Entry:
+    """Return the entry of a batch size."""
+    return "INT", {"default": 1, "min": 1, "max": 64, "tooltip": "Images drawn at once."}
+
+
+def timesteps_of(schedule: str, steps: int) -> list[float]:
+    """Return the timestep ratios of a schedule: steps + 1 values falling from 1 to 0.
+
+    Raises:
+        InputError: There is no such schedule, or `steps` is less than 1.
+    """
+    if schedule not in SCHEDULES:
+        raise InputError(f"schedule is {schedule!r}; expected one of {', '.join(SCHEDULES)}.")
+    return wuerstchen_core.v2_timesteps(steps) if schedule == "v2" else wuerstchen_core.linear_timesteps(steps)
