@@ -14,7 +14,7 @@ class CheckpointInterpolate:
     CATEGORY = "wuerstchen/checkpoints"
     DESCRIPTION = (
         "Mixes two Stage C checkpoints of one shape, weight by weight. v2-interpolated is v2-base and v2-aesthetic at "
-        "0.5. At 0 and at 1 only the one checkpoint that is needed gets loaded."
+        "0.5. At 0 and at 1 only one of them is loaded."
     )
     SEARCH_ALIASES: ClassVar = ["wuerstchen merge", "merge checkpoints", "model merge", "interpolate", "lerp"]
     FUNCTION = "interpolate"
@@ -26,8 +26,8 @@ class CheckpointInterpolate:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "base": ("WUERSTCHEN_STAGE_C", {"lazy": True, "tooltip": "The checkpoint that weight 0 gives."}),
-                "finetuned": ("WUERSTCHEN_STAGE_C", {"lazy": True, "tooltip": "The checkpoint that weight 1 gives."}),
+                "base": ("WUERSTCHEN_STAGE_C", {"lazy": True, "tooltip": "Checkpoint at weight 0."}),
+                "finetuned": ("WUERSTCHEN_STAGE_C", {"lazy": True, "tooltip": "Checkpoint at weight 1."}),
                 "weight": (
                     "FLOAT",
                     {

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 from .host import host
 
 _DESCRIPTION = (
-    "Runs Stage {stage} through torch.compile. The first picture of each size waits for the compiler, which on a "
-    "processor needs a C++ compiler; further ones are drawn faster, and the compiler's work is kept for later starts."
+    "Runs Stage {stage} through torch.compile. The first image of each size waits for the compiler, which on a CPU "
+    "needs a C++ compiler; further images are faster, and the compiled code is kept for later starts."
 )
 
 
@@ -19,7 +19,7 @@ class CompileStageC:
     FUNCTION = "compile"
     RETURN_TYPES = ("WUERSTCHEN_STAGE_C",)
     RETURN_NAMES = ("stage_c",)
-    OUTPUT_TOOLTIPS = ("The same network, compiled where it samples. The one that came in stays as it is.",)
+    OUTPUT_TOOLTIPS = ("The same network, compiled when it samples. The input network is unchanged.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

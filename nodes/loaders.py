@@ -1,4 +1,4 @@
-"""From a name to a network that the other nodes use."""
+"""Loader nodes for the three stages and for the text encoders."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import wuerstchen_core
+from wuerstchen_core.checkpoints.components import STAGE_A, STAGE_B, STAGE_C, TEXT_ENCODERS, Component
 from wuerstchen_core.errors import InputError
 
 from . import models
@@ -23,9 +24,6 @@ _WHERE = (
 )
 
 
-_TEXT_ENCODER_OF: dict[Literal["C", "B"], str] = {"C": "text_encoder_c", "B": "text_encoder_b"}
-
-
 def _stage(for_stage: str) -> Literal["C", "B"]:
     if for_stage not in ("C", "B"):
         raise InputError(f"for_stage is {for_stage!r}; expected C or B.")
@@ -40,7 +38,7 @@ class LoadTextEncoder:
     """Loads the text encoder of one stage."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Loads the text encoder of Stage C or of Stage B; each stage has its own and understands no other."
+    DESCRIPTION = "Loads the text encoder of Stage C or of Stage B. Each stage works with its own text encoder only."
     SEARCH_ALIASES: ClassVar = ["wuerstchen clip", "würstchen text encoder", "load clip", "clip loader"]
     FUNCTION = "load"
     RETURN_TYPES = ("WUERSTCHEN_TEXT_ENCODER",)
@@ -56,7 +54,7 @@ class LoadTextEncoder:
                     ["C", "B"],
                     {
                         "default": "C",
-                        "tooltip": "The stage its prompts go to: C decides the picture, B the details.",
+                        "tooltip": "Stage that the prompts are for: C decides the image, B its details.",
                     },
                 ),
             }
@@ -64,38 +62,38 @@ class LoadTextEncoder:
 
     @classmethod
     def IS_CHANGED(cls, model: str, for_stage: str) -> str:
-        return models.fingerprint(model, _TEXT_ENCODER_OF[_stage(for_stage)])
+        return models.fingerprint(model, TEXT_ENCODERS[_stage(for_stage)].part)
 
     @classmethod
     def source_files(cls, model: str, for_stage: str) -> list[Path]:
-        """The files that loading reads, for hosts that tell results apart by what is in them."""
-        return models.files_of(model, _TEXT_ENCODER_OF[_stage(for_stage)])
+        """List the files that loading reads, for hosts whose cache keys cover the content of files."""
+        return models.source_files(model, TEXT_ENCODERS[_stage(for_stage)].part)
 
     def load(self, model: str, for_stage: str) -> tuple[Any]:
         stage = _stage(for_stage)
-        part = _TEXT_ENCODER_OF[stage]
+        part = TEXT_ENCODERS[stage].part
         source = models.source_of(model, part)
         with models.explained(model, part):
             return (host().keep(wuerstchen_core.load_text_encoder(source, for_stage=stage)),)
 
 
 class _LoadStage:
-    """What the loaders of the three stages share."""
+    """Base of the loaders of the three stages."""
 
     CATEGORY = CATEGORY
     FUNCTION = "load"
-    STAGE: ClassVar[str]
+    COMPONENT: ClassVar[Component]
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": _model_input(cls.STAGE),
+                "model": _model_input(cls.COMPONENT.part),
                 "dtype": (
                     models.DTYPE_NAMES,
                     {
                         "default": "default",
-                        "tooltip": "Precision of weights and computation; default is what suits this machine.",
+                        "tooltip": "Precision of weights and computation; default is the best one for this machine.",
                     },
                 ),
             }
@@ -103,25 +101,26 @@ class _LoadStage:
 
     @classmethod
     def IS_CHANGED(cls, model: str, dtype: str) -> str:
-        return models.fingerprint(model, cls.STAGE)
+        return models.fingerprint(model, cls.COMPONENT.part)
 
     @classmethod
     def source_files(cls, model: str, dtype: str) -> list[Path]:
-        """The files that loading reads, for hosts that tell results apart by what is in them."""
-        return models.files_of(model, cls.STAGE)
+        """List the files that loading reads, for hosts whose cache keys cover the content of files."""
+        return models.source_files(model, cls.COMPONENT.part)
 
     def _load(self, load: Callable[..., nn.Module], model: str, dtype: str) -> tuple[Any]:
-        source = models.source_of(model, self.STAGE)
-        kind = models.dtype_of(dtype, self.STAGE)
-        with models.explained(model, self.STAGE):
+        part = self.COMPONENT.part
+        source = models.source_of(model, part)
+        kind = models.dtype_of(dtype, part)
+        with models.explained(model, part):
             return (host().keep(load(source, dtype=kind, operations=host().operations(kind))),)
 
 
 class LoadStageC(_LoadStage):
     """Loads Stage C."""
 
-    STAGE = "C"
-    DESCRIPTION = "Loads Stage C, which draws image embeddings for a prompt: the stage that decides the picture."
+    COMPONENT = STAGE_C
+    DESCRIPTION = "Loads Stage C, which samples image embeddings for a prompt: the stage that decides the image."
     SEARCH_ALIASES: ClassVar = ["wuerstchen loader", "würstchen prior", "wuerstchen prior", "load checkpoint"]
     RETURN_TYPES = ("WUERSTCHEN_STAGE_C",)
     RETURN_NAMES = ("stage_c",)
@@ -134,7 +133,7 @@ class LoadStageC(_LoadStage):
 class LoadStageB(_LoadStage):
     """Loads Stage B."""
 
-    STAGE = "B"
+    COMPONENT = STAGE_B
     DESCRIPTION = "Loads Stage B, which fills in the details that Stage C leaves open."
     SEARCH_ALIASES: ClassVar = ["wuerstchen decoder", "würstchen decoder", "diffnext", "load checkpoint"]
     RETURN_TYPES = ("WUERSTCHEN_STAGE_B",)
@@ -148,7 +147,7 @@ class LoadStageB(_LoadStage):
 class LoadStageA(_LoadStage):
     """Loads Stage A."""
 
-    STAGE = "A"
+    COMPONENT = STAGE_A
     DESCRIPTION = "Loads Stage A, the VQGAN that turns latents into pixels."
     SEARCH_ALIASES: ClassVar = ["wuerstchen vae", "würstchen vqgan", "paella vqgan", "load vae"]
     RETURN_TYPES = ("WUERSTCHEN_STAGE_A",)

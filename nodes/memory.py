@@ -1,7 +1,7 @@
-"""How much memory a network's computation takes beside its weights, so that a host can make room for it.
+"""Estimates of the memory that a computation takes beside the weights, so that a host can make room for it.
 
-Each factor is the number of feature maps alive at once where there are most, measured by counting allocations: at the
-inverted bottleneck of a residual block, which is four times as wide as the map itself.
+Each factor is the number of feature maps in memory at the peak, measured by counting allocations. The peak is at the
+inverted bottleneck of a residual block, which is four times as wide as the feature map.
 """
 
 from __future__ import annotations
@@ -15,19 +15,39 @@ if TYPE_CHECKING:
 
 
 def stage_c_memory(stage_c: StageC, batch: int, height: int, width: int) -> int:
-    """Bytes that one prediction takes for image embeddings [batch, 16, height, width]; guidance doubles the batch."""
+    """Return the bytes that one prediction takes.
+
+    Args:
+        stage_c: Network that predicts.
+        batch: Images at once; guidance doubles it.
+        height: Height of the image embeddings, in positions.
+        width: Width of the image embeddings, in positions.
+    """
     return 11 * stage_c.config.c * batch * height * width * _itemsize(stage_c.compute_dtype, stage_c)
 
 
 def stage_b_memory(stage_b: StageB, batch: int, height: int, width: int) -> int:
-    """Bytes that one prediction takes for latents [batch, 4, height, width]; guidance doubles the batch."""
+    """Return the bytes that one prediction takes.
+
+    Args:
+        stage_b: Network that predicts.
+        batch: Images at once; guidance doubles it.
+        height: Height of the latents, in positions.
+        width: Width of the latents, in positions.
+    """
     config = stage_b.config
     positions = batch * height * width // config.patch_size**2
     return 15 * config.c_hidden[0] * positions * _itemsize(stage_b.compute_dtype, stage_b)
 
 
 def stage_a_memory(stage_a: StageA, height: int, width: int) -> int:
-    """Bytes that decoding one latent [1, 4, height, width] takes: about 2 KB a pixel in float32."""
+    """Return the bytes that decoding one latent takes, about 2 KB a pixel in float32.
+
+    Args:
+        stage_a: Network that decodes.
+        height: Height of the latent, in positions.
+        width: Width of the latent, in positions.
+    """
     return stage_a.decoding_values * height * width * _itemsize(None, stage_a)
 
 

@@ -1,4 +1,4 @@
-"""The names that loaders offer: presets, and what lies in the user's model folders."""
+"""Models that loaders offer: presets, and files and folders in the user's model folders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from wuerstchen_core.checkpoints.presets import PRESETS, preset_names
-from wuerstchen_core.checkpoints.sources import part_files
+from wuerstchen_core.checkpoints.sources import locate
 from wuerstchen_core.errors import InputError, WeightsMissingError
 
 from .host import current_host, host
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt"})
-"""Files that may hold a network."""
+"""Suffixes of files that may hold a network."""
 FOLDER_MARKS = frozenset({"model_index.json", "config.json"})
-"""Files that make the folder they lie in one model."""
+"""Files that make their folder one model."""
 
 DTYPE_NAMES = ["default", "float32", "bfloat16", "float16"]
 
 
 def names_in(files: Iterable[str]) -> list[str]:
-    """The models among files of a model folder.
+    """List the models among the files of a model folder.
 
     Args:
-        files: paths relative to the folder, with either kind of slash.
+        files: Paths relative to the folder, with either kind of slash.
     Returns:
-        sorted names with forward slashes: a weight file's path, or a folder's where it is a model as a whole (its
-        config.json or model_index.json says so; what lies inside is then no name of its own).
+        list[str]: Sorted names with forward slashes: the path of a weights file, or of a folder with config.json or
+            model_index.json. Files inside such a folder are not listed.
     """
     paths = [PurePosixPath(file.replace("\\", "/")) for file in files]
     folders = {path.parent for path in paths if path.name in FOLDER_MARKS} - {PurePosixPath(".")}
@@ -40,7 +40,11 @@ def names_in(files: Iterable[str]) -> list[str]:
 
 
 def find_in(folders: Iterable[str | Path], name: str) -> Path | None:
-    """Where the first of the `folders` holds `name`, or None; a name that leads out of them is in none."""
+    """Find a model by name in the first folder that has it.
+
+    Returns:
+        Path | None: None if no folder has it, or if the name leads out of the folders.
+    """
     relative = PurePosixPath(name.replace("\\", "/"))
     if not name or relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0]:
         return None
@@ -49,10 +53,10 @@ def find_in(folders: Iterable[str | Path], name: str) -> Path | None:
 
 
 def choices(part: str) -> list[str]:
-    """What a loader's `model` offers: presets, then the user's own models where a host is there to list them.
+    """List the choices of a loader's `model`: presets, then the models in the host's model folders.
 
     Args:
-        part: what of a preset is loaded, "C", "B", "A" or "text_encoder".
+        part: Part that the loader loads: "C", "B", "A" or "text_encoder".
     """
     presets = preset_names(part)
     there = current_host()
@@ -61,14 +65,15 @@ def choices(part: str) -> list[str]:
 
 
 def source_of(name: str, part: str) -> str | Path:
-    """What the core's loaders take for a name that `choices` offers.
+    """Return the source that the core's loaders take for a name that `choices` lists.
 
-    A published preset that lies in the model folders under its repository's name is taken from there.
+    A published preset in the model folders, under the name of its repository, is loaded from there.
 
     Args:
-        part: "C", "B", "A", "text_encoder_c" or "text_encoder_b".
+        name: Name of the model.
+        part: Name of the part, as in `checkpoints.components.COMPONENTS`.
     Raises:
-        WeightsMissingError: it is neither a preset nor in the model folders.
+        WeightsMissingError: There is no such preset, and no such model in the model folders.
     """
     path = _path_of(name, part)
     if path is None and name not in PRESETS:
@@ -79,8 +84,18 @@ def source_of(name: str, part: str) -> str | Path:
     return path or name
 
 
+def source_files(name: str, part: str) -> list[Path]:
+    """List every file that is read to load a part of a model. Arguments as for `source_of`.
+
+    Raises:
+        WeightsMissingError: A file is not on this machine.
+        CheckpointError: An index of shards is damaged.
+    """
+    return list(locate(source_of(name, part), part).paths)
+
+
 def fingerprint(name: str, part: str) -> str:
-    """What changes when the model of that name does: size and time of each of its files in the model folders."""
+    """Return a text that changes with the size or the time of one of the model's files in the model folders."""
     path = _path_of(name, part)
     if path is None:
         return name
@@ -89,18 +104,13 @@ def fingerprint(name: str, part: str) -> str:
     return f"{path} {[(each, stat.st_size, stat.st_mtime_ns) for each, stat in stats]}"
 
 
-def files_of(name: str, part: str) -> list[Path]:
-    """Every file that loading that part of the model of that name reads.
-
-    Raises:
-        WeightsMissingError: it, or a part of it, is not on this machine.
-    """
-    return part_files(source_of(name, part), part)
-
-
 @contextmanager
 def explained(name: str, part: str) -> Iterator[None]:
-    """Loading in this context says of a published preset that is missing where its files may be put by hand."""
+    """Add to the error of a missing published preset the folder where its files may be put by hand.
+
+    Raises:
+        WeightsMissingError: The context raised one.
+    """
     try:
         yield
     except WeightsMissingError as error:
@@ -112,18 +122,14 @@ def explained(name: str, part: str) -> Iterator[None]:
         ) from error
 
 
-def _path_of(name: str, part: str) -> Path | None:
-    if name not in PRESETS:
-        return host().find_model(name)
-    place = PRESETS[name][part]
-    return host().find_model(str(place)) if place.repo is not None else None
-
-
 def dtype_of(name: str, stage: str) -> torch.dtype | None:
-    """The dtype that a loader's `dtype` names for stage "C", "B" or "A".
+    """Return the dtype of a loader's `dtype`; None for the one that suits the network.
 
+    Args:
+        name: One of DTYPE_NAMES; "default" for the host's choice.
+        stage: "C", "B" or "A".
     Raises:
-        InputError: there is no such name.
+        InputError: There is no such name.
     """
     if name == "default":
         return host().dtype(stage)
@@ -132,3 +138,10 @@ def dtype_of(name: str, stage: str) -> torch.dtype | None:
     import torch
 
     return getattr(torch, name)
+
+
+def _path_of(name: str, part: str) -> Path | None:
+    if name not in PRESETS:
+        return host().find_model(name)
+    place = PRESETS[name][part]
+    return host().find_model(str(place)) if place.repo is not None else None

@@ -17,7 +17,7 @@ class StageBDecode:
     CATEGORY = "wuerstchen/sampling"
     DESCRIPTION = (
         "Fills in the details that Stage C's image embeddings leave open, as the latents that Stage A VQGAN Decode "
-        "turns into pixels. Another seed here gives the same picture with other details."
+        "turns into pixels. Another seed gives the same image with other details."
     )
     SEARCH_ALIASES: ClassVar = ["wuerstchen decoder", "würstchen decoder", "stage b", "diffnext"]
     FUNCTION = "decode"
@@ -32,7 +32,7 @@ class StageBDecode:
                 "stage_b": ("WUERSTCHEN_STAGE_B", {"tooltip": "From Load Stage B."}),
                 "latent": ("LATENT", {"tooltip": "From Stage C Sampler: image embeddings, 16 channels."}),
                 "seed": seed_input(
-                    "Where the noise starts; it decides small details only. Image i of a batch uses seed + i."
+                    "Seed of the noise, which decides small details only. Image i of a batch uses seed + i."
                 ),
                 "steps": steps_input(12, "Denoising steps. 12 is the published number."),
                 "cfg": guidance_input(
@@ -45,7 +45,7 @@ class StageBDecode:
                 "positive": ("CONDITIONING", {"tooltip": "What to show, encoded for Stage B. Helps with details."}),
                 "negative": (
                     "CONDITIONING",
-                    {"tooltip": "What to avoid, encoded for Stage B. Heeded only where cfg is above 1."},
+                    {"tooltip": "What to avoid, encoded for Stage B. Used only if cfg is above 1."},
                 ),
             },
         }

@@ -25,8 +25,8 @@ class StageCSampler:
 
     CATEGORY = "wuerstchen/sampling"
     DESCRIPTION = (
-        "Draws what the image shows, as image embeddings 42.67 times smaller than the image. This decides the picture; "
-        "Stage B Decode and Stage A VQGAN Decode then make it visible. Its result can be saved, blended and decoded "
+        "Samples image embeddings for a prompt, 42.67 times smaller than the image. They decide the image's content; "
+        "Stage B Decode and Stage A VQGAN Decode then turn them into pixels. They can be saved, blended, and decoded "
         "again with other seeds."
     )
     SEARCH_ALIASES: ClassVar = ["wuerstchen sampler", "würstchen prior", "wuerstchen prior", "stage c", "ksampler"]
@@ -46,7 +46,7 @@ class StageCSampler:
                     {"tooltip": "What to avoid, encoded for Stage C; encode an empty text to avoid nothing."},
                 ),
                 "seed": seed_input(
-                    "Where the noise starts; the same seed gives the same image. Image i of a batch uses seed + i."
+                    "Seed of the noise; the same seed gives the same image. Image i of a batch uses seed + i."
                 ),
                 "steps": steps_input(29, "Denoising steps. 29 is the published number."),
                 "schedule": schedule_input(
@@ -58,7 +58,7 @@ class StageCSampler:
                     "How strongly the prompt is followed, against the negative one. 1 or less turns it off and takes "
                     "half the time.",
                 ),
-                **size_inputs("Of the image, in pixels. cocktail draws 256 to 512, Würstchen v2 1024 to 1536."),
+                **size_inputs("cocktail draws 256 to 512, Würstchen v2 1024 to 1536."),
                 "batch_size": batch_size_input(),
             }
         }

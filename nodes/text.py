@@ -12,8 +12,8 @@ class TextEncode:
     CATEGORY = "wuerstchen/text"
     DESCRIPTION = (
         "Turns a prompt into the text embeddings that condition a stage. Stage C and Stage B have a text encoder each, "
-        "so a prompt for both is encoded twice. What goes beyond the encoder's length (77 tokens in the published "
-        "ones) is cut, and the log says what."
+        "so a prompt for both is encoded twice. Text beyond the encoder's length (77 tokens in the published "
+        "ones) is cut, and the log names it."
     )
     SEARCH_ALIASES: ClassVar = ["wuerstchen prompt", "würstchen prompt", "clip text encode", "conditioning"]
     FUNCTION = "encode"

@@ -34,10 +34,13 @@ def guidance_input(default: float, tooltip: str) -> Entry:
     return "FLOAT", {"default": default, "min": 0.0, "max": 20.0, "step": 0.1, "round": 0.01, "tooltip": tooltip}
 
 
-def size_inputs(tooltip: str) -> dict[str, Entry]:
-    """Return the entries of an image's width and height in pixels."""
-    side = {"default": 256, "min": STEP, "max": MAX_SIZE, "step": STEP, "tooltip": tooltip}
-    return {"width": ("INT", dict(side)), "height": ("INT", dict(side))}
+def size_inputs(more: str = "") -> dict[str, Entry]:
+    """Return the entries of an image's width and height in pixels; `more` is added to their tooltips."""
+    side = {"default": 256, "min": STEP, "max": MAX_SIZE, "step": STEP}
+    return {
+        name: ("INT", {**side, "tooltip": f"{name.capitalize()} of the image in pixels. {more}".strip()})
+        for name in ("width", "height")
+    }
 
 
 def batch_size_input() -> Entry:

@@ -1,6 +1,6 @@
 """Würstchen v2: text to image in three stages.
 
-The names below are loaded on first use, so that importing the package costs nothing.
+Public names are imported on first use, so that importing the package stays fast.
 """
 
 import importlib

@@ -1,4 +1,18 @@
-"""Every error that a user can cause. Each message says what was got, what was expected and what to do."""
+"""Errors that a user can cause. Each message says what was given, what was expected and what to do.
+
+WuerstchenError                 base of the errors below
+├── CheckpointError             a checkpoint is unreadable, incomplete, unsafe, or of another network
+│   └── WeightsMissingError     a checkpoint is not on this machine
+├── InputError                  an argument is out of range, of the wrong shape, or of the wrong stage
+├── WorkflowError               a workflow file cannot be read, or cannot run as it is
+│   └── InvalidWorkflowError    a workflow was read, and one of its nodes or inputs is invalid
+├── UsageError                  a command or call names a node, input, file or value that does not exist or does not fit
+├── BackendError                a server or cluster that should run the workflow is out of reach, or answers wrongly
+├── RunError                    a node failed while it ran
+└── CannotWriteError            an output file of a batch cannot be written
+
+The last five are defined in `nodes/headless`, beside the code that raises them.
+"""
 
 
 class WuerstchenError(Exception):
@@ -10,7 +24,7 @@ class CheckpointError(WuerstchenError):
 
 
 class WeightsMissingError(CheckpointError):
-    """A checkpoint that is not on this machine was asked for. Nothing is downloaded unasked."""
+    """A checkpoint is not on this machine. Nothing is downloaded without being asked for."""
 
 
 class InputError(WuerstchenError, ValueError):
@@ -18,4 +32,4 @@ class InputError(WuerstchenError, ValueError):
 
 
 class WorkflowError(WuerstchenError):
-    """A workflow file cannot be read or cannot run as it is."""
+    """A workflow file cannot be read, or cannot run as it is."""

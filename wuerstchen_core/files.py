@@ -1,13 +1,13 @@
 """Write files that appear whole or not at all, so that a crash or another process never meets half of one."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
-def replaced_whole(path: Path, *, durable: bool = False, scratch: Path | None = None) -> Iterator[Path]:
+def replaced_whole(path: Path, *, durable: bool = False, scratch: Path | None = None) -> Generator[Path, None, None]:
     """Write a file in place of any older one. Makes the folders above it.
 
     Args:

@@ -1,7 +1,7 @@
 """Sizes of images and latents.
 
-One step of 128 pixels is 3 positions of Stage C's latent (42.67 pixels each), 32 of Stage B's (4 pixels each).
-Every other size is rounded up to whole steps, and the finished image is cropped back.
+A step of 128 pixels is 3 positions of Stage C's latent (42.67 pixels each) and 32 positions of Stage B's (4 pixels
+each). Other sizes are rounded up to whole steps, and the finished image is cropped back.
 Source: `resolution_multiple` 42.67 and `latent_dim_scale` 10.67 of the published pipelines.
 """
 
@@ -15,18 +15,24 @@ STEP = 128
 MAX_SIZE = 8192
 """Largest side of an image, in pixels."""
 PIXELS_PER_STAGE_C = 42.67
+"""Pixels of the image along one position of Stage C's latent."""
 STAGE_B_PER_STAGE_C = 10.67
-PIXELS_PER_STAGE_B = 4
+"""Positions of Stage B's latent along one position of Stage C's."""
 STAGE_C_CHANNELS = 16
+"""Channels of Stage C's latent, the image embeddings."""
 STAGE_B_CHANNELS = 4
+"""Channels of Stage B's latent."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """An image size in pixels, and the sizes it has in each stage.
+    """Size of an image, and of its latents.
 
+    Attributes:
+        width: Pixels, 1 to 8192.
+        height: Pixels, 1 to 8192.
     Raises:
-        InputError: a side is not a whole number from 1 to 8192.
+        InputError: A side is not a whole number from 1 to 8192.
     """
 
     width: int
@@ -34,7 +40,7 @@ class Size:
 
     def __post_init__(self) -> None:
         for name, value in (("width", self.width), ("height", self.height)):
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SIZE:
+            if type(value) is not int or not 1 <= value <= MAX_SIZE:
                 raise InputError(
                     f"{name} is {value!r}; expected a whole number of pixels from 1 to {MAX_SIZE}. "
                     f"Multiples of {STEP} are drawn without cropping."
@@ -47,11 +53,16 @@ class Size:
 
     @property
     def stage_c(self) -> tuple[int, int]:
-        """(height, width) of the image embeddings that cover this size."""
+        """Height and width of the image embeddings that cover this size, in positions."""
         size = self.rounded
         return ceil(size.height / PIXELS_PER_STAGE_C), ceil(size.width / PIXELS_PER_STAGE_C)
 
 
 def stage_b_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) of Stage B's latent for image embeddings of `height` x `width` positions."""
+    """Return the height and width of Stage B's latent.
+
+    Args:
+        height: Height of the image embeddings, in positions.
+        width: Width of the image embeddings, in positions.
+    """
     return int(height * STAGE_B_PER_STAGE_C), int(width * STAGE_B_PER_STAGE_C)

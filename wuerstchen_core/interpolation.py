@@ -1,24 +1,26 @@
-"""Mixing two Stage C checkpoints into one, as v2-interpolated was made from v2-base and v2-aesthetic."""
+"""Interpolation of two Stage C checkpoints, the way v2-interpolated was made from v2-base and v2-aesthetic."""
 
 import torch
 from torch import nn
 
 from .errors import CheckpointError, InputError
 from .networks.blocks import Operations
+from .networks.rebuild import rebuild
 from .networks.stage_c import StageC
 
 
 def interpolate(base: StageC, finetuned: StageC, weight: float, *, operations: Operations = nn) -> StageC:
-    """Linear mix of every weight, computed in float32.
+    """Mix every weight of two networks linearly: base + weight * (finetuned - base), in float32.
 
     Args:
-        base, finetuned: two networks of the same shape; neither is changed.
-        weight: 0 gives base, 1 gives finetuned.
-        operations: the namespace that the new network's layers come from.
+        base: Network whose device, dtype and preview colours the result has. It is not changed.
+        finetuned: Network of the same shape. It is not changed.
+        weight: 0 gives `base`, 1 gives `finetuned`.
+        operations: Namespace that the new network's layers come from.
     Returns:
-        StageC: a new network on base's device, in base's dtype.
+        StageC: A new network, in eval mode, without gradients.
     Raises:
-        CheckpointError: the two differ in shape or in attention heads; names the first key that differs.
+        CheckpointError: The two differ in shape or in attention heads; names the first key that differs.
         InputError: `weight` is not from 0 to 1.
     """
     if not 0 <= weight <= 1:
@@ -41,8 +43,4 @@ def interpolate(base: StageC, finetuned: StageC, weight: float, *, operations: O
         key: torch.lerp(value.float(), theirs[key].to(value.device).float(), weight).to(value.dtype)
         for key, value in ours.items()
     }
-    with torch.device("meta"):
-        result = StageC(base.config, operations)
-    result.load_state_dict(mixed, strict=True, assign=True)
-    result.compute_dtype, result.latent_rgb = base.compute_dtype, base.latent_rgb
-    return result.eval().requires_grad_(False)
+    return rebuild(base, operations, weights=mixed)

@@ -1,4 +1,4 @@
-"""A prompt to pictures in one call: encode, sample Stage C, sample Stage B, decode with Stage A."""
+"""A text prompt to images in one call: encode, sample Stage C, sample Stage B, decode with Stage A."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Progress = Callable[[str, Step], None]
-"""Called after each step with "C" or "B" and what the sampler tells. An exception it raises ends the run."""
+"""Function called after each step with "C" or "B" and the step. It may raise an exception to cancel the run."""
 
 
 def generate(
@@ -41,32 +41,40 @@ def generate(
     download: bool = False,
     callback: Progress | None = None,
 ) -> "list[Image]":
-    """Draw pictures of a prompt. Each stage is freed before the next is loaded.
+    """Draw images of a text prompt. Each stage is freed before the next one is loaded.
 
     Args:
-        model: a preset, such as "cocktail" or "v2-interpolated".
-        width, height: in pixels, 1 to 8192; None is the size the model was made for. Drawn in steps of 128 and cropped.
-        negative_prompt: what to avoid; used with guidance only.
-        seed: of the first picture; picture i has seed + i, and is the same alone and in a batch.
-        steps, guidance_scale: Stage C's; guidance of 1 or less is none.
-        stage_b_steps, stage_b_guidance_scale: Stage B's; None is the guidance that suits the model.
-        device, dtype, download: as for `load_stage_c`.
-        callback: called after each step of both stages.
+        prompt: Text prompt.
+        model: Name of a preset, such as "cocktail" or "v2-interpolated".
+        width: Width in pixels, 1 to 8192; None for the size the model was made for. Images are drawn in steps of 128
+            pixels and cropped.
+        height: Height in pixels, like `width`.
+        negative_prompt: Text prompt of what to avoid; used with guidance only.
+        seed: Seed of the first image. Image i has seed + i, and is the same alone and in a batch.
+        batch_size: Number of images, at least 1.
+        steps: Steps of Stage C, at least 1.
+        guidance_scale: Guidance of Stage C; 1 or less is none.
+        stage_b_steps: Steps of Stage B, at least 1.
+        stage_b_guidance_scale: Guidance of Stage B; None for the one that suits the model.
+        device: Device to compute on.
+        dtype: Dtype of the weights and the computation; None as for `load_stage_c`.
+        download: True to fetch missing weights from the hub; without it nothing is downloaded.
+        callback: Function called after each step of both stages; None for none.
     Returns:
-        list[PIL.Image.Image]: `batch_size` pictures, RGB, `width` x `height`.
+        list[PIL.Image.Image]: `batch_size` images, RGB, `width` x `height`.
     Raises:
-        InputError: an argument is out of range.
-        WeightsMissingError: the model is not on this machine; raised before any work.
-        CheckpointError: it is damaged.
+        InputError: An argument is out of range.
+        WeightsMissingError: The model is not on this machine; raised before any work.
+        CheckpointError: The model is damaged.
     """
     places = preset(model)
     natural = natural_size(model)
     if stage_b_guidance_scale is None:
         stage_b_guidance_scale = stage_b_guidance(model)
     size = Size(natural if width is None else width, natural if height is None else height)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    if type(batch_size) is not int or batch_size < 1:
         raise InputError(f"batch_size is {batch_size!r}; expected a whole number of at least 1.")
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if type(seed) is not int:
         raise InputError(f"seed is {seed!r}; expected a whole number.")
     stage_c_timesteps, stage_b_timesteps = v2_timesteps(steps), linear_timesteps(stage_b_steps)
     for part in places:
@@ -106,12 +114,12 @@ def generate(
         callback=report_as("B"),
     )
     images = decode_stage_a(load_stage_a(model, device=device, dtype=dtype, download=download), latents)
-    return [_picture(image, size) for image in images]
+    return [_to_image(pixels, size) for pixels in images]
 
 
-def _picture(image: Tensor, size: Size) -> "Image":
-    """[3, height, width] in 0..1 -> RGB, cropped to `size` from the top left."""
+def _to_image(pixels: Tensor, size: Size) -> "Image":
+    """Convert pixels [3, height, width] in 0..1 to an RGB image, cropped to `size` from the top left."""
     from PIL import Image
 
-    pixels = image[:, : size.height, : size.width].permute(1, 2, 0).mul(255).round().to("cpu", torch.uint8)
-    return Image.fromarray(pixels.numpy())
+    cropped = pixels[:, : size.height, : size.width].permute(1, 2, 0).mul(255).round().to("cpu", torch.uint8)
+    return Image.fromarray(cropped.numpy())

@@ -1,4 +1,4 @@
-"""The denoising loop, as a function over any callable that predicts noise. Knows no network.
+"""The denoising loop, for any function that predicts noise.
 
 Source: ancestral DDPM step (Ho et al., 2020, eq. 11) on the cosine schedule; classifier-free guidance
 (Ho & Salimans, 2022) in the form unconditional + scale * (conditional - unconditional).
@@ -16,16 +16,19 @@ from .errors import InputError
 from .schedule import alpha_cumprod
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""(x [batch, channels, height, width], timestep_ratio [batch]) -> predicted noise, the shape of x."""
+"""Function (x [batch, channels, height, width], timestep_ratio [batch]) -> predicted noise, the shape of x."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a callback is told after each step.
+    """State of the loop after a step.
 
-    index: 0 for the first. count: steps in all. timestep_ratio: the one just left.
-    latents (Tensor): [batch, channels, height, width], float32, at the next ratio.
-    denoised (Tensor): the same shape, what the network now takes the finished latents to be.
+    Attributes:
+        index: Number of the step, from 0.
+        count: Number of steps in all.
+        timestep_ratio: Ratio before the step, 1 (noise) to 0.
+        latents (Tensor): [batch, channels, height, width], float32, latents after the step.
+        denoised (Tensor): [batch, channels, height, width], float32, estimate of the finished latents.
     """
 
     index: int
@@ -36,15 +39,18 @@ class Step:
 
 
 Callback = Callable[[Step], None]
-"""Called after each step. An exception it raises ends the loop, which is how a run is cancelled."""
+"""Function called after each step. It may raise an exception to cancel the run."""
 
 
 class NoiseSource:
-    """One CPU generator an image, so that an image is the same alone and in any batch, on any device.
+    """Noise from one CPU generator for each image, so that an image is the same in any batch and on any device.
 
     Args:
-        seeds: one an image; taken modulo 2**64.
-        shape: (channels, height, width) of one image's latent.
+        seeds: One for each image; taken modulo 2**64.
+        shape: Channels, height and width of one image's latent.
+        device: Device of the noise.
+    Raises:
+        InputError: `seeds` is empty.
     """
 
     def __init__(self, seeds: Sequence[int], shape: tuple[int, int, int], device: torch.device) -> None:
@@ -55,12 +61,12 @@ class NoiseSource:
         self._device = device
 
     def draw(self) -> Tensor:
-        """Standard normal noise [batch, channels, height, width], float32."""
+        """Return new standard normal noise [batch, channels, height, width], float32."""
         return torch.cat([torch.randn(self._shape, generator=g) for g in self._generators]).to(self._device)
 
 
 Condition = tuple[Tensor | None, ...]
-"""What a network is conditioned on, in the order of its arguments; each [batch, ...], or None where it goes without."""
+"""Arguments that a network is conditioned on, in its order; each [batch, ...], or None for an absent one."""
 
 
 def with_guidance(
@@ -70,12 +76,16 @@ def with_guidance(
     guidance_scale: float,
     prepare: Callable[..., Any] | None = None,
 ) -> Denoiser:
-    """A denoiser with classifier-free guidance: 1 is the conditional prediction, above 1 exaggerates it.
+    """Return a denoiser with classifier-free guidance.
 
     Args:
-        predict: (x, timestep_ratio, *condition) -> noise, such as a network.
-        unconditional: None for no guidance. Conditions of equal shapes share one call of twice the batch.
-        prepare: *condition -> what `predict` takes in its place, computed here and not at every step.
+        predict: Function (x, timestep_ratio, *condition) -> noise, such as a network.
+        conditional: Condition of the wanted image.
+        unconditional: Condition to guide away from; None for no guidance. Where its shapes equal those of
+            `conditional`, both share one call with twice the batch.
+        guidance_scale: 1 gives the conditional prediction, more exaggerates it.
+        prepare: Function (*condition) -> the argument that `predict` takes in its place. It is called here, once, and
+            not at every step. None passes conditions as they are.
     """
 
     def given(condition: Condition) -> Denoiser:
@@ -98,10 +108,16 @@ def with_guidance(
 
 
 def ddpm_step(x: Tensor, noise: Tensor, t: float, t_next: float, fresh_noise: Tensor) -> Tensor:
-    """From timestep ratio `t` to `t_next` (nearer 0), given the predicted noise.
+    """Take one ancestral DDPM step (Ho et al., 2020, eq. 11).
 
     Args:
-        x, noise, fresh_noise (Tensor): [batch, channels, height, width], float32; none is added on reaching 0.
+        x (Tensor): [batch, channels, height, width], float32, latents at `t`.
+        noise (Tensor): [batch, channels, height, width], float32, the noise predicted in `x`.
+        t: Timestep ratio of `x`, 1 (noise) to 0.
+        t_next: Timestep ratio to reach, below `t`.
+        fresh_noise (Tensor): [batch, channels, height, width], float32, standard normal. Not used where `t_next` is 0.
+    Returns:
+        Tensor: [batch, channels, height, width], float32, latents at `t_next`.
     """
     signal, signal_next = alpha_cumprod(t), alpha_cumprod(t_next)
     alpha = signal / signal_next
@@ -112,13 +128,25 @@ def ddpm_step(x: Tensor, noise: Tensor, t: float, t_next: float, fresh_noise: Te
 
 
 def denoised_estimate(x: Tensor, noise: Tensor, t: float) -> Tensor:
-    """The finished latents that `x` at ratio `t` points to, given the predicted noise. Shapes as `x`."""
+    """Estimate the finished latents from one prediction.
+
+    Args:
+        x (Tensor): [batch, channels, height, width], float32, latents at `t`.
+        noise (Tensor): [batch, channels, height, width], float32, the noise predicted in `x`.
+        t: Timestep ratio of `x`, 1 (noise) to 0.
+    Returns:
+        Tensor: [batch, channels, height, width], float32.
+    """
     signal = alpha_cumprod(t)
     return (x - noise * (1 - signal).sqrt()) / signal.sqrt()
 
 
 def check_timesteps(timesteps: Sequence[float]) -> None:
-    """Raises InputError unless `timesteps` are two or more ratios falling strictly from at most 1 to at least 0."""
+    """Check that timesteps are two or more ratios falling strictly from at most 1 to at least 0.
+
+    Raises:
+        InputError: They are not.
+    """
     falling = all(a > b for a, b in pairwise(timesteps))
     if len(timesteps) < 2 or not falling or not (timesteps[0] <= 1 and timesteps[-1] >= 0):
         raise InputError(
@@ -138,13 +166,13 @@ def sample(
     """Denoise `x` along `timesteps`.
 
     Args:
-        denoise: predicts the noise in x.
-        x (Tensor): [batch, channels, height, width], noise at timesteps[0], float32.
-        timesteps: ratios falling from 1 to 0; one step between each two.
-        noise_source: drawn from once a step, the last included.
-        callback: called after each step.
+        denoise: Function that predicts the noise in `x`.
+        x (Tensor): [batch, channels, height, width], float32, latents at `timesteps[0]`.
+        timesteps: Ratios falling from 1 to 0; one step between each two.
+        noise_source: Source of fresh noise. One draw is made for every step, the last one included.
+        callback: Function called after each step; None for none.
     Returns:
-        Tensor: the shape of `x`, float32.
+        Tensor: [batch, channels, height, width], float32.
     Raises:
         InputError: `timesteps` does not fall from 1 to 0.
     """

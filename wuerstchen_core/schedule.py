@@ -1,4 +1,6 @@
-"""The noise schedule: which timestep ratios are visited, and how much signal is left at each.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# Tensor.tolist is typed in part only.
+"""The noise schedule: the timestep ratios of a run, and the signal left at each.
 
 Source: cosine schedule of Nichol & Dhariwal (2021), s = 0.008, as in `DDPMWuerstchenScheduler`.
 """
@@ -11,15 +13,16 @@ from torch import Tensor
 from .errors import InputError
 
 _OFFSET = 0.008
+"""Offset s of the cosine schedule."""
 
 
 def alpha_cumprod(t: float | Tensor) -> Tensor:
-    """Share of signal variance left at timestep ratio `t`.
+    """Return the share of signal variance left at a timestep ratio (Nichol & Dhariwal, 2021, eq. 17).
 
     Args:
-        t: 1 (noise) to 0 (image), any shape.
+        t (float | Tensor): Any shape, 1 (noise) to 0 (image).
     Returns:
-        Tensor: float32, the shape of `t`, within 0.0001 and 0.9999.
+        Tensor: The shape of `t`, float32 in 0.0001..0.9999.
     """
     s = torch.tensor(_OFFSET)
     at_zero = torch.cos(s / (1 + s) * math.pi * 0.5) ** 2
@@ -32,15 +35,18 @@ def _linspace(start: float, stop: float, count: int) -> list[float]:
 
 
 def _check_steps(steps: int) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if type(steps) is not int or steps < 1:
         raise InputError(f"steps is {steps!r}; expected a whole number of at least 1.")
 
 
 def linear_timesteps(steps: int) -> list[float]:
-    """`steps` even steps from 1 to 0: steps + 1 values, spaced in float32 as in the published pipelines.
+    """Return the ratios of even steps from 1 to 0: steps + 1 values.
 
-    The last bit matters: the networks see a ratio times 10000 as an angle.
+    They are spaced in float32, as in the published pipelines. The last bit matters: the networks take a ratio times
+    10000 as an angle.
 
+    Args:
+        steps: Number of steps, at least 1.
     Raises:
         InputError: `steps` is not a whole number of at least 1.
     """
@@ -49,8 +55,10 @@ def linear_timesteps(steps: int) -> list[float]:
 
 
 def v2_timesteps(steps: int) -> list[float]:
-    """Two thirds of the steps between 1 and 2/3, the rest down to 0: steps + 1 values. 29 gives the published list.
+    """Return the ratios of v2: two thirds of the steps from 1 to 2/3, the rest from there to 0; steps + 1 values.
 
+    Args:
+        steps: Number of steps, at least 1. 29 gives the published list.
     Raises:
         InputError: `steps` is not a whole number of at least 1.
     """
@@ -62,6 +70,6 @@ def v2_timesteps(steps: int) -> list[float]:
 
 
 DEFAULT_STAGE_C_TIMESTEPS = v2_timesteps(29)
-"""The published Stage C list: 20 values from 1 to 2/3, then 10 more to 0."""
-
+"""Published ratios of Stage C: 20 values from 1 to 2/3, then 10 more to 0."""
 DEFAULT_STAGE_B_TIMESTEPS = linear_timesteps(12)
+"""Published ratios of Stage B: 13 values from 1 to 0."""

@@ -1,7 +1,7 @@
-"""The verbs of the model: sample Stage C, sample Stage B, decode and encode with Stage A.
+"""The four steps of the model: sample Stage C, sample Stage B, decode and encode with Stage A.
 
-Each takes a network and tensors, and returns a tensor on the network's device. This is the one place that joins the
-networks, the sampler, and the published scales.
+Each function takes a network and tensors, and returns a tensor on the device it computed on. They join the networks,
+the sampler and the published scales.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,18 @@ from .sampling import Callback, NoiseSource, sample, with_guidance
 from .schedule import DEFAULT_STAGE_B_TIMESTEPS, DEFAULT_STAGE_C_TIMESTEPS
 
 EMBEDDING_SCALE = 42.0
+"""Factor from the x that Stage C samples to image embeddings, which are x * 42 - 1 (latent_mean in diffusers)."""
 EMBEDDING_SHIFT = 1.0
-"""Image embeddings are x * 42 - 1 of the x that Stage C samples (called latent_mean and latent_std in diffusers)."""
+"""Number subtracted after the factor (latent_std in diffusers)."""
 
 
 def _device(network: nn.Module, asked: torch.device | None) -> torch.device:
+    """Return the device to compute on: the one asked for, or that of the weights."""
     return asked or next(network.parameters()).device
 
 
 def _check_text(name: str, text: Tensor, width: int, batch: int, stage: str) -> Tensor:
+    """Return text embeddings expanded to the batch; raise InputError where their shape does not fit."""
     if text.ndim != 3 or text.shape[-1] != width or text.shape[0] not in (1, batch):
         raise InputError(
             f"{name} has shape {list(text.shape)}; this {stage} expects [{batch} or 1, tokens, {width}]. "
@@ -40,6 +43,7 @@ def _check_text(name: str, text: Tensor, width: int, batch: int, stage: str) -> 
 def _start(
     noise: NoiseSource, latents: Tensor | None, shape: tuple[int, int, int, int], device: torch.device
 ) -> Tensor:
+    """Return the latents to start from: the given ones, or fresh noise."""
     if latents is None:
         return noise.draw()
     if tuple(latents.shape) != shape:
@@ -64,22 +68,25 @@ def sample_stage_c(
     callback: Callback | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Draw image embeddings for a text.
+    """Sample image embeddings for a text prompt.
 
     Args:
-        positive (Tensor): [batch or 1, tokens, c_cond], text embeddings of the prompt.
-        negative (Tensor): the same of what to avoid, any number of tokens; None stands for all zeros.
-        width, height: of the image, in pixels, each rounded up to a multiple of 128; crop the decoded image to it.
-        seeds: one an image; their number is the batch.
-        timesteps: ratios falling from 1 to 0.
-        guidance_scale: strength of classifier-free guidance; 1 or less is none.
-        latents (Tensor): [batch, 16, h, w], the noise to start from instead of the seeds' own.
-        callback: called after each step.
-        device: where to compute; None for where the weights are.
+        stage_c: Network to sample with.
+        positive (Tensor): [batch or 1, tokens, c_cond], text embeddings of the text prompt.
+        negative (Tensor | None): [batch or 1, any tokens, c_cond], text embeddings of what to avoid, used with
+            guidance only; None for all zeros.
+        width: Width of the image in pixels, 1 to 8192. Rounded up to a multiple of 128; crop the decoded image to it.
+        height: Height of the image in pixels, like `width`.
+        seeds: One for each image; their number is the batch.
+        timesteps: Ratios falling from 1 to 0.
+        guidance_scale: Strength of classifier-free guidance; 1 or less is none.
+        latents (Tensor | None): [batch, 16, h, w], noise to start from; None for noise from the seeds.
+        callback: Function called after each step; None for none.
+        device: Device to compute on; None for that of the weights.
     Returns:
         Tensor: [batch, 16, height/42.67, width/42.67] of the size rounded up, float32.
     Raises:
-        InputError: a size, a shape or the timesteps do not fit.
+        InputError: A size, a shape or the timesteps do not fit.
     """
     batch, device = len(seeds), _device(stage_c, device)
     width_of_text = stage_c.config.c_cond
@@ -108,21 +115,23 @@ def sample_stage_b(
     callback: Callback | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Draw Stage A's latents for image embeddings.
+    """Sample Stage A's latents for image embeddings.
 
     Args:
+        stage_b: Network to sample with.
         image_embeddings (Tensor): [batch, 16, h, w], Stage C's result; h and w are multiples of 3.
-        positive (Tensor): [batch or 1, tokens, clip_embd], text embeddings; None for no text.
-        negative (Tensor): the same of what to avoid, used with guidance only; None stands for all zeros.
-        seeds: one an image.
-        timesteps: ratios falling from 1 to 0.
-        guidance_scale: strength of guidance against zero image embeddings and `negative`; 1 or less is none.
-        callback: called after each step.
-        device: where to compute; None for where the weights are.
+        positive (Tensor | None): [batch or 1, tokens, clip_embd], text embeddings of the text prompt; None for no text.
+        negative (Tensor | None): [batch or 1, tokens, clip_embd], text embeddings of what to avoid, used with guidance
+            only; None for all zeros.
+        seeds: One for each image.
+        timesteps: Ratios falling from 1 to 0.
+        guidance_scale: Strength of guidance against zero image embeddings and `negative`; 1 or less is none.
+        callback: Function called after each step; None for none.
+        device: Device to compute on; None for that of the weights.
     Returns:
-        Tensor: [batch, 4, int(h*10.67), int(w*10.67)], float32, to be multiplied by Stage A's scale_factor.
+        Tensor: [batch, 4, int(h*10.67), int(w*10.67)], float32, latents before Stage A's scale_factor.
     Raises:
-        InputError: a shape or the timesteps do not fit.
+        InputError: A shape or the timesteps do not fit.
     """
     batch, device = len(seeds), _device(stage_b, device)
     channels = stage_b.config.effnet_embd
@@ -155,12 +164,13 @@ def sample_stage_b(
 
 @torch.inference_mode()
 def decode_stage_a(stage_a: StageA, latents: Tensor, *, tile: int | None = None) -> Tensor:
-    """Decode latents to pixels.
+    """Decode latents to images.
 
     Args:
+        stage_a: Network to decode with.
         latents (Tensor): [batch, 4, h, w], Stage B's result, before scale_factor.
-        tile: side of the square pieces it is decoded in, in latent positions; None for one piece where that fits into
-            memory, and for the largest that do elsewhere.
+        tile: Side of the square tiles to decode, in latent positions, at least 32. None decodes all at once, or in the
+            largest tiles that fit into memory.
     Returns:
         Tensor: [batch, 3, 4h, 4w], float32 in 0..1.
     Raises:
@@ -185,14 +195,15 @@ def decode_stage_a(stage_a: StageA, latents: Tensor, *, tile: int | None = None)
 
 @torch.inference_mode()
 def encode_stage_a(stage_a: StageA, images: Tensor) -> Tensor:
-    """Encode pixels to the latents that `decode_stage_a` takes.
+    """Encode images to the latents that `decode_stage_a` takes.
 
     Args:
+        stage_a: Network to encode with.
         images (Tensor): [batch, 3, height, width] in 0..1, sides divisible by 4.
     Returns:
         Tensor: [batch, 4, height/4, width/4], float32.
     Raises:
-        InputError: the shape does not fit.
+        InputError: The shape does not fit.
     """
     side = stage_a.config.up_down_scale_factor * 2 ** (stage_a.config.levels - 1)
     if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % side or images.shape[3] % side:

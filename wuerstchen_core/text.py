@@ -1,13 +1,13 @@
-"""Text encoders: a prompt becomes one vector a token. Stage C has its own (CLIP bigG), Stage B another (CLIP H).
+"""Text encoders: a text prompt becomes one vector a token. Stage C uses CLIP bigG, Stage B uses CLIP H.
 
-transformers is imported on first use: it takes longer to import than the rest of the package.
+transformers is imported on first use, because it takes longer to import than the rest of the package.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,17 +17,21 @@ from .errors import CheckpointError, InputError
 logger = logging.getLogger("wuerstchen_core.text")
 
 _UNUSED = ("text_projection.", "position_ids", "logit_scale", "vision_model.", "visual_projection.")
-"""Tensors that files of CLIP may hold beside the text model, and that its hidden states do not depend on."""
+"""Parts of the keys that a CLIP file may hold without an effect on the text model's hidden states."""
 
 
 class TextEncoder(nn.Module):
     """A CLIP text model with its tokenizer.
 
-    dim: length of a token's vector. max_tokens: positions that every prompt is padded or cut to, 77 as published.
+    Args:
+        model: CLIPTextModel of transformers.
+        tokenizer: CLIPTokenizer of transformers, made for that model.
+    Attributes:
+        dim (int): Length of a token's vector.
+        max_tokens (int): Tokens that every text prompt is padded or cut to, 77 as published.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:
-        """model: transformers' CLIPTextModel. tokenizer: its CLIPTokenizer."""
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
@@ -39,29 +43,34 @@ class TextEncoder(nn.Module):
     def from_folders(
         cls, encoder: Path, tokenizer: Path, *, device: torch.device, dtype: torch.dtype | None
     ) -> "TextEncoder":
-        """Load from a text_encoder/ and a tokenizer/ folder as transformers writes them. Touches no network.
+        """Load from folders that transformers wrote. Nothing is downloaded.
 
         Args:
-            dtype: of the weights; None for what is stored.
+            encoder: Folder of the text model (text_encoder/ in a pipeline).
+            tokenizer: Folder of the tokenizer (tokenizer/ in a pipeline).
+            device: Device of the weights.
+            dtype: Dtype of the weights; None for the stored one.
+        Returns:
+            TextEncoder: In eval mode, without gradients.
         Raises:
-            CheckpointError: a file is damaged, incomplete, or of another network.
+            CheckpointError: A file is damaged, incomplete, or of another network.
         """
         from transformers.models.clip.modeling_clip import CLIPTextModel
         from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
         try:
             with _quiet():
-                words = CLIPTokenizer.from_pretrained(tokenizer, local_files_only=True)
-                loaded: Any = CLIPTextModel.from_pretrained(
+                # transformers types from_pretrained in part only.
+                words = cast(Any, CLIPTokenizer).from_pretrained(tokenizer, local_files_only=True)
+                model, report = cast(Any, CLIPTextModel).from_pretrained(
                     encoder, local_files_only=True, output_loading_info=True, attn_implementation="sdpa"
                 )
-        except Exception as error:  # the libraries below raise errors of many kinds, some of them bare Exceptions
+        except Exception as error:  # transformers and its libraries raise errors of many kinds
             reason = str(error).strip().partition("\n")[0]
             raise CheckpointError(
                 f"{encoder} or {tokenizer} cannot be loaded: {reason}. Expected a CLIP text model and its tokenizer as "
                 "transformers saves them; download them again."
             ) from error
-        model, report = loaded
         _check_report(report, encoder)
         if len(words) > model.config.vocab_size:
             raise CheckpointError(
@@ -72,16 +81,17 @@ class TextEncoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """The last hidden state of each prompt. What does not fit is cut, and logged as a warning.
+        """Return the last hidden state of each text prompt. An end that does not fit is cut, with a warning in the log.
 
         Args:
-            prompts: one or more; an empty prompt is the unconditional one.
+            prompts: One or more text prompts; an empty one is the unconditional prompt.
         Returns:
             Tensor: [batch, max_tokens, dim], float32, on the CPU.
         Raises:
             InputError: `prompts` is empty or holds something else than strings.
         """
-        if isinstance(prompts, str) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+        given = cast(Sequence[object], prompts)
+        if isinstance(given, str) or not given or not all(isinstance(prompt, str) for prompt in given):
             raise InputError(f"prompts is {prompts!r}; expected a list of one or more strings.")
         for prompt in prompts:
             removed = self.overflow(prompt)
@@ -97,7 +107,7 @@ class TextEncoder(nn.Module):
         return hidden.last_hidden_state.float().cpu()
 
     def overflow(self, prompt: str) -> str:
-        """The end of `prompt` that does not fit into max_tokens, as the tokenizer reads it; empty where all fits."""
+        """Return the end of a text prompt that does not fit into `max_tokens`; empty where all of it fits."""
         ids = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
         if len(ids) <= self.max_tokens:
             return ""
@@ -105,9 +115,10 @@ class TextEncoder(nn.Module):
 
 
 def _check_report(report: dict[str, Any], encoder: Path) -> None:
-    """Raises CheckpointError where transformers filled in or skipped weights, which it does without an error."""
+    """Raise CheckpointError where transformers filled in or skipped weights, which it does silently."""
     for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-        keys = [key[0] if isinstance(key, tuple) else key for key in report.get(kind, ())]
+        found: Iterable[Any] = report.get(kind, ())
+        keys: list[str] = [key if isinstance(key, str) else key[0] for key in found]
         wrong = sorted(key for key in keys if not any(part in key for part in _UNUSED))
         if wrong:
             raise CheckpointError(
@@ -117,8 +128,8 @@ def _check_report(report: dict[str, Any], encoder: Path) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers without its progress bars and reports; errors are raised all the same."""
+def _quiet() -> Generator[None]:
+    """Silence the progress bars and log of transformers. Errors are still raised."""
     from transformers.utils import logging as its_logging
 
     verbosity, bars = its_logging.get_verbosity(), its_logging.is_progress_bar_enabled()

@@ -1,8 +1,9 @@
 # pyright: reportMissingImports=false
 """The host inside ComfyUI: its memory management, progress, previews, interruption and folders."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,49 @@ from PIL import Image
 from torch import nn
 
 from wuerstchen_core import StageA, StageB, StageC
+from wuerstchen_core.networks.blocks import Operations
 from wuerstchen_core.networks.compiling import compiled
 
 from .. import models
 
 FOLDER_KEY = "wuerstchen"
-"""Of the model folders: `models/wuerstchen/`, and what extra_model_paths.yaml lists under this name."""
+"""Name of the model folders: `models/wuerstchen/` and those under this key in extra_model_paths.yaml."""
 PREVIEW_SIDE = 256
-"""Pixels that a smaller preview is enlarged to, about."""
+"""Approximate longer side in pixels that smaller previews are enlarged to."""
 COMPILED = "wuerstchen_compiled"
-"""Attachment of a `ModelPatcher` whose network runs through torch.compile; clones of it have it, too."""
+"""Attachment of a `ModelPatcher` whose network runs through torch.compile. Its clones keep the attachment."""
 _COMPUTABLE = [torch.float16, torch.bfloat16, torch.float32]
+"""Dtypes that networks compute in."""
+
+
+@dataclass(frozen=True)
+class ComfyOperations:
+    """Layers of ComfyUI, which it can move and patch, with the rules that a network reads when it is built.
+
+    Attributes:
+        Conv2d: ComfyUI's convolution.
+        ConvTranspose2d: ComfyUI's transposed convolution.
+        Linear: ComfyUI's linear layer.
+        compute_dtype: Dtype to compute in; None for that of the weights.
+    """
+
+    Conv2d: type[nn.Conv2d]
+    ConvTranspose2d: type[nn.ConvTranspose2d]
+    Linear: type[nn.Linear]
+    compute_dtype: torch.dtype | None
+
+    @staticmethod
+    def reads_weights(layer: nn.Module) -> bool:
+        """Return whether a layer of ComfyUI computes with its weights as they are: not cast, fetched or patched."""
+        cast = getattr(layer, "comfy_cast_weights", True)
+        return not (cast or getattr(layer, "weight_function", ()) or getattr(layer, "bias_function", ()))
 
 
 class ComfyHost:
-    """Runs nodes with what ComfyUI offers. A kept network is a `ModelPatcher`: ComfyUI decides when it is unloaded."""
+    """Host that runs nodes with ComfyUI's services.
+
+    A kept network is a `ModelPatcher`, so ComfyUI decides when it is unloaded.
+    """
 
     def __init__(self) -> None:
         folder_paths.add_model_folder_path(FOLDER_KEY, str(Path(folder_paths.models_dir) / FOLDER_KEY))
@@ -49,18 +78,16 @@ class ComfyHost:
         if stage == "A":
             return management.vae_dtype(management.vae_device(), [torch.float16, torch.bfloat16])
         dtype = management.unet_dtype(self.device(), supported_dtypes=_COMPUTABLE)
-        # A command line that asks for 8 or 64 bits cannot be followed: checkpoints are read into these dtypes only.
+        # A command line may ask for 8 or 64 bits, but checkpoints are read into these dtypes only.
         return dtype if dtype in _COMPUTABLE else torch.float32
 
-    def operations(self, dtype: torch.dtype | None) -> Any:
-        return comfy.ops.pick_operations(dtype, None if dtype is None else _compute_dtype(dtype))
+    def operations(self, dtype: torch.dtype | None) -> Operations:
+        compute_dtype = None if dtype is None else _compute_dtype(dtype)
+        layers = comfy.ops.pick_operations(dtype, compute_dtype)
+        return ComfyOperations(layers.Conv2d, layers.ConvTranspose2d, layers.Linear, compute_dtype)
 
     def keep(self, network: nn.Module) -> ModelPatcher:
         load_device, offload_device = _devices(network)
-        if isinstance(network, (StageB, StageC)):
-            network.compute_dtype = _compute_dtype(next(network.parameters()).dtype)
-        if isinstance(network, (StageA, StageB)):
-            network.reads_weights = reads_weights
         return ModelPatcher(network.to(offload_device), load_device=load_device, offload_device=offload_device)
 
     def compiled(self, kept: ModelPatcher) -> ModelPatcher:
@@ -72,7 +99,7 @@ class ComfyHost:
         return kept.model
 
     @contextmanager
-    def resident(self, kept: ModelPatcher, *, working_memory: int = 0) -> Iterator[nn.Module]:
+    def resident(self, kept: ModelPatcher, *, working_memory: int = 0) -> Generator[nn.Module]:
         network: nn.Module = kept.model
         piecemeal = isinstance(network, (StageB, StageC))
         management.load_models_gpu([kept], memory_required=working_memory, force_full_load=not piecemeal)
@@ -83,7 +110,7 @@ class ComfyHost:
         if piecemeal or all(weight.device.type == kept.load_device.type for weight in network.parameters()):
             yield network
             return
-        # --novram leaves weights where they are; Stage A and text encoders are small and move whole for this one call.
+        # --novram leaves weights where they are. Stage A and text encoders are small, so they move whole for this call.
         network.to(kept.load_device)
         try:
             yield network
@@ -109,14 +136,8 @@ class ComfyHost:
         return Path(folder_paths.get_output_directory())
 
 
-def reads_weights(layer: nn.Module) -> bool:
-    """Whether a layer of ComfyUI's computes with its weights as they lie: neither cast, fetched nor patched."""
-    cast = getattr(layer, "comfy_cast_weights", True)
-    return not (cast or getattr(layer, "weight_function", ()) or getattr(layer, "bias_function", ()))
-
-
 def _devices(network: nn.Module) -> tuple[torch.device, torch.device]:
-    """(where it computes, where it waits), by what ComfyUI's command line says for that kind of network."""
+    """Return the device to compute on and the device to wait on, as ComfyUI's options set them for that network."""
     if isinstance(network, (StageB, StageC)):
         return management.get_torch_device(), management.unet_offload_device()
     if isinstance(network, StageA):
@@ -125,15 +146,15 @@ def _devices(network: nn.Module) -> tuple[torch.device, torch.device]:
 
 
 def _compute_dtype(weights: torch.dtype) -> torch.dtype:
-    """What the device is to compute in where the weights are kept in that dtype."""
+    """Return the dtype that the device computes in for weights of a dtype."""
     device = management.get_torch_device()
-    if device.type == "cpu":  # of processors ComfyUI expects float32 alone; what a user asks for, they can do
+    if device.type == "cpu":  # ComfyUI would pick float32 always; a processor can compute in the dtype asked for
         return weights
     return management.unet_manual_cast(weights, device, _COMPUTABLE) or weights
 
 
 def _preview_image(preview: torch.Tensor) -> tuple[str, Any, int]:
-    """As ComfyUI sends it: format, image, longest side. A latent is tiny, and enlarged so that it can be seen."""
+    """Return a preview in the form that ComfyUI sends: format, image, longest side. Small previews are enlarged."""
     pixels = preview.detach().clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
     image = Image.fromarray(pixels.numpy())
     enlarged = PREVIEW_SIDE // max(image.size)

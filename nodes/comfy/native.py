@@ -1,12 +1,12 @@
 # pyright: reportMissingImports=false, reportIncompatibleMethodOverride=false
-"""Stages C and B as ComfyUI's own MODEL and Stage A as its VAE, so that its samplers, LoRAs and merges apply to them.
+"""Stages C and B as ComfyUI's MODEL, and Stage A as its VAE, for ComfyUI's samplers, LoRA loaders and merges.
 
-A LATENT means the same here as between this pack's nodes: Stage C's image embeddings, Stage B's latents before Stage
-A's scale. Weights are shared with the network that a MODEL is made from, not copied, until ComfyUI moves them.
+A LATENT is the same as between this pack's nodes: Stage C's image embeddings, or Stage B's latents before Stage A's
+scale. A MODEL shares its weights with the network it was made from until ComfyUI moves them.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,13 +24,14 @@ from torch import Tensor
 from wuerstchen_core import StageA, StageB, StageC
 from wuerstchen_core.geometry import STAGE_B_CHANNELS, STAGE_C_CHANNELS
 from wuerstchen_core.networks.blocks import Operations
+from wuerstchen_core.networks.rebuild import rebuild
 from wuerstchen_core.stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 
 from ..memory import stage_a_memory, stage_b_memory, stage_c_memory
 
 
 class ImageEmbeddings(comfy.latent_formats.LatentFormat):
-    """Stage C's latent: image embeddings outside, the x that is sampled inside."""
+    """Latent format of Stage C: image embeddings between nodes, the sampled x inside the sampler."""
 
     latent_channels = STAGE_C_CHANNELS
 
@@ -42,22 +43,22 @@ class ImageEmbeddings(comfy.latent_formats.LatentFormat):
 
 
 class StageALatents(comfy.latent_formats.LatentFormat):
-    """Stage B's latent: the same outside and inside."""
+    """Latent format of Stage B: the same between nodes and inside the sampler."""
 
     latent_channels = STAGE_B_CHANNELS
 
 
 class Sampling(comfy.model_sampling.StableCascadeSampling, comfy.model_sampling.EPS):
-    """The cosine schedule, on which a timestep ratio is a sigma: 1 is the largest, 0 is none."""
+    """Cosine schedule of sigmas and timestep ratios; 1 is the largest ratio, 0 is no noise."""
 
     def timestep(self, sigma: Tensor) -> Tensor:
         ratio = super().timestep(sigma)
-        # The schedule is cut off just short of pure noise; there the networks expect 1.
+        # ComfyUI's schedule ends just below a ratio of 1, where the networks expect exactly 1.
         return torch.where(sigma >= self.sigma_max * (1 - 1e-5), torch.ones_like(ratio), ratio)
 
 
 class _NativeStageC(StageC):
-    """Stage C, called as ComfyUI calls a diffusion model."""
+    """Stage C with the call of ComfyUI's diffusion models."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -68,7 +69,7 @@ class _NativeStageC(StageC):
 
 
 class _NativeStageB(StageB):
-    """Stage B, called as ComfyUI calls a diffusion model."""
+    """Stage B with the call of ComfyUI's diffusion models."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -81,7 +82,7 @@ class _NativeStageB(StageB):
 
 
 class _NativeStageA(StageA):
-    """Stage A on latents before its scale, pixels in 0..1."""
+    """Stage A for latents before its scale."""
 
     def decode(self, latents: Tensor) -> Tensor:
         return super().decode(latents * self.config.scale_factor)
@@ -100,7 +101,7 @@ class _StageCModel(comfy.model_base.BaseModel):
 
 class _StageBModel(comfy.model_base.BaseModel):
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
-        """The image embeddings come from Stable Cascade's Stage B Conditioning; without any they are zero."""
+        """Return the conditions. Image embeddings come from StableCascade_StageB_Conditioning, else they are zero."""
         noise: Tensor = kwargs["noise"]
         embeddings = kwargs.get("stable_cascade_prior")
         if embeddings is None:
@@ -113,22 +114,27 @@ class _StageBModel(comfy.model_base.BaseModel):
 
 
 def stage_c_model(stage_c: StageC, operations: Operations) -> ModelPatcher:
-    """Stage C as a MODEL."""
-    return _model(_StageCModel, _sharing(_NativeStageC, stage_c, operations), ImageEmbeddings)
+    """Return Stage C as a MODEL, whose layers come from `operations` and share its weights."""
+    return _model(_StageCModel, rebuild(stage_c, operations, kind=_NativeStageC), ImageEmbeddings)
 
 
 def stage_b_model(stage_b: StageB, operations: Operations) -> ModelPatcher:
-    """Stage B as a MODEL."""
-    return _model(_StageBModel, _sharing(_NativeStageB, stage_b, operations), StageALatents)
+    """Return Stage B as a MODEL, whose layers come from `operations` and share its weights."""
+    return _model(_StageBModel, rebuild(stage_b, operations, kind=_NativeStageB), StageALatents)
 
 
 class StageAVAE(comfy.sd.VAE):
-    """Stage A as a VAE."""
+    """Stage A as a VAE.
+
+    Args:
+        stage_a: Network whose weights are shared.
+        operations: Namespace that the VAE's layers come from.
+    """
 
     def __init__(self, stage_a: StageA, operations: Operations) -> None:
-        with _without("No VAE weights detected"):  # what a VAE has beside weights is set up first, whatever that is
+        with _without("No VAE weights detected"):  # set up all that a VAE has beside weights
             super().__init__(sd={})
-        network = _sharing(_NativeStageA, stage_a, operations)
+        network = rebuild(stage_a, operations, kind=_NativeStageA)
         self.first_stage_model = network
         self.downscale_ratio = self.upscale_ratio = 4
         self.latent_channels = STAGE_B_CHANNELS
@@ -145,19 +151,20 @@ class StageAVAE(comfy.sd.VAE):
 
 
 def sigmas_of(ratios: list[float]) -> Tensor:
-    """Timestep ratios falling from 1 to 0 as sigmas [steps + 1], the last of them 0."""
+    """Convert timestep ratios falling from 1 to 0 to sigmas [steps + 1], float32; the last one is 0."""
     schedule = Sampling()
     return torch.cat([torch.stack([schedule.sigma(torch.tensor(ratio)) for ratio in ratios[:-1]]), torch.zeros(1)])
 
 
 def _model(base: type, network: Any, latent_format: type) -> ModelPatcher:
+    """Wrap a network into a model of ComfyUI and that into a MODEL."""
     config = comfy.supported_models_base.BASE({"disable_unet_model_creation": True})
     config.latent_format = latent_format()
-    if network.latent_rgb is not None:  # ComfyUI shows -1..1
+    if network.latent_rgb is not None:  # ComfyUI's previews are in -1..1
         factors = network.latent_rgb * 2
         config.latent_format.latent_rgb_factors = factors[:-1].tolist()
         config.latent_format.latent_rgb_factors_bias = (factors[-1] - 1).tolist()
-    config.manual_cast_dtype = torch.float32  # of what the network is given; it computes in its own
+    config.manual_cast_dtype = torch.float32  # of the network's inputs; it computes in its own dtype
     device = management.unet_offload_device()
     model = base(config, comfy.model_base.ModelType.STABLE_CASCADE, device=device)
     model.diffusion_model = network
@@ -165,26 +172,18 @@ def _model(base: type, network: Any, latent_format: type) -> ModelPatcher:
     return ModelPatcher(model, load_device=management.get_torch_device(), offload_device=device)
 
 
-def _sharing(kind: type, network: Any, operations: Operations) -> Any:
-    """A network of another class with the same weights."""
-    with torch.device("meta"):
-        other = kind(network.config, operations)
-    other.load_state_dict(network.state_dict(), strict=True, assign=True)
-    for name in ("compute_dtype", "latent_rgb", "reads_weights"):
-        if hasattr(network, name):
-            setattr(other, name, getattr(network, name))
-    return other.eval().requires_grad_(False)
-
-
 def _text(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Unlike Stable Diffusion's, these text embeddings may not be repeated to a common length: every copy counts."""
+    """Return the text embeddings as they are.
+
+    ComfyUI repeats those of Stable Diffusion to a common length. Here every copy would add to the attention.
+    """
     text = kwargs.get("cross_attn")
     return {} if text is None else {"c_crossattn": comfy.conds.CONDRegular(text)}
 
 
 @contextmanager
-def _without(message: str) -> Iterator[None]:
-    """The root logger without one message."""
+def _without(message: str) -> Generator[None]:
+    """Remove one message from the root logger."""
 
     def keep(record: logging.LogRecord) -> bool:
         return message not in record.getMessage()

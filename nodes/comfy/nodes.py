@@ -1,27 +1,34 @@
-"""Nodes that lead into ComfyUI's own world of MODEL, VAE and SIGMAS. They exist inside ComfyUI only.
+"""Nodes that convert to ComfyUI's MODEL, VAE and SIGMAS. They run inside ComfyUI only.
 
-What they are can be read anywhere; only running one imports ComfyUI.
+The definitions can be read anywhere; ComfyUI is imported when a node runs.
 """
 
-from typing import Any, ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from wuerstchen_core.geometry import MAX_SIZE, STAGE_B_CHANNELS, STAGE_C_CHANNELS, STEP, Size, stage_b_size
+from wuerstchen_core.geometry import STAGE_B_CHANNELS, STAGE_C_CHANNELS, Size, stage_b_size
 
 from ..host import host
 from ..sockets import latent_of
-from ..stage_c import SCHEDULES, timesteps_of
+from ..widgets import batch_size_input, schedule_input, size_inputs, steps_input, timesteps_of
+
+if TYPE_CHECKING:
+    from wuerstchen_core.networks.blocks import Operations
 
 CATEGORY = "wuerstchen/native"
+"""Menu of these nodes."""
 
 
-def _operations(network: torch.nn.Module) -> Any:
+def _operations(network: torch.nn.Module) -> Operations:
+    """Return the host's layers for the dtype of a network."""
     return host().operations(next(network.parameters()).dtype)
 
 
 class StageCToModel:
-    """Stage C as a MODEL."""
+    """Node that makes Stage C a MODEL."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
@@ -46,7 +53,7 @@ class StageCToModel:
 
 
 class StageBToModel:
-    """Stage B as a MODEL."""
+    """Node that makes Stage B a MODEL."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
@@ -71,7 +78,7 @@ class StageBToModel:
 
 
 class StageAToVAE:
-    """Stage A as a VAE."""
+    """Node that makes Stage A a VAE."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = "Makes Stage A a VAE for ComfyUI's own nodes: VAE Decode, VAE Encode and their tiled forms."
@@ -93,12 +100,12 @@ class StageAToVAE:
 
 
 class WuerstchenSigmas:
-    """The published schedules as SIGMAS."""
+    """Node that gives the published schedules as SIGMAS."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "The schedule of Stage C (v2, 29 steps) or of Stage B (linear, 12 steps) as SIGMAS for SamplerCustomAdvanced. "
-        "With the sampler ddpm they give what Stage C Sampler and Stage B Decode do."
+        "With the sampler ddpm the results equal those of Stage C Sampler and Stage B Decode."
     )
     SEARCH_ALIASES: ClassVar = ["wuerstchen scheduler", "würstchen scheduler", "scheduler", "sigmas"]
     FUNCTION = "sigmas"
@@ -110,14 +117,9 @@ class WuerstchenSigmas:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "steps": ("INT", {"default": 29, "min": 1, "max": 1000, "tooltip": "Denoising steps."}),
-                "schedule": (
-                    list(SCHEDULES),
-                    {
-                        "default": "v2",
-                        "tooltip": "v2 spends two thirds of the steps on the first third of the noise; linear spreads "
-                        "them evenly.",
-                    },
+                "steps": steps_input(29),
+                "schedule": schedule_input(
+                    "v2 spends two thirds of the steps on the first third of the noise; linear spreads them evenly."
                 ),
                 "denoise": (
                     "FLOAT",
@@ -126,8 +128,7 @@ class WuerstchenSigmas:
                         "min": 0.01,
                         "max": 1.0,
                         "step": 0.01,
-                        "tooltip": "Share of the schedule that is run, from its end: below 1 to change a latent that "
-                        "is there already.",
+                        "tooltip": "Share of the schedule to run, from its end. Below 1 to change an existing latent.",
                     },
                 ),
             }
@@ -141,7 +142,7 @@ class WuerstchenSigmas:
 
 
 class EmptyWuerstchenLatent:
-    """Latents to start from."""
+    """Node that gives empty latents to start from."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = "Empty latents of Stage C and of Stage B for an image size, to be filled by a sampler."
@@ -153,14 +154,7 @@ class EmptyWuerstchenLatent:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        side = {"default": 256, "min": STEP, "max": MAX_SIZE, "step": STEP}
-        return {
-            "required": {
-                "width": ("INT", {**side, "tooltip": "Of the image, in pixels."}),
-                "height": ("INT", {**side, "tooltip": "Of the image, in pixels."}),
-                "batch_size": ("INT", {"default": 1, "min": 1, "max": 64, "tooltip": "Images drawn at once."}),
-            }
-        }
+        return {"required": {**size_inputs(), "batch_size": batch_size_input()}}
 
     def make(self, width: int, height: int, batch_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
         embeddings = Size(width, height).stage_c

@@ -20,10 +20,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from plotting import STEPS, plot
 
 from contenders import ROWS, Settings, save_networks
 from measuring import SIDES, Row, compare, product_rate, reading_rate
+from plotting import STEPS, plot
 from wuerstchen_core import StageA, StageB, StageC
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

@@ -1,4 +1,4 @@
-"""What is timed: the same work on the same weights, done by this project and by diffusers.
+"""Work that is timed: the same on the same weights, by this project and by diffusers.
 
 Weights are random, of the published shapes, and the same on both sides: both know them by the same keys.
 """

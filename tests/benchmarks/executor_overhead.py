@@ -1,4 +1,4 @@
-"""What the executor adds to each node: a chain of 100 nodes that do nothing, validated and run afresh.
+"""Overhead of the executor for each node: a chain of 100 nodes that do nothing, validated and run anew.
 
     python tests/benchmarks/executor_overhead.py
 

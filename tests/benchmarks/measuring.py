@@ -53,7 +53,7 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast ours is, best against best."""
+        """Return the ratio of the best times, diffusers by ours: above 1 ours is faster."""
         return self.diffusers.best / self.ours.best
 
 
@@ -161,7 +161,7 @@ def _peak(device: str) -> int:
 
 
 def clock_of(settings: Settings) -> Callable[[], float]:
-    """What times are taken with, in seconds."""
+    """Clock of all times, in seconds."""
     return time.process_time if settings.cpu_clock else time.perf_counter
 
 

@@ -34,11 +34,11 @@ GALLERY = [
     "a white cross at the right on a brown background",
 ]
 GRAPH_AREA = {"x": 60, "y": 85, "width": 1640, "height": 560}
-"""What of the page shows a graph that was just opened."""
+"""Return the part of the page that shows a graph that was just opened."""
 
 
 def thumbnails(page: Any, server: Server) -> None:
-    """What each workflow draws, side by side."""
+    """Draw each workflow's images side by side."""
     for name in examples.names():
         open_template(page, name)
         if name == WITHOUT_WEIGHTS:

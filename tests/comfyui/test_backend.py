@@ -1,4 +1,4 @@
-"""`wuerstchen run --server`: the command line on a real server."""
+"""Test the command line with `--server`, on a real ComfyUI server."""
 
 import io
 import json
@@ -23,7 +23,7 @@ def own_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def wuerstchen(server: Server, capsys):
-    """Run the command against the server; gives (code, lines of stdout, stderr)."""
+    """Return a function that runs the command on the server and returns (exit code, lines of stdout, stderr)."""
 
     def command(*arguments):
         try:
@@ -45,31 +45,31 @@ def events(lines: list[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def test_a_run_there_gives_the_files_that_a_run_here_gives(wuerstchen):
+def test_a_run_on_the_server_saves_the_same_files_as_a_local_run(wuerstchen):
     options = ("run", "text_to_image", *QUICK, "--seed=21")
-    code, lines, err = wuerstchen(*options, "--out=there")
+    code, lines, err = wuerstchen(*options, "--out=remote")
     assert code == 0, err
-    assert lines == ["there/wuerstchen_00001_.png"]
+    assert lines == ["remote/wuerstchen_00001_.png"]
     assert "Stage C Sampler: step 2 of 2" in err
-    assert cli.main([*options, "--out=here", "--quiet"]) == 0
-    assert np.abs(pixels("there/wuerstchen_00001_.png") - pixels("here/wuerstchen_00001_.png")).max() <= 1
+    assert cli.main([*options, "--out=local", "--quiet"]) == 0
+    assert np.abs(pixels("remote/wuerstchen_00001_.png") - pixels("local/wuerstchen_00001_.png")).max() <= 1
     with Image.open(lines[0]) as image:
-        carried = json.loads(image.info["prompt"]), json.loads(image.info["workflow"])
-    assert carried[0]["8"]["inputs"]["seed"] == 21
-    assert {node["id"] for node in carried[1]["nodes"]} >= set(range(1, 14))
+        prompt, workflow = json.loads(image.info["prompt"]), json.loads(image.info["workflow"])
+    assert prompt["8"]["inputs"]["seed"] == 21
+    assert {node["id"] for node in workflow["nodes"]} >= set(range(1, 14))
     assert wuerstchen("run", "text_to_image", *QUICK, "--seed=21", "--out=named.png")[1][-1] == "named.png"
 
 
-def test_events_tell_what_ran_and_what_the_server_had(wuerstchen):
+def test_events_name_the_nodes_that_ran_and_the_cache_hits(wuerstchen):
     options = ("run", "text_to_image", *QUICK, "--seed=22", "--json")
     states: list[dict[str, str]] = []
     for _ in range(2):
         code, lines, _ = wuerstchen(*options)
         assert code == 0
-        told = events(lines)
-        assert len([event for event in told if event["event"] == "saved"]) == 1
-        assert told[-1]["event"] == "done"
-        states.append({event["node"]: event["state"] for event in told if event["event"] == "node"})
+        reported = events(lines)
+        assert len([event for event in reported if event["event"] == "saved"]) == 1
+        assert reported[-1]["event"] == "done"
+        states.append({event["node"]: event["state"] for event in reported if event["event"] == "node"})
     assert set(states[0]) == set(states[1]) == {f"{node}" for node in range(1, 14)}
     assert states[0]["8"] == states[0]["13"] == "done"
     assert set(states[1].values()) == {"cached"}
@@ -81,7 +81,7 @@ def test_nodes_that_only_comfyui_has(wuerstchen):
     assert len(lines) == 1 and Path(lines[0]).is_file()
 
 
-def test_they_are_converted_and_listed_with_the_server_s_help(wuerstchen):
+def test_workflows_with_nodes_that_only_comfyui_has_are_converted_and_listed(wuerstchen):
     code, lines, _ = wuerstchen("convert", "comfyui_samplers", "--json")
     assert code == 0
     assert "KSampler" in {node["class_type"] for node in json.loads(lines[0]).values()}
@@ -89,7 +89,7 @@ def test_they_are_converted_and_listed_with_the_server_s_help(wuerstchen):
     assert ("KSampler", "denoise") in {(slot["class_type"], slot["input"]) for slot in events(lines)}
 
 
-def test_a_picture_that_a_node_names_is_uploaded(wuerstchen, server: Server):
+def test_local_images_are_uploaded(wuerstchen, server: Server):
     folder = Path("beside")
     folder.mkdir()
     rows = np.random.default_rng(5).integers(0, 255, (40, 56, 3), dtype=np.uint8)
@@ -110,7 +110,7 @@ def test_a_picture_that_a_node_names_is_uploaded(wuerstchen, server: Server):
     assert len(list((server.folder / "input").glob("upload me*"))) == 1
 
 
-def test_a_sweep_with_a_sheet(wuerstchen):
+def test_a_sweep_with_a_grid(wuerstchen):
     options = (*QUICK, "--sweep=Stage B Decode.seed=1..3", "--grid=sheet.png", "--quiet")
     code, lines, err = wuerstchen("run", "text_to_image", *options)
     assert code == 0, err
@@ -126,7 +126,7 @@ def test_generate_through_a_pipe(wuerstchen, server: Server, monkeypatch):
         assert json.loads(image.info["prompt"])["2"]["inputs"]["value"] == "a red star"
 
 
-def test_what_the_server_refuses_is_an_invalid_workflow(wuerstchen, server: Server):
+def test_a_workflow_that_the_server_refuses_is_invalid(wuerstchen, server: Server):
     code, lines, err = wuerstchen("run", "text_to_image", "--set=Stage C Sampler.steps=0", "--json")
     assert code == 3
     (event,) = events(lines)
@@ -138,8 +138,8 @@ def test_what_the_server_refuses_is_an_invalid_workflow(wuerstchen, server: Serv
     assert f"the server {server.url} has no node NoSuchNode" in err
 
 
-def test_one_bad_output_among_good_ones_is_refused_as_it_is_here(wuerstchen, server: Server):
-    """The server would run the good one alone; nobody asked for half of a workflow."""
+def test_one_invalid_output_among_valid_ones_is_refused(wuerstchen, server: Server):
+    """The server alone would run the valid output; a local run refuses the workflow."""
     prompt = {
         "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
         "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "good"}},
@@ -151,7 +151,7 @@ def test_one_bad_output_among_good_ones_is_refused_as_it_is_here(wuerstchen, ser
     assert "Required input is missing" in err
 
 
-def test_failures_there_have_the_codes_of_failures_here(wuerstchen):
+def test_failures_on_the_server_have_the_exit_codes_of_local_failures(wuerstchen):
     code, _, err = wuerstchen("run", "text_to_image", "--set=Load Stage C.model=v2-base")
     assert code == 4 and "wuerstchen download v2-base" in err
     prompt = {
@@ -169,17 +169,17 @@ def test_failures_there_have_the_codes_of_failures_here(wuerstchen):
     assert code == 1 and "Node 4" in err and "Stage C Sampler" in err
 
 
-def test_an_interruption_stops_the_server_too(wuerstchen, server: Server, monkeypatch):
+def test_an_interruption_cancels_the_prompt_on_the_server(wuerstchen, server: Server, monkeypatch):
     from wuerstchen_nodes.headless.host import HeadlessHost
 
-    def interrupt_at_the_second(self, steps, label):
+    def interrupt_at_step_2(self, steps, label):
         def update(done, preview):
             if done >= 2:
                 raise KeyboardInterrupt
 
         return update
 
-    monkeypatch.setattr(HeadlessHost, "progress", interrupt_at_the_second)
+    monkeypatch.setattr(HeadlessHost, "progress", interrupt_at_step_2)
     code, lines, _ = wuerstchen("run", "text_to_image", "--set=Stage C Sampler.steps=1000", "--seed=random")
     assert (code, lines) == (130, [])
     history = server.settled()

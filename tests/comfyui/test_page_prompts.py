@@ -1,4 +1,4 @@
-"""What the page itself would submit for a graph, against what `wuerstchen convert` makes of it.
+"""Prompts that the page itself submits for a graph, compared with those of `wuerstchen convert`.
 
 The graphs are in tests/headless/graphs; beside each lies the page's answer, NAME.prompt, which the tests without a
 server compare with. With $RECORD_PROMPTS set, the answers are written anew.

@@ -15,7 +15,10 @@ from support.comfyui_server import Prompt, RefusedError, Server
 from support.workflows import node
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError, RunError
 from wuerstchen_nodes.headless.execution.executor import Executor
+from wuerstchen_nodes.headless.execution.signatures import cache_keys
 from wuerstchen_nodes.headless.workflow.catalog import Catalog
+from wuerstchen_nodes.headless.workflow.convert import convert
+from wuerstchen_nodes.headless.workflow.documents import Workflow
 from wuerstchen_nodes.headless.workflow.validate import validate
 
 Faults = dict[str, tuple[list[str], list[str]]]
@@ -35,7 +38,16 @@ CATALOG = _catalog()
 
 @dataclass
 class Seen:
-    """What a prompt came to. failed: (node, exception). refused: the error's type. faults: {node: (types, outputs)}."""
+    """Result of a prompt.
+
+    Attributes:
+        shown: {output node id: items that it shows}.
+        ran: Ids of the nodes that ran.
+        remembered: Ids of the nodes whose results were cached.
+        failed: (node id, exception) of the node that failed.
+        refused: Type of the error for which the prompt was refused.
+        faults: {node id: (types of its errors, outputs that depend on it)}.
+    """
 
     shown: dict[str, Any] = field(default_factory=dict)
     ran: set[str] = field(default_factory=set)
@@ -60,8 +72,11 @@ def ours(executor: Executor, prompt: Prompt) -> Seen:
             seen.ran.add(node_id)
 
     try:
-        checked = validate(prompt, executor.catalog)
-        seen.remembered = executor.remembered(checked)
+        checked = validate(convert(Workflow("a prompt", Path(), prompt=prompt), executor.catalog), executor.catalog)
+        keys = cache_keys(checked, set(checked), executor.catalog, None)
+        seen.remembered = {
+            node_id for node_id, key in keys.items() if key in executor._results or key in executor._networks
+        }
         seen.shown = executor.run(checked, on_node=on_node)
     except InvalidWorkflowError as error:
         seen.refused, seen.faults = error.error["type"], faults_of(error.node_errors)
@@ -231,7 +246,7 @@ def test_the_server_and_the_executor_agree(server: Server, name):
 
 
 def test_of_equal_nodes_one_runs(server: Server):
-    """Which one is of no account, and differs."""
+    """The node that is named may differ."""
     prompt = {**SUM, "2": SUM["1"], "5": SUM["4"], "6": SUM["3"], "7": node("ProbeShow", value=["6", 0])}
     forget(server, "equal nodes")
     here, there = ours(Executor(CATALOG), prompt), theirs(server, prompt)

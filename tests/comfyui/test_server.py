@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support import tiny
 from support.comfyui_graphs import add, ids, one, text_to_image
 from support.comfyui_server import Server
-from support.hosts import tiny_stage_c
 from wuerstchen_core import save_stage_c
 from wuerstchen_nodes.headless import HeadlessHost, execute, load_workflow
 from wuerstchen_nodes.headless.output_files import OutputFiles
@@ -154,7 +154,7 @@ def test_free_really_frees(server: Server):
 
 
 def test_a_model_in_a_folder_of_extra_model_paths_is_found(server: Server):
-    save_stage_c(tiny_stage_c(), server.folder / "elsewhere/my models/mine")
+    save_stage_c(tiny.stage_c(), server.folder / "elsewhere/my models/mine")
     offered = server.get("/object_info/WuerstchenLoadStageC")["WuerstchenLoadStageC"]["input"]["required"]["model"][0]
     assert "mine" in offered
 

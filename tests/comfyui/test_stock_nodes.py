@@ -21,7 +21,7 @@ def apart(one: np.ndarray, other: np.ndarray) -> int:
 
 @pytest.fixture(scope="module")
 def plain(server: Server) -> np.ndarray:
-    """What the graph draws without a stock node between."""
+    """Return the image that the graph draws without a stock node in between."""
     (picture,) = pictures(server, text_to_image())
     return picture
 

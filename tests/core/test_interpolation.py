@@ -1,4 +1,4 @@
-"""Mixing checkpoints: ends exact, middle in float32, nothing changed, other shapes refused."""
+"""Test interpolation: exact ends, mixing in float32, unchanged inputs, errors for other shapes."""
 
 from dataclasses import replace
 

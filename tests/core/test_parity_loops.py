@@ -1,4 +1,4 @@
-"""The schedule and the whole loops against diffusers' pipelines, with the same seeds as a list of CPU generators."""
+"""Compare the schedule and the whole loops with diffusers' pipelines, which get the same seeds as CPU generators."""
 
 import pytest
 import torch

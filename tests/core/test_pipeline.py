@@ -1,4 +1,4 @@
-"""`generate`: one call from a prompt to pictures, on tiny networks in the place of the published ones."""
+"""Test `generate`, from a text prompt to images, on tiny networks in the place of the published ones."""
 
 import gc
 import weakref
@@ -66,7 +66,7 @@ def test_it_does_what_the_verbs_do(models):
     )
     expected = decode_stage_a(tiny.stage_a(), latents)[0].permute(1, 2, 0) * 255
     assert picture.mode == "RGB" and picture.size == (128, 128)
-    # Weights read from a file lie at other addresses than those built here, and products then round differently.
+    # Weights from a file have another memory alignment than those built here, so products round differently.
     assert np.abs(_pixels(picture).astype(int) - expected.round().int().numpy()).max() <= 1
     assert _pixels(picture).std() > 5
 

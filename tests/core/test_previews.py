@@ -1,4 +1,4 @@
-"""Pictures of latents: the fitted map, the one without a fit, and how it travels with a checkpoint."""
+"""Test previews of latents: the fitted map, the one without a fit, and the map in a checkpoint."""
 
 import json
 

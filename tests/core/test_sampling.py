@@ -1,4 +1,4 @@
-"""The loop and the verbs: seeds, guidance, callbacks, and the errors of wrong tensors."""
+"""Test the denoising loop and the four steps of the model: seeds, guidance, callbacks, errors."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Timesteps and the noise schedule."""
+"""Test timesteps and the noise schedule."""
 
 import pytest
 import torch

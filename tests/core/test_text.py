@@ -1,4 +1,4 @@
-"""The text encoder against transformers as diffusers uses it, and its errors."""
+"""Compare the text encoder with transformers as diffusers uses it, and test its errors."""
 
 import json
 import logging

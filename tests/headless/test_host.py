@@ -4,7 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from support.hosts import FakeHost, tiny_stage_a, tiny_stage_c
+from support import tiny
+from support.hosts import FakeHost
 from wuerstchen_core.checkpoints import loading
 from wuerstchen_nodes import host as hosts
 from wuerstchen_nodes.headless.batch.host import StayingHost
@@ -45,7 +46,7 @@ def test_on_the_cpu_the_size_of_the_network_decides(host, monkeypatch):
 
 def test_a_network_is_on_the_device_while_it_is_resident_only():
     host = HeadlessHost(device="meta")
-    kept = host.keep(tiny_stage_a())
+    kept = host.keep(tiny.stage_a())
     assert host.network_of(kept) is kept
     host = HeadlessHost(device="cpu")
     with pytest.raises(ZeroDivisionError), host.resident(kept) as network:
@@ -60,10 +61,10 @@ def test_a_network_is_compiled_where_that_was_asked_for(host):
             assert there is network
             return sum(block._compiled_call_impl is not None for block in there.modules())
 
-    network = tiny_stage_c()
+    network = tiny.stage_c()
     fast = host.compiled(host.keep(network))
     assert host.network_of(fast) is host.network_of(host.compiled(fast)) is network
-    assert compiled_blocks(fast) == 3
+    assert compiled_blocks(fast) == 3 * tiny.STAGE_C.depth
     assert compiled_blocks(network) == 0
     assert isinstance(HeadlessHost(compiles=True).keep(network), type(fast))
 
@@ -72,7 +73,7 @@ def test_a_network_is_compiled_where_that_was_asked_for(host):
 def test_on_cuda_networks_come_and_go():
     host = HeadlessHost()
     assert host.dtype("C") in (torch.bfloat16, torch.float16)
-    kept = host.keep(tiny_stage_a())
+    kept = host.keep(tiny.stage_a())
     with host.resident(kept) as network:
         assert next(network.parameters()).device.type == "cuda"
     assert next(host.network_of(kept).parameters()).device.type == "cpu"

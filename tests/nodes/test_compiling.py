@@ -2,11 +2,12 @@
 
 import pytest
 
-from support.hosts import FakeHost, Kept, tiny_stage_b, tiny_stage_c
+from support import tiny
+from support.hosts import FakeHost, Kept
 from wuerstchen_nodes.compiling import CompileStageB, CompileStageC
 
 
-@pytest.mark.parametrize(("node", "build"), [(CompileStageC, tiny_stage_c), (CompileStageB, tiny_stage_b)])
+@pytest.mark.parametrize(("node", "build"), [(CompileStageC, tiny.stage_c), (CompileStageB, tiny.stage_b)])
 def test_what_comes_in_stays_uncompiled(fake_host: FakeHost, node, build):
     kept = Kept(build())
     (fast,) = node().compile(kept)

@@ -1,4 +1,4 @@
-"""The loaders, from real files in a model folder."""
+"""Test the loader nodes on real files in a model folder."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ from wuerstchen_nodes.text import TextEncode
 
 @pytest.fixture
 def folder(fake_host: FakeHost) -> Path:
-    """A model folder with one checkpoint of each stage."""
+    """Return a model folder with one checkpoint of each stage."""
     save_stage_a(tiny_stage_a(), fake_host.folder / "a")
     save_stage_b(tiny_stage_b(), fake_host.folder / "sub" / "b")
     save_stage_c(tiny_stage_c(), fake_host.folder / "c")
@@ -26,7 +26,7 @@ def folder(fake_host: FakeHost) -> Path:
 
 @pytest.fixture
 def nowhere(tmp_path, monkeypatch) -> None:
-    """A machine on which nothing was ever downloaded."""
+    """Simulate a machine on which nothing was ever downloaded."""
     for name in ("WUERSTCHEN_MODELS", "HF_HOME", "HF_HUB_CACHE"):
         monkeypatch.setenv(name, str(tmp_path / "empty"))
 
@@ -52,7 +52,7 @@ def test_another_stages_checkpoint_is_refused(folder):
         LoadStageC().load("sub/b", "default")
 
 
-def test_what_is_not_there_is_one_clear_error(folder, nowhere):
+def test_a_missing_model_is_one_clear_error(folder, nowhere):
     with pytest.raises(WeightsMissingError, match=r"'gone\.pt'"):
         LoadStageB().load("gone.pt", "default")
     with pytest.raises(WeightsMissingError, match=r"download v2-base.* models/wuerstchen/warp-ai/"):

@@ -1,4 +1,4 @@
-"""The names that loaders offer, and what becomes of them."""
+"""Test the model names that loaders offer, and the sources and files behind them."""
 
 import os
 
@@ -48,7 +48,7 @@ def test_nothing_outside_the_folders_is_found(tmp_path, name):
     assert models.find_in([folder], str(tmp_path / "secret.pt")) is None
 
 
-def test_choices_are_presets_then_what_lies_there(fake_host: FakeHost):
+def test_choices_are_presets_then_models_of_the_host(fake_host: FakeHost):
     (fake_host.folder / "own.safetensors").touch()
     assert models.choices("B") == [*preset_names("B"), "own.safetensors"]
 
@@ -96,17 +96,17 @@ def test_dtypes(fake_host: FakeHost):
         models.dtype_of("int8", "A")
 
 
-def test_the_files_of_a_model_are_those_that_loading_reads(fake_host: FakeHost):
+def test_source_files_are_the_files_that_loading_reads(fake_host: FakeHost):
     folder = fake_host.folder / "mine"
     folder.mkdir()
     for name in ("config.json", "diffusion_pytorch_model.safetensors", "README.md"):
         (folder / name).touch()
-    assert {path.name for path in models.files_of("mine", "C")} == {
+    assert {path.name for path in models.source_files("mine", "C")} == {
         "config.json",
         "diffusion_pytorch_model.safetensors",
     }
-    cocktail = [*models.files_of("cocktail", "B"), *models.files_of("cocktail", "text_encoder_c")]
+    cocktail = [*models.source_files("cocktail", "B"), *models.source_files("cocktail", "text_encoder_c")]
     assert {path.suffix for path in cocktail} >= {".json", ".safetensors"}
     assert all(path.is_file() for path in cocktail)
     with pytest.raises(WeightsMissingError, match=r"'gone\.pt'"):
-        models.files_of("gone.pt", "C")
+        models.source_files("gone.pt", "C")

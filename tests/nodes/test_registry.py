@@ -1,4 +1,4 @@
-"""What workflow files rely on: ids, inputs and their order, outputs; and what the editor shows of each node."""
+"""Ids, inputs, outputs and their order, on which workflow files rely; and the texts that the editor shows."""
 
 import inspect
 import json

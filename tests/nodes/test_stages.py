@@ -5,16 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from support.hosts import (
-    STAGE_B_TEXT,
-    STAGE_C_TEXT,
-    FakeHost,
-    Kept,
-    conditioning,
-    tiny_stage_a,
-    tiny_stage_b,
-    tiny_stage_c,
-)
+from support import tiny
+from support.hosts import FakeHost, Kept, conditioning
 from wuerstchen_core import linear_timesteps, sample_stage_b, sample_stage_c
 from wuerstchen_core.errors import InputError
 from wuerstchen_nodes.stage_a import StageADecode
@@ -24,12 +16,16 @@ from wuerstchen_nodes.text import TextEncode
 
 pytestmark = pytest.mark.usefixtures("fake_host")
 
+TEXT_C = tiny.STAGE_C.c_cond
+TEXT_B = tiny.STAGE_B_OWN_TEXT.clip_embd
+"""Text widths of the two stages, which differ."""
+
 
 def sample_c(stage_c: Any = None, **changes: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "stage_c": Kept(stage_c or tiny_stage_c()),
-        "positive": conditioning(STAGE_C_TEXT, seed=1),
-        "negative": conditioning(STAGE_C_TEXT, seed=2),
+        "stage_c": Kept(stage_c or tiny.stage_c()),
+        "positive": conditioning(TEXT_C, seed=1),
+        "negative": conditioning(TEXT_C, seed=2),
         "seed": 5,
         "steps": 3,
         "schedule": "v2",
@@ -43,12 +39,12 @@ def sample_c(stage_c: Any = None, **changes: Any) -> dict[str, Any]:
 
 
 def decode_b(latent: dict[str, Any], seed: int = 9, **changes: Any) -> dict[str, Any]:
-    (decoded,) = StageBDecode().decode(Kept(tiny_stage_b()), latent, seed, **{"steps": 2, "cfg": 0.0, **changes})
+    (decoded,) = StageBDecode().decode(Kept(tiny.stage_b(tiny.STAGE_B_OWN_TEXT)), latent, seed, **{"steps": 2, "cfg": 0.0, **changes})
     return decoded
 
 
 def decode_a(latent: dict[str, Any]) -> torch.Tensor:
-    (image,) = StageADecode().decode(Kept(tiny_stage_a()), latent)
+    (image,) = StageADecode().decode(Kept(tiny.stage_a()), latent)
     return image
 
 
@@ -60,7 +56,7 @@ def apart(a: torch.Tensor, b: torch.Tensor) -> float:
 def test_text_to_image(fake_host: FakeHost):
     embeddings = sample_c(batch_size=2)
     assert embeddings["samples"].shape == (2, 16, 6, 3) and set(embeddings) == {"samples"}
-    latents = decode_b(embeddings, positive=conditioning(STAGE_B_TEXT))
+    latents = decode_b(embeddings, positive=conditioning(TEXT_B))
     assert latents["samples"].shape == (2, 4, 64, 32)
     image = decode_a(latents)
     assert image.shape == (2, 256, 128, 3) and image.dtype == torch.float32
@@ -73,12 +69,12 @@ def test_text_to_image(fake_host: FakeHost):
 
 
 def test_stage_c_passes_each_value_on():
-    network = tiny_stage_c()
+    network = tiny.stage_c()
     values = {"seed": 3, "steps": 4, "schedule": "linear", "cfg": 2.5, "width": 384, "height": 128, "batch_size": 2}
     expected = sample_stage_c(
         network,
-        conditioning(STAGE_C_TEXT, seed=1)[0][0],
-        conditioning(STAGE_C_TEXT, seed=2)[0][0],
+        conditioning(TEXT_C, seed=1)[0][0],
+        conditioning(TEXT_C, seed=2)[0][0],
         width=384,
         height=128,
         seeds=[3, 4],
@@ -90,9 +86,9 @@ def test_stage_c_passes_each_value_on():
 
 def test_stage_b_passes_each_value_on():
     embeddings = sample_c(batch_size=2)
-    positive, negative = conditioning(STAGE_B_TEXT, seed=3), conditioning(STAGE_B_TEXT, seed=4)
+    positive, negative = conditioning(TEXT_B, seed=3), conditioning(TEXT_B, seed=4)
     expected = sample_stage_b(
-        tiny_stage_b(),
+        tiny.stage_b(tiny.STAGE_B_OWN_TEXT),
         embeddings["samples"],
         positive[0][0],
         negative[0][0],
@@ -121,7 +117,7 @@ def test_an_image_taken_out_of_its_batch_keeps_its_seed():
 
 
 def test_a_longer_prompt_and_a_negative_of_another_length():
-    longer = conditioning(STAGE_C_TEXT, seed=1, tokens=12)
+    longer = conditioning(TEXT_C, seed=1, tokens=12)
     assert not torch.equal(sample_c(positive=longer)["samples"], sample_c()["samples"])
 
 
@@ -140,7 +136,7 @@ def test_a_cancelled_run_stops(fake_host: FakeHost):
 
 def test_previews_show_what_the_checkpoint_says_latents_look_like(fake_host: FakeHost):
     fake_host.previews = []
-    network = tiny_stage_c()
+    network = tiny.stage_c()
     network.latent_rgb = torch.cat([torch.zeros(16, 3), torch.tensor([[1.0, 0.5, 0.0]])])
     sample_c(network, batch_size=2)
     shown = fake_host.previews
@@ -165,10 +161,10 @@ def test_without_a_place_for_previews_none_are_made(fake_host: FakeHost, monkeyp
         ({"schedule": "karras"}, "schedule is 'karras'; expected one of v2, linear"),
         ({"batch_size": 0}, "batch_size is 0"),
         (
-            {"positive": conditioning(STAGE_B_TEXT)},
-            r"positive has shape \[1, 5, 20\]; .*\[1 or 1, tokens, 24\]",
+            {"positive": conditioning(TEXT_B)},
+            rf"positive has shape \[1, 5, {TEXT_B}\]; .*\[1 or 1, tokens, {TEXT_C}\]",
         ),
-        ({"negative": conditioning(STAGE_B_TEXT)}, "negative has shape"),
+        ({"negative": conditioning(TEXT_B)}, "negative has shape"),
         ({"negative": []}, "negative is an empty list"),
     ],
 )
@@ -179,7 +175,7 @@ def test_stage_c_refuses(changes, message):
 
 def test_stage_b_refuses_a_prompt_for_stage_c():
     with pytest.raises(InputError, match=r"positive has shape .* this Stage B expects"):
-        decode_b(sample_c(), positive=conditioning(STAGE_C_TEXT))
+        decode_b(sample_c(), positive=conditioning(TEXT_C))
 
 
 def test_a_latent_of_the_wrong_stage_is_refused():

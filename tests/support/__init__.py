@@ -1,1 +1,1 @@
-"""What tests share: tiny networks, toy nodes, builders of workflows, and drivers of a real ComfyUI."""
+"""Helpers that tests share: tiny networks, toy nodes, builders of workflows, and drivers of a real ComfyUI."""

@@ -66,6 +66,6 @@ def run(page: Any) -> dict[str, Any]:
 
 
 def drawn_images(page: Any) -> int:
-    """How many pictures the output nodes of the graph show; what samplers still show of their previews is none."""
+    """Count the images that the output nodes of the graph show; previews of samplers do not count."""
     page.wait_for_function("app.graph.nodes.some(node => node.images?.length && node.imgs?.length)")
     return page.evaluate("app.graph.nodes.reduce((sum, node) => sum + (node.images?.length ?? 0), 0)")

@@ -31,7 +31,16 @@ PREVIEW_IMAGE = 1
 
 @dataclass(frozen=True)
 class Run:
-    """What a prompt came to. cached: the nodes that did not run. events: the websocket's messages on the way."""
+    """Result of a prompt.
+
+    Attributes:
+        status: Status that the server reports.
+        cached: Ids of the nodes that did not run.
+        outputs: {node id: items that it shows}.
+        error: Error of the node that failed; None for none.
+        events: Messages of the websocket.
+        previews: Preview images of the websocket.
+    """
 
     status: str
     cached: set[str]
@@ -50,11 +59,12 @@ class RefusedError(Exception):
 
 
 class Server:
-    """One running server.
+    """A running server.
 
     Args:
-        url: where it listens.
-        folder: its base directory, with output/, input/ and models/.
+        url: URL that it listens at.
+        folder: Base directory, with output/, input/ and models/.
+        log: File of its log.
     """
 
     def __init__(self, url: str, folder: Path, log: Path) -> None:

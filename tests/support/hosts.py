@@ -1,4 +1,4 @@
-"""Tiny random networks and a host for them, for the tests of the node classes."""
+"""A host for the tests of the node classes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,48 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wuerstchen_core import StageA, StageAConfig, StageB, StageBConfig, StageC, StageCConfig
+from support import tiny
 from wuerstchen_nodes import models
 
-STAGE_C_TEXT = 24
-STAGE_B_TEXT = 20
-
-
-def _random(build: Callable[[], Any], seed: int) -> Any:
-    """A network whose every weight is small noise, so that no part of it is silent."""
-    network = build().eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(seed)
-    for weight in network.parameters():
-        weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
-    return network
-
-
-def tiny_stage_c(seed: int = 0, c: int = 16) -> StageC:
-    network = _random(lambda: StageC(StageCConfig(c=c, c_cond=STAGE_C_TEXT, depth=1, nhead=2)), seed)
-    network.out[1].bias[16:] = -1  # keeps the divisor |1 - b| away from 0, where rounding is amplified
-    return network
-
-
-def tiny_stage_b(seed: int = 0) -> StageB:
-    config = StageBConfig(
-        c_cond=16,
-        c_hidden=(8, 16),
-        nhead=(-1, 2),
-        blocks=(1, 1),
-        level_config=("CT", "CTA"),
-        inject_effnet=(False, True),
-        clip_embd=STAGE_B_TEXT,
-    )
-    return _random(lambda: StageB(config), seed)
-
-
-def tiny_stage_a(seed: int = 0, embed_dim: int = 8) -> StageA:
-    return _random(lambda: StageA(StageAConfig(bottleneck_blocks=1, embed_dim=embed_dim, num_vq_embeddings=16)), seed)
+tiny_stage_a, tiny_stage_b, tiny_stage_c = tiny.stage_a, tiny.stage_b, tiny.stage_c
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What travels through the sockets here: no network, so that a node that takes it for one fails."""
+    """Value of a socket that holds a network; it is not a module, so a node that uses it as one fails.
+
+    Attributes:
+        network: The network.
+        compiled: Whether a node has asked to compile it.
+    """
 
     network: nn.Module
     compiled: bool = False
@@ -58,7 +30,14 @@ class Kept:
 
 @dataclass
 class FakeHost:
-    """A host on the CPU that remembers what it was told."""
+    """A host on the CPU that records calls.
+
+    Attributes:
+        folder: Folder of the models, with the output folder in it.
+        reported: (label, step, steps) of every progress report.
+        cancel_at: Step at which a report raises KeyboardInterrupt; None for never.
+        previews: Previews that were reported; None makes the host show no previews.
+    """
 
     folder: Path
     reported: list[tuple[str, int, int]] = field(default_factory=list)
@@ -115,6 +94,6 @@ class FakeHost:
 
 
 def conditioning(dim: int, seed: int = 0, tokens: int = 5) -> list[list[Any]]:
-    """A CONDITIONING of noise."""
+    """Return a ComfyUI conditioning with an embedding of noise, [1, tokens, dim]."""
     noise = torch.randn(1, tokens, dim, generator=torch.Generator().manual_seed(seed))
     return [[noise, {"pooled_output": noise.mean(dim=1)}]]

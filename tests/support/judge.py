@@ -15,7 +15,7 @@ VISIBLE = 0.1
 
 @dataclass(frozen=True)
 class Reading:
-    """What a picture shows. gaps: room left towards each edge of the picture, as a share of its shorter side."""
+    """Content of an image. gaps: distance of the figure to each edge, as a share of the image's shorter side."""
 
     colour: str
     background: str
@@ -25,7 +25,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which parts of a scene a picture got right; `position` is None where none was asked for."""
+    """Parts of a scene that an image shows correctly; `position` is None if the scene names none."""
 
     colour: bool
     background: bool

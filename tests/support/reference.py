@@ -1,4 +1,4 @@
-"""diffusers' own pipelines over checkpoints in the diffusers layout: the reference that whole pictures are held to."""
+"""diffusers' own pipelines, as the reference for whole images."""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,15 @@ from support import tiny
 
 
 def pipelines(folder: Path) -> tuple[Any, Any]:
-    """(prior pipeline, decoder pipeline) in float32 from `folder`/wuerstchen-prior and `folder`/wuerstchen.
+    """Load diffusers' prior and decoder pipelines in float32.
 
-    They are put together from their parts: diffusers' releases since the deprecation no longer find the classes that
-    model_index.json names.
+    They are assembled from their parts: releases of diffusers since the deprecation of Würstchen do not find the
+    classes that model_index.json names.
+
+    Args:
+        folder: Folder with wuerstchen-prior/ and wuerstchen/, in the layout of diffusers.
+    Returns:
+        (prior pipeline, decoder pipeline).
     """
     diffusers = tiny.diffusers()
     prior, decoder = folder / "wuerstchen-prior", folder / "wuerstchen"

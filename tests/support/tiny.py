@@ -1,9 +1,9 @@
-"""Tiny random networks of every stage, in this project's form, in diffusers', and in the authors' key style."""
+"""Tiny random networks and text encoders: in this project's form, in diffusers', and with the authors' keys."""
 
 import importlib
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,23 @@ STAGE_B = StageBConfig(
     inject_effnet=(False, True, True),
     clip_embd=32,
 )
+STAGE_B_OWN_TEXT = replace(STAGE_B, clip_embd=20)
+"""Stage B that takes another text width than Stage C, so that a text of the wrong stage fails."""
 STAGE_A = StageAConfig(bottleneck_blocks=2, embed_dim=16, num_vq_embeddings=32)
 MAX_TOKENS = 77
+"""Tokens that the tiny text encoders read."""
 
 
 def randomise(network: Any, seed: int, scale: float = 0.5) -> Any:
-    """Weights of about `scale` / sqrt(inputs), so that every part matters and nothing explodes; no part stays at 0."""
+    """Fill a network with random weights, so that every part contributes and activations stay near 1.
+
+    Args:
+        network: Network to fill, in place.
+        seed: Seed of the weights.
+        scale: Standard deviation of a weight, times the square root of its layer's number of inputs.
+    Returns:
+        The network, in eval mode and without gradients.
+    """
     generator = torch.Generator().manual_seed(seed)
     for weight in network.parameters():
         inputs = max(1, weight[0].numel()) if weight.ndim > 1 else 16
@@ -43,7 +54,7 @@ def randomise(network: Any, seed: int, scale: float = 0.5) -> Any:
 
 
 def stage_c(config: StageCConfig = STAGE_C, seed: int = 0) -> StageC:
-    """Its b is near -1, so that the divisor |1 - b| stays away from 0, where rounding is amplified a thousandfold."""
+    """Build a random Stage C. Its b is near -1: a divisor |1 - b| near 0 would amplify rounding errors."""
     network = randomise(StageC(config), seed)
     network.out[1].weight[config.c_in :] *= 0.1
     network.out[1].bias[config.c_in :] = -1
@@ -51,17 +62,19 @@ def stage_c(config: StageCConfig = STAGE_C, seed: int = 0) -> StageC:
 
 
 def stage_b(config: StageBConfig = STAGE_B, seed: int = 0) -> StageB:
+    """Build a random Stage B."""
     network = randomise(StageB(config), seed)
     network.clf[1].bias[len(network.clf[1].bias) // 2 :] = 2  # b near 0.9
     return network
 
 
 def stage_a(config: StageAConfig = STAGE_A, seed: int = 0) -> StageA:
+    """Build a random Stage A."""
     return randomise(StageA(config), seed)
 
 
 def save_pipelines(folder: Path) -> None:
-    """The two published pipelines with tiny networks: folder/wuerstchen and folder/wuerstchen-prior."""
+    """Save tiny networks in the layout of the published pipelines, folder/wuerstchen-prior and folder/wuerstchen."""
     save_stage_c(stage_c(), folder / "wuerstchen-prior" / "prior")
     save_stage_b(stage_b(), folder / "wuerstchen" / "decoder")
     save_stage_a(stage_a(), folder / "wuerstchen" / "vqgan")
@@ -70,7 +83,7 @@ def save_pipelines(folder: Path) -> None:
 
 
 def diffusers_class(kind: type) -> Any:
-    """diffusers' class of StageA, StageB or StageC."""
+    """Return diffusers' class for StageA, StageB or StageC."""
     names = {
         StageA: ("modeling_paella_vq_model", "PaellaVQModel"),
         StageB: ("modeling_wuerstchen_diffnext", "WuerstchenDiffNeXt"),
@@ -81,31 +94,31 @@ def diffusers_class(kind: type) -> Any:
 
 
 def diffusers_form(kind: type, config: Any) -> Any:
-    """A network of that class with fresh weights; `kind` and `config` are this project's."""
+    """Build diffusers' network for a class and config of this project, with fresh weights."""
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
     return diffusers_class(kind)(**values)
 
 
 def diffusers_twin(network: nn.Module) -> Any:
-    """The same network in diffusers, with the same weights under the same keys."""
+    """Build the same network in diffusers, with the same weights under the same keys."""
     twin = diffusers_form(type(network), network.config)
     twin.load_state_dict(network.state_dict(), strict=True)
     return twin.eval().requires_grad_(False)
 
 
 def diffusers() -> Any:
-    """diffusers, which loads its names on first use and so hides them from type checkers."""
+    """Return diffusers as Any: it loads its names on first use, and type checkers miss them."""
     return importlib.import_module("diffusers")
 
 
 def diffusers_module(name: str) -> Any:
-    """A module of diffusers' Würstchen, which lies in different packages in different releases."""
+    """Import a module of diffusers' Würstchen, whose package differs between releases."""
     package = diffusers().WuerstchenPriorPipeline.__module__.rpartition(".")[0]
     return importlib.import_module(f"{package}.{name}")
 
 
 def in_authors_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict as the authors' own code would have saved it: packed attention, codebook, its running sums."""
+    """Return a state dict with the authors' keys: packed attention, and the codebook with its running sums."""
     result: dict[str, Tensor] = {}
     for key, tensor in state.items():
         projection = re.fullmatch(r"(.+\.attention)\.to_([qkv])\.(weight|bias)", key)
@@ -126,7 +139,16 @@ def in_authors_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_text(folder: Path, width: int = 32, seed: int = 0, published_keys: bool = True) -> None:
-    """A CLIP text model and tokenizer of 514 tokens: one a byte, one a last byte of a word, two special ones."""
+    """Save a random CLIP text model and a tokenizer of 514 tokens.
+
+    The tokens are every byte, every byte as the last one of a word, and two special ones.
+
+    Args:
+        folder: Folder for text_encoder/ and tokenizer/, created with its parents.
+        width: Width of the embeddings; even.
+        seed: Seed of the weights.
+        published_keys: Whether keys begin with text_model, as in the published files.
+    """
     from safetensors.torch import load_file, save_file
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -161,12 +183,12 @@ def save_text(folder: Path, width: int = 32, seed: int = 0, published_keys: bool
     )
     model = CLIPTextModel(config).eval()
     model.save_pretrained(folder / "text_encoder")
-    if published_keys:  # the published files have every key under text_model, whatever this transformers writes
+    if published_keys:  # releases of transformers differ in the keys that they write
         file = folder / "text_encoder" / "model.safetensors"
         state = {f"text_model.{key.removeprefix('text_model.')}": value for key, value in load_file(file).items()}
         save_file(state, file, metadata={"format": "pt"})
 
 
 def relative_error(ours: Tensor, reference: Tensor) -> float:
-    """Largest difference, relative to the largest value of the reference."""
+    """Return the largest difference, relative to the largest value of the reference."""
     return float((ours.float() - reference.float()).abs().max() / reference.float().abs().max())

@@ -1,26 +1,23 @@
-"""Toy nodes, builders of small workflows, and tiny random checkpoints, for the tests of headless execution."""
+"""Toy nodes, builders of small workflows, and folders of tiny checkpoints, for the tests of headless runs."""
 
-import json
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-
-from support.hosts import STAGE_B_TEXT, STAGE_C_TEXT, tiny_stage_a, tiny_stage_b, tiny_stage_c
+from support import tiny
 from wuerstchen_core.checkpoints.saving import save_stage_a, save_stage_b, save_stage_c
 from wuerstchen_nodes.headless.workflow.catalog import Catalog
 
 QUICK_RUN = ["8.steps=2", "10.steps=1", "8.width=128", "8.height=128"]
-"""Settings with which the text-to-image example is drawn fast."""
+"""Settings that make a run of the text-to-image example fast."""
 
 CALLS: list[str] = []
-"""The classes of the toy nodes that ran, in order; a fixture empties it."""
+"""Classes of the toy nodes that ran, in order; a fixture clears it."""
 
 
 class Toy:
-    """What the toy nodes share: a FUNCTION named work, no inputs, one INT."""
+    """Base of the toy nodes: a FUNCTION named work, no inputs, one INT output."""
 
     FUNCTION = "work"
     RETURN_TYPES: tuple[str, ...] = ("INT",)
@@ -66,7 +63,7 @@ class Show(Toy):
 
 
 class Seeded(Toy):
-    """Widgets of every kind, in the order that matters to `widgets_values`."""
+    """A node with widgets of every kind."""
 
     OUTPUT_NODE = True
 
@@ -87,7 +84,7 @@ class Seeded(Toy):
 
 
 class Pair(Toy):
-    """A source of two types, for bypassing and for links of the wrong type."""
+    """A node with outputs of two types, for bypassing and for links of the wrong type."""
 
     RETURN_TYPES = ("STRING", "INT")
 
@@ -104,7 +101,7 @@ class Pair(Toy):
 
 
 class Choose(Toy):
-    """Takes one of two lazy inputs."""
+    """A node that returns one of two lazy inputs."""
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -128,12 +125,16 @@ class Fails(Toy):
 
 
 class Network:
-    """Stands for a loaded stage; `alive` holds those that were not let go."""
+    """Stand-in for a loaded network.
+
+    Attributes:
+        alive: Instances that are not freed yet.
+    """
 
     alive: ClassVar[weakref.WeakSet[Any]] = weakref.WeakSet()
 
     def __init__(self) -> None:
-        self.itself = self  # a cycle, so that only the collector frees it
+        self.itself = self  # a cycle, so that only the garbage collector frees it
         Network.alive.add(self)
 
 
@@ -141,37 +142,33 @@ CLASSES: dict[str, type] = {each.__name__: each for each in (Number, Add, Show, 
 
 
 def toys(**more: type) -> Catalog:
-    """A catalog of the toy nodes and `more`."""
+    """Return a catalog of the toy nodes and `more`."""
     return Catalog({**CLASSES, **more}, {"Seeded": "Seeded Thing"})
 
 
 def node(class_type: str, title: str | None = None, **inputs: Any) -> dict[str, Any]:
-    """A node of the API format."""
+    """Return a node in the API format."""
     return {"class_type": class_type, "inputs": inputs, **({"_meta": {"title": title}} if title else {})}
 
 
 def editor_node(node_id: int, kind: str, **more: Any) -> dict[str, Any]:
-    """A node of the editor's format."""
+    """Return a node in the editor's format."""
     return {"id": node_id, "type": kind, "mode": 0, "inputs": [], "outputs": [], "properties": {}, **more}
 
 
 def socket(name: str, kind: Any, link: int | None, widget: bool = False) -> dict[str, Any]:
-    """An input of a node of the editor's format."""
+    """Return an input of a node in the editor's format."""
     return {"name": name, "type": kind, "link": link, **({"widget": {"name": name}} if widget else {})}
 
 
 def editor(nodes: list[dict[str, Any]], links: list[list[Any]], **more: Any) -> dict[str, Any]:
-    """A document of the editor's format; links are [id, origin, slot, target, slot, type]."""
+    """Return a document in the editor's format; links are [id, origin, slot, target, slot, type]."""
     return {"nodes": nodes, "links": links, "version": 0.4, **more}
 
 
 def write_checkpoints(folder: Path) -> Mapping[str, str]:
-    """Write tiny random checkpoints of every part; gives the settings that put them into the text-to-image example."""
-    save_stage_c(tiny_stage_c(), folder / "stage_c")
-    save_stage_b(tiny_stage_b(), folder / "stage_b")
-    save_stage_a(tiny_stage_a(), folder / "stage_a")
-    _write_text_encoder(folder / "text_c", STAGE_C_TEXT)
-    _write_text_encoder(folder / "text_b", STAGE_B_TEXT)
+    """Write tiny checkpoints of every part and return the settings that select them in the text-to-image example."""
+    _write_parts(folder, stage_c="stage_c", stage_b="stage_b", stage_a="stage_a", text_c="text_c", text_b="text_b")
     return {
         "1.model": "text_c",
         "3.model": "text_b",
@@ -182,36 +179,22 @@ def write_checkpoints(folder: Path) -> Mapping[str, str]:
 
 
 def write_tiny_v2(models: Path) -> None:
-    """Tiny random checkpoints under the names of the published ones, where a model folder holds them."""
-    save_stage_c(tiny_stage_c(), models / "warp-ai/wuerstchen-prior-model-interpolated")
-    _write_text_encoder(models / "warp-ai/wuerstchen-prior", STAGE_C_TEXT)
-    save_stage_b(tiny_stage_b(), models / "warp-ai/wuerstchen/decoder")
-    save_stage_a(tiny_stage_a(), models / "warp-ai/wuerstchen/vqgan")
-    _write_text_encoder(models / "warp-ai/wuerstchen", STAGE_B_TEXT)
-
-
-def _write_text_encoder(folder: Path, dim: int) -> None:
-    from transformers import CLIPTextConfig
-    from transformers.models.clip.modeling_clip import CLIPTextModel
-
-    letters = [chr(each) for each in range(ord("!"), ord("~") + 1)]
-    words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    torch.manual_seed(dim)
-    config = CLIPTextConfig(
-        vocab_size=len(words),
-        hidden_size=dim,
-        intermediate_size=dim,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        bos_token_id=len(words) - 2,
-        eos_token_id=len(words) - 1,
-        pad_token_id=len(words) - 1,
+    """Write tiny checkpoints into a model folder, under the names of the published v2 ones."""
+    _write_parts(
+        models / "warp-ai",
+        stage_c="wuerstchen-prior-model-interpolated",
+        stage_b="wuerstchen/decoder",
+        stage_a="wuerstchen/vqgan",
+        text_c="wuerstchen-prior",
+        text_b="wuerstchen",
     )
-    CLIPTextModel(config).save_pretrained(folder / "text_encoder")
-    (folder / "model_index.json").write_text("{}")  # the folder is a pipeline's
-    tokenizer = folder / "tokenizer"
-    tokenizer.mkdir()
-    (tokenizer / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
-    (tokenizer / "merges.txt").write_text("#version: 0.2\n")
-    settings = {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer", "pad_token": "<|endoftext|>"}
-    (tokenizer / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def _write_parts(folder: Path, *, stage_c: str, stage_b: str, stage_a: str, text_c: str, text_b: str) -> None:
+    """Write a tiny checkpoint of every part into `folder`, under the given names."""
+    save_stage_c(tiny.stage_c(), folder / stage_c)
+    save_stage_b(tiny.stage_b(tiny.STAGE_B_OWN_TEXT), folder / stage_b)
+    save_stage_a(tiny.stage_a(), folder / stage_a)
+    for name, width in ((text_c, tiny.STAGE_C.c_cond), (text_b, tiny.STAGE_B_OWN_TEXT.clip_embd)):
+        tiny.save_text(folder / name, width=width, seed=width)
+        (folder / name / "model_index.json").write_text("{}")  # marks the folder of a pipeline

@@ -1,1 +1,1 @@
-"""Checkpoints on disk: find, download, read, check, load and save them."""
+"""Find, download, read, check and save checkpoints."""

@@ -1,49 +1,66 @@
-"""What each stage is called: in this project, in diffusers, and in a folder. One table for loading and saving."""
+"""Table of the parts of a model, with their names in presets, in messages and in a diffusers pipeline.
 
-from collections.abc import Callable, Mapping
+Needs no torch. `loading` joins each stage with its network.
+"""
+
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Generic, TypeVar
-
-from torch import Tensor, nn
-
-from ..networks.blocks import Operations
-from ..networks.stage_a import StageA, StageAConfig
-from ..networks.stage_b import StageB, StageBConfig
-from ..networks.stage_c import StageC, StageCConfig
-from .infer import infer_stage_a, infer_stage_b, infer_stage_c
-
-Config = TypeVar("Config", StageAConfig, StageBConfig, StageCConfig)
-Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Component(Generic[Network, Config]):
-    """One of the three networks.
+class Component:
+    """One part of a model.
 
-    stage: "A", "B" or "C". folder: its folder in a diffusers pipeline. class_name: its class there. mark: a key that
-    only this network has. infer: its config from the shapes of its tensors.
+    Attributes:
+        part: Name of the part in presets.
+        title: Name in messages.
+        folder: Folder in a diffusers pipeline.
+        class_name: Class in diffusers, or in transformers for text encoders.
+        mark: Key that only this network has, under the published names.
     """
 
-    stage: str
+    part: str
+    title: str
     folder: str
     class_name: str
     mark: str
-    network: Callable[[Config, Operations], Network]
-    config: type[Config]
-    infer: Callable[[Mapping[str, Tensor]], Config]
+
+    @property
+    def label(self) -> str:
+        """Title with the folder, such as "Stage C (prior)"."""
+        return f"{self.title} ({self.folder})"
 
 
-STAGE_A = Component("A", "vqgan", "PaellaVQModel", "vquantizer.embedding.weight", StageA, StageAConfig, infer_stage_a)
-STAGE_B = Component("B", "decoder", "WuerstchenDiffNeXt", "clip_mapper.weight", StageB, StageBConfig, infer_stage_b)
-STAGE_C = Component("C", "prior", "WuerstchenPrior", "cond_mapper.0.weight", StageC, StageCConfig, infer_stage_c)
-COMPONENTS = (STAGE_A, STAGE_B, STAGE_C)
+_TEXT_MARK = "embeddings.token_embedding.weight"
 
-_TEXT_MARKS = ("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight")
+STAGE_C = Component("C", "Stage C", "prior", "WuerstchenPrior", "cond_mapper.0.weight")
+STAGE_B = Component("B", "Stage B", "decoder", "WuerstchenDiffNeXt", "clip_mapper.weight")
+STAGE_A = Component("A", "Stage A", "vqgan", "PaellaVQModel", "vquantizer.embedding.weight")
+TEXT_ENCODER_C = Component("text_encoder_c", "text encoder of Stage C", "text_encoder", "CLIPTextModel", _TEXT_MARK)
+TEXT_ENCODER_B = Component("text_encoder_b", "text encoder of Stage B", "text_encoder", "CLIPTextModel", _TEXT_MARK)
+
+STAGES = {each.part: each for each in (STAGE_C, STAGE_B, STAGE_A)}
+"""Stage -> component."""
+TEXT_ENCODERS = {STAGE_C.part: TEXT_ENCODER_C, STAGE_B.part: TEXT_ENCODER_B}
+"""Stage -> component of its text encoder. Stage A has none."""
+COMPONENTS = {each.part: each for each in (*STAGES.values(), *TEXT_ENCODERS.values())}
+"""Part -> component."""
+
+TOKENIZER_FOLDER = "tokenizer"
+"""Folder of a text encoder's tokenizer in a diffusers pipeline."""
 
 
-def describe(state: Mapping[str, Tensor]) -> str | None:
-    """Which of the networks the keys are of, in words; None where they are of no stage."""
-    for component in COMPONENTS:
-        if component.mark in state:
-            return f"Stage {component.stage} ({component.folder})"
-    return "a text encoder" if any(mark in state for mark in _TEXT_MARKS) else None
+def describe(keys: Collection[str]) -> str | None:
+    """Name the network that keys belong to, for messages.
+
+    Args:
+        keys: Keys of a checkpoint under the published names.
+    Returns:
+        str | None: A stage's label or "a text encoder"; None for another model.
+    """
+    for stage in STAGES.values():
+        if stage.mark in keys:
+            return stage.label
+    # some versions of transformers put "text_model." before every key
+    is_text = any(key.removeprefix("text_model.") == _TEXT_MARK for key in keys)
+    return "a text encoder" if is_text else None

@@ -1,4 +1,4 @@
-"""Key names of the authors' own files, as a table, and their conversion to the published (diffusers) names."""
+"""Convert key names of the authors' own files to the published (diffusers) names."""
 
 import re
 from collections.abc import Mapping
@@ -16,22 +16,25 @@ AUTHORS_KEYS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"vquantizer\.codebook\.weight", (r"vquantizer.embedding.weight",)),
     (r"vquantizer\.ema_(element_count|weight_sum)", ()),
 )
-"""(pattern of the whole key, names it becomes). Several names: the tensor is split evenly along its first dimension.
-No name: the tensor is dropped; the codebook's running sums are of use to training only."""
+"""(Pattern of the whole key, published names). With several names the tensor is split evenly along its first dimension.
+With none it is dropped: the running sums of the codebook are used in training only."""
 
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")
-"""What DistributedDataParallel and torch.compile put before every key."""
+"""Prefixes that DistributedDataParallel and torch.compile add to every key."""
 
 _PATTERNS = tuple((re.compile(pattern), targets) for pattern, targets in AUTHORS_KEYS)
 
 
 def canonical(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Tensors under the names that the networks have; split tensors are views of the packed ones.
+    """Rename tensors to their published names.
 
     Args:
-        where: the file, for messages.
+        state: Tensors by their names in the file, in either style.
+        where: Name of the file, for messages.
+    Returns:
+        dict[str, Tensor]: Tensors by their published names; split tensors are views of the packed one.
     Raises:
-        CheckpointError: a packed tensor cannot be split, or two keys mean the same weight.
+        CheckpointError: A packed tensor cannot be split, or two keys mean the same tensor.
     """
     result: dict[str, Tensor] = {}
     for key, tensor in _without_wrapper(state).items():
@@ -53,6 +56,7 @@ def canonical(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
 
 
 def _targets(key: str) -> tuple[str, ...]:
+    """Return the published names of a key."""
     for pattern, targets in _PATTERNS:
         match = pattern.fullmatch(key)
         if match:
@@ -61,6 +65,7 @@ def _targets(key: str) -> tuple[str, ...]:
 
 
 def _without_wrapper(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return the tensors without a prefix that all their keys have."""
     for prefix in WRAPPER_PREFIXES:
         if state and all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}

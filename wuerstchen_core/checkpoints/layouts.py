@@ -1,17 +1,20 @@
-"""Checkpoints on disk: which files one consists of, in each layout.
+"""Find the files of a checkpoint in each layout.
 
-Layouts: a diffusers pipeline folder, one component's folder, or one file (.safetensors, .pt, .bin). Reads no tensors,
-and needs no torch.
+Layouts: the folder of a diffusers pipeline, the folder of one component, or one weights file (.safetensors, .pt, .bin).
+Reads no tensors and needs no torch.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from ..errors import CheckpointError, WeightsMissingError
+from .components import TEXT_ENCODER_C, TOKENIZER_FOLDER, Component
 
 CONFIG_FILE = "config.json"
 PREVIEW_FILE = "preview.json"
-"""What the latents look like, for previews: `{"latent_rgb": [channels + 1 rows of 3 numbers]}`. May be absent."""
+"""Colours for previews of a stage's latents: `{"latent_rgb": [channels + 1 rows of 3 numbers]}`. Optional."""
 WEIGHTS_NAME = "diffusion_pytorch_model"
 WEIGHT_KINDS = tuple(
     (f"{WEIGHTS_NAME}{variant}.{suffix}", f"{WEIGHTS_NAME}.{suffix}.index{variant}.json")
@@ -20,77 +23,113 @@ WEIGHT_KINDS = tuple(
 )
 """Names that diffusers gives to weights, best first: one file, or the index of several (shards)."""
 WEIGHT_FILES = tuple(name for kind in WEIGHT_KINDS for name in kind)
+TEXT_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.fp16.safetensors")
+"""Names that transformers gives to the weights of a text encoder, best first."""
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+"""Files of a tokenizer; a folder with one of them holds a tokenizer."""
 
 
-def find_weights(source: Path, component: str) -> Path:
-    """The file that holds a component's weights.
+@dataclass(frozen=True)
+class StageFiles:
+    """Files of one stage.
+
+    Attributes:
+        source: Path where they were found: a weights file, the stage's folder or a pipeline's folder.
+        weights: Weights file, or the index of `shards`.
+        shards: Weights files that the index names; empty without an index.
+        config: config.json beside the weights; None if there is none, or if it may belong to another network.
+        preview: preview.json beside the config; None if there is none.
+    """
+
+    source: Path
+    weights: Path
+    shards: tuple[Path, ...] = ()
+    config: Path | None = None
+    preview: Path | None = None
+
+    @property
+    def tensors(self) -> tuple[Path, ...]:
+        """Files that hold the tensors."""
+        return self.shards or (self.weights,)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file that loading reads."""
+        return (*filter(None, (self.config, self.preview)), self.weights, *self.shards)
+
+
+@dataclass(frozen=True)
+class TextEncoderFiles:
+    """Files of a text encoder and its tokenizer.
+
+    Attributes:
+        source: Path where they were found: a pipeline's folder or the text encoder's.
+        encoder: Folder of the text encoder.
+        tokenizer: Folder of the tokenizer; may be the same.
+        paths: Every file that loading reads, the weights first.
+    """
+
+    source: Path
+    encoder: Path
+    tokenizer: Path
+    paths: tuple[Path, ...]
+
+
+def find_stage(source: Path, component: Component) -> StageFiles:
+    """Find the files of a stage.
 
     Args:
-        source: a weights file, the component's folder, or a pipeline's folder that holds it.
-        component: "prior", "decoder" or "vqgan".
+        source: Existing weights file, stage's folder, or pipeline's folder that contains the stage's.
+        component: The stage.
     Raises:
-        WeightsMissingError: there is none.
+        WeightsMissingError: There are no weights, or a shard is missing.
+        CheckpointError: The index of the shards is damaged, or names a file elsewhere.
     """
-    if not source.is_dir():
-        if not source.exists():
-            raise WeightsMissingError(
-                f"{source} does not exist; expected a checkpoint's file or folder. Check the path."
+    weights = _find_weights(source, component) if source.is_dir() else source
+    shards = _shards_of(weights) if ".index" in weights.suffixes else ()
+    # a config beside a file that the user named may belong to another network
+    config = _if_file(weights.with_name(CONFIG_FILE)) if weights.name in WEIGHT_FILES else None
+    preview = _if_file(weights.with_name(PREVIEW_FILE)) if config else None
+    return StageFiles(source, weights, shards, config, preview)
+
+
+def find_text_encoder(source: Path) -> TextEncoderFiles:
+    """Find the files of a text encoder and its tokenizer.
+
+    Args:
+        source: A pipeline's folder or the text encoder's.
+    Raises:
+        WeightsMissingError: One of the two is missing.
+    """
+    folder = TEXT_ENCODER_C.folder
+    encoder = source / folder if (source / folder).is_dir() else source
+    weights = _first_file(encoder, TEXT_WEIGHTS)
+    if weights is None:
+        raise WeightsMissingError(
+            f"{source} is no text encoder: expected a folder with {TEXT_WEIGHTS[0]} in it or in {folder}/. "
+            "Choose the pipeline's folder or the text encoder's."
+        )
+    for tokenizer in (encoder, encoder.parent / TOKENIZER_FOLDER):
+        if _first_file(tokenizer, TOKENIZER_FILES):
+            others = {*tokenizer.iterdir(), encoder / CONFIG_FILE} - {weights}
+            return TextEncoderFiles(
+                source, encoder, tokenizer, (weights, *sorted(path for path in others if path.is_file()))
             )
-        return source
-    for folder in (source / component, source):
-        for name in WEIGHT_FILES:
-            if (folder / name).is_file():
-                return folder / name
     raise WeightsMissingError(
-        f"{source} has no weights of the {component}: expected {WEIGHT_FILES[0]} in it or in {component}/, "
-        f"found {_listing(source)}. Choose the folder of a {component}, or one weights file."
+        f"{encoder} has no tokenizer: expected {' or '.join(TOKENIZER_FILES)} in it or in {TOKENIZER_FOLDER}/ beside "
+        "it. Copy the tokenizer's folder there."
     )
 
 
-def files_of(source: Path, component: str) -> list[Path]:
-    """Every file that reading the component takes, shards included. Raises as `find_weights` does."""
-    weights = find_weights(source, component)
-    parts = [weights, *shards_of(weights)] if ".index" in weights.suffixes else [weights]
-    config = config_of(weights)
-    return [config, *parts] if config else parts
-
-
-def shards_of(index: Path) -> list[Path]:
-    """The files that an index.json names, which lie beside it.
-
-    Raises:
-        CheckpointError: the index is damaged, or names a file elsewhere.
-        WeightsMissingError: a shard is not there.
-    """
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index} has no weight_map; expected an index of shards. Download it again.")
-    names = sorted({str(name) for name in weight_map.values()})
-    for name in names:
-        if Path(name).name != name:
-            raise CheckpointError(
-                f"{index} names the shard {name!r}; expected a file beside it. Do not trust this index."
-            )
-        if not index.with_name(name).is_file():
-            raise WeightsMissingError(f"{index} names the shard {name!r}, which is not there. Download the rest.")
-    return [index.with_name(name) for name in names]
-
-
-def config_of(weights: Path) -> Path | None:
-    """The config.json beside weights. Beside a file under a name of its own it may be another's, and does not count."""
-    config = weights.with_name(CONFIG_FILE)
-    return config if weights.name in WEIGHT_FILES and config.is_file() else None
-
-
 def read_json(path: Path) -> dict[str, object]:
-    """The object in a JSON file.
+    """Read the object in a JSON file.
 
     Raises:
-        WeightsMissingError: there is no such file.
-        CheckpointError: it is unreadable, not JSON, or not an object.
+        WeightsMissingError: There is no such file.
+        CheckpointError: It cannot be read, is not JSON, or is not an object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: object = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise WeightsMissingError(f"{path} does not exist; expected a JSON file. Check the path.") from error
     except OSError as error:
@@ -99,7 +138,43 @@ def read_json(path: Path) -> dict[str, object]:
         raise CheckpointError(f"{path} is not valid JSON ({error}). Download it again.") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a JSON object. Download it again.")
-    return content
+    return cast("dict[str, object]", content)
+
+
+def _find_weights(folder: Path, component: Component) -> Path:
+    for each in (folder / component.folder, folder):
+        weights = _first_file(each, WEIGHT_FILES)
+        if weights:
+            return weights
+    raise WeightsMissingError(
+        f"{folder} has no weights of the {component.folder}: expected {WEIGHT_FILES[0]} in it or in "
+        f"{component.folder}/, found {_listing(folder)}. Choose the folder of a {component.folder}, or one weights "
+        "file."
+    )
+
+
+def _shards_of(index: Path) -> tuple[Path, ...]:
+    """Return the files beside an index.json that it names."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index} has no weight_map; expected an index of shards. Download it again.")
+    names = sorted({str(name) for name in cast("dict[str, object]", weight_map).values()})
+    for name in names:
+        if not name or Path(name).name != name:
+            raise CheckpointError(
+                f"{index} names the shard {name!r}; expected a file beside it. Do not trust this index."
+            )
+        if not index.with_name(name).is_file():
+            raise WeightsMissingError(f"{index} names the shard {name!r}, which is not there. Download the rest.")
+    return tuple(index.with_name(name) for name in names)
+
+
+def _first_file(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _if_file(path: Path) -> Path | None:
+    return path if path.is_file() else None
 
 
 def _listing(folder: Path) -> str:

@@ -1,8 +1,10 @@
-"""Loading networks: the one place that joins sources, checkpoints, configs and networks."""
+"""Load networks from checkpoints in any layout, with checks that each file is of the right network."""
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,22 +12,46 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, InputError
 from ..networks.blocks import Operations
 from ..networks.processor import HAS_BFLOAT16
-from ..networks.stage_a import StageA
-from ..networks.stage_b import StageB
-from ..networks.stage_c import StageC
+from ..networks.stage_a import StageA, StageAConfig
+from ..networks.stage_b import StageB, StageBConfig
+from ..networks.stage_c import StageC, StageCConfig
 from ..text import TextEncoder
-from .checkpoint import Checkpoint, read_checkpoint
-from .components import STAGE_A, STAGE_B, STAGE_C, Component, Config, Network, describe
-from .config import check, config_from
-from .layouts import PREVIEW_FILE
-from .sources import locate, text_folders
+from . import components
+from .components import Component, describe
+from .config import Config, State, check, config_from, infer_stage_a, infer_stage_b, infer_stage_c
+from .reading import Checkpoint, read_checkpoint
+from .sources import locate_stage, locate_text_encoder
 
 Device = str | torch.device
+Network = TypeVar("Network", bound=nn.Module)
+
+LARGE = 100_000_000
+"""Number of weights from which a network runs in bfloat16 on a CPU that supports it; smaller ones run in float32."""
 
 _COMPUTED = (torch.float32, torch.float16, torch.bfloat16)
 """Dtypes that networks run in."""
-LARGE = 100_000_000
-"""Weights from which a network runs in bfloat16 on a processor that can; smaller ones are fast enough in float32."""
+
+
+@dataclass(frozen=True)
+class Architecture(Generic[Network, Config]):
+    """Network of a stage.
+
+    Attributes:
+        component: Entry of the stage in the table of components.
+        network: Class of the network, called with a config and the namespace of the layers.
+        config: Class of its config.
+        infer: Function that infers the config from the tensors.
+    """
+
+    component: Component
+    network: Callable[[Config, Operations], Network]
+    config: type[Config]
+    infer: Callable[[State], Config]
+
+
+STAGE_C = Architecture(components.STAGE_C, StageC, StageCConfig, infer_stage_c)
+STAGE_B = Architecture(components.STAGE_B, StageB, StageBConfig, infer_stage_b)
+STAGE_A = Architecture(components.STAGE_A, StageA, StageAConfig, infer_stage_a)
 
 
 def load_stage_c(
@@ -39,17 +65,18 @@ def load_stage_c(
     """Load Stage C (the prior) from any layout, ready for sampling.
 
     Args:
-        source: a preset's name, a weights file, a folder, or a hub repository ("owner/name").
-        dtype: of the weights and the computation; None is what is stored, and on the CPU float32, or bfloat16 for a
-            network as large as the published ones where the processor multiplies in it.
-        download: fetch from the hub what is not on this machine; without it nothing is ever downloaded.
-        operations: the namespace that layers come from, for hosts that manage weights themselves.
+        source: A preset's name, a weights file, a folder, or a hub repository ("owner/name").
+        device: Device of the weights and the computation.
+        dtype: Dtype of the weights and the computation. None for the stored one; on the CPU None means float32, or
+            bfloat16 for networks as large as the published ones if the CPU multiplies in it.
+        download: Download files that are not on this machine. Without it nothing is ever downloaded.
+        operations: Namespace that layers come from, for hosts that manage weights themselves.
     Returns:
-        StageC: in eval mode, without gradients.
+        StageC: Network in eval mode, without gradients.
     Raises:
-        WeightsMissingError: the checkpoint is not on this machine.
-        CheckpointError: it is damaged, unsafe, or of another network.
-        InputError: there is no such device, or `dtype` is none that networks run in.
+        WeightsMissingError: The checkpoint is not on this machine, or could not be downloaded.
+        CheckpointError: It is damaged, unsafe, or of another network.
+        InputError: There is no such device, or networks do not run in `dtype`.
     """
     return _load(STAGE_C, source, device, dtype, download, operations)
 
@@ -89,110 +116,126 @@ def load_text_encoder(
     """Load the text encoder of a stage, with its tokenizer.
 
     Args:
-        source: a preset's name, a pipeline's folder or the text encoder's own, or a hub repository ("owner/name").
-        for_stage: which of a preset's two text encoders; any other source has one.
-        dtype, download: as for `load_stage_c`.
+        source: A preset's name, a pipeline's folder, the text encoder's folder, or a hub repository ("owner/name").
+        for_stage: Stage whose text encoder a preset's name means; other sources have only one.
+        device: Device of the weights and the computation.
+        dtype: Dtype of the weights and the computation; None for float32 on the CPU, the stored one elsewhere.
+        download: Download files that are not on this machine.
+    Returns:
+        TextEncoder: In eval mode, without gradients.
     Raises:
-        as for `load_stage_c`.
+        WeightsMissingError: The text encoder or its tokenizer is not on this machine, or could not be downloaded.
+        CheckpointError: A file is damaged, or of another network.
+        InputError: There is no such stage or device, or networks do not run in `dtype`.
     """
-    if for_stage not in ("C", "B"):
+    component = components.TEXT_ENCODERS.get(for_stage)
+    if component is None:
         raise InputError(f"for_stage is {for_stage!r}; expected 'C' or 'B'.")
-    where, kind = _device(device), _dtype(dtype)
-    path = locate(source, f"text_encoder_{for_stage.lower()}", download=download)
-    if kind is None and where.type == "cpu":
-        kind = torch.float32
-    return TextEncoder.from_folders(*text_folders(path), device=where, dtype=kind)
+    target, chosen = _device(device), _dtype(dtype)
+    files = locate_text_encoder(source, component, download=download)
+    if chosen is None and target.type == "cpu":
+        chosen = torch.float32
+    return TextEncoder.from_folders(files.encoder, files.tokenizer, device=target, dtype=chosen)
+
+
+def cpu_dtype(weights: int) -> torch.dtype:
+    """Return the default dtype on this CPU of a network with that number of weights."""
+    return torch.bfloat16 if weights >= LARGE and HAS_BFLOAT16 else torch.float32
 
 
 def _load(
-    component: Component[Network, Config],
+    architecture: Architecture[Network, Config],
     source: str | Path,
     device: Device,
     dtype: torch.dtype | None,
     download: bool,
     operations: Operations,
 ) -> Network:
-    where, kind = _device(device), _dtype(dtype)
-    checkpoint = read_checkpoint(locate(source, component.stage, download=download), component.folder)
+    target, chosen = _device(device), _dtype(dtype)
+    component = architecture.component
+    checkpoint = read_checkpoint(locate_stage(source, component, download=download))
     _check_stage(component, checkpoint)
     with torch.device("meta"):
-        network = component.network(_config(component, checkpoint), operations)
+        network = architecture.network(_config(architecture, checkpoint), operations)
     _check_keys(component, network, checkpoint)
     _set_preview(network, checkpoint)
     state = checkpoint.state
-    if kind is None:
+    if chosen is None:
         weights = sum(tensor.numel() for tensor in state.values())
-        kind = cpu_dtype(weights) if where.type == "cpu" else _stored_dtype(state)
-    for key in list(state):
+        chosen = cpu_dtype(weights) if target.type == "cpu" else _stored_dtype(state)
+    for key in list(state):  # one by one, so that each stored tensor is freed once it is converted
         tensor = state.pop(key)
-        state[key] = tensor.to(where, kind if tensor.is_floating_point() else tensor.dtype)
+        state[key] = tensor.to(target, chosen if tensor.is_floating_point() else tensor.dtype)
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
 
 def _check_stage(component: Component, checkpoint: Checkpoint) -> None:
-    """Raises CheckpointError where the file or its config.json is of another network."""
-    wanted = f"Stage {component.stage} ({component.folder})"
+    """Raise CheckpointError if the tensors or the config.json are of another network."""
+    files = checkpoint.files
     class_name = (checkpoint.config or {}).get("_class_name", component.class_name)
     if class_name != component.class_name:
         raise CheckpointError(
-            f"{checkpoint.config_file} is of the class {class_name!r}; expected {component.class_name!r}, {wanted}. "
+            f"{files.config} is of the class {class_name!r}; expected {component.class_name!r}, {component.label}. "
             "Choose that stage's folder or file."
         )
     if component.mark not in checkpoint.state:
         found = describe(checkpoint.state) or f"no stage of Würstchen (its first keys are {list(checkpoint.state)[:3]})"
         raise CheckpointError(
-            f"{checkpoint.weights} looks like {found}; expected {wanted}, which has {component.mark!r}. "
-            "Choose another file, or load it as what it is."
+            f"{files.weights} looks like {found}; expected {component.label}, which has {component.mark!r}. "
+            "Choose another file, or the loader that fits this one."
         )
 
 
-def _config(component: Component[Network, Config], checkpoint: Checkpoint) -> Config:
+def _config(architecture: Architecture[Any, Config], checkpoint: Checkpoint) -> Config:
+    files = checkpoint.files
     if checkpoint.config is not None:
-        return config_from(checkpoint.config, component.config, str(checkpoint.config_file))
+        return config_from(checkpoint.config, architecture.config, str(files.config))
     try:
-        config = component.infer(checkpoint.state)
+        config = architecture.infer(checkpoint.state)
     except (KeyError, ValueError, IndexError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(
-            f"{checkpoint.weights}: the shape of the network cannot be told from its tensors: {reason}. Expected all "
-            f"tensors of Stage {component.stage}; put its config.json beside it in a folder, or download it again."
+            f"{files.weights}: the network's config cannot be inferred from its tensors: {reason}. Expected all "
+            f"tensors of {architecture.component.title}; put its config.json beside it in a folder, or download it "
+            "again."
         ) from error
-    check(config, str(checkpoint.weights))
+    check(config, str(files.weights))
     return config
 
 
 def _check_keys(component: Component, network: nn.Module, checkpoint: Checkpoint) -> None:
-    """Raises CheckpointError at the first key that is missing, unexpected, or of the wrong shape or kind."""
-    expected, state = network.state_dict(), checkpoint.state
+    """Raise CheckpointError at the first key that is missing, unexpected, or of the wrong shape or dtype."""
+    weights, state = checkpoint.files.weights, checkpoint.state
+    expected: dict[str, Tensor] = network.state_dict()
     for key, tensor in expected.items():
-        if key.endswith(".num_batches_tracked"):  # a counter of training; some files leave it out or made it a float
+        if key.endswith(".num_batches_tracked"):  # used in training only; some files lack it or store it as a float
             state[key] = state.get(key, torch.zeros(tensor.shape)).to(tensor.dtype)
-    stage = f"Stage {component.stage}"
-    if checkpoint.config_file:
-        stage += f" as {checkpoint.config_file} describes it"
+    stage = component.title
+    if checkpoint.files.config:
+        stage += f" as {checkpoint.files.config} describes it"
     advice = "Choose a checkpoint of that network, or download it again."
     for key in sorted(expected.keys() | state.keys()):
         if key not in state:
             absent = len(expected.keys() - state.keys())
             raise CheckpointError(
-                f"{checkpoint.weights}: {key!r} is one of {absent} missing; expected it with shape "
+                f"{weights}: {key!r} is one of {absent} missing; expected it with shape "
                 f"{list(expected[key].shape)} for {stage}. {advice}"
             )
         if key not in expected:
             surplus = len(state.keys() - expected.keys())
             raise CheckpointError(
-                f"{checkpoint.weights}: {key!r} with shape {list(state[key].shape)} is one of {surplus} unexpected. "
+                f"{weights}: {key!r} with shape {list(state[key].shape)} is one of {surplus} unexpected. "
                 f"{stage} has no such tensor. {advice}"
             )
         if state[key].shape != expected[key].shape:
             raise CheckpointError(
-                f"{checkpoint.weights}: {key!r} has shape {list(state[key].shape)}; expected "
+                f"{weights}: {key!r} has shape {list(state[key].shape)}; expected "
                 f"{list(expected[key].shape)} for {stage}. {advice}"
             )
         if state[key].is_floating_point() != expected[key].is_floating_point():
             raise CheckpointError(
-                f"{checkpoint.weights}: {key!r} is stored as {state[key].dtype}; expected {expected[key].dtype} or "
+                f"{weights}: {key!r} is stored as {state[key].dtype}; expected {expected[key].dtype} or "
                 "another floating-point dtype. Quantized checkpoints are not supported; choose one that is not."
             )
 
@@ -204,19 +247,14 @@ def _set_preview(network: nn.Module, checkpoint: Checkpoint) -> None:
     expected = network.config.c_in + 1
     if len(table) != expected:
         raise CheckpointError(
-            f"{checkpoint.weights.with_name(PREVIEW_FILE)}: latent_rgb has {len(table)} rows; expected {expected}, one "
-            "a channel and one for none. It serves previews only; delete the file."
+            f"{checkpoint.files.preview}: latent_rgb has {len(table)} rows; expected {expected}, one for each channel "
+            "and one for the offset. It is used for previews only; delete the file."
         )
     network.latent_rgb = table
 
 
-def cpu_dtype(weights: int) -> torch.dtype:
-    """What a network of so many weights runs in on this processor, where nobody asks for another dtype."""
-    return torch.bfloat16 if weights >= LARGE and HAS_BFLOAT16 else torch.float32
-
-
-def _stored_dtype(state: dict[str, Tensor]) -> torch.dtype:
-    """The dtype of most of the weights, or float32 where networks do not run in it."""
+def _stored_dtype(state: State) -> torch.dtype:
+    """Return the dtype of most of the weights, or float32 if networks do not run in it."""
     sizes: Counter[torch.dtype] = Counter()
     for tensor in state.values():
         sizes[tensor.dtype] += tensor.numel()
@@ -227,7 +265,7 @@ def _stored_dtype(state: dict[str, Tensor]) -> torch.dtype:
 def _device(device: Device) -> torch.device:
     try:
         return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
+    except (RuntimeError, AssertionError) as error:  # torch asserts if it was built without CUDA
         reason = str(error).partition("\n")[0]
         raise InputError(
             f"device is {str(device)!r}, which cannot be used: {reason} Expected 'cpu' or another."

@@ -1,30 +1,47 @@
-"""From what a user names (a preset, a path, a hub repository) to files on this machine. Only here is downloaded."""
+"""Find the files of a preset, a path or a hub repository on this machine, and download them on request.
+
+Only this module downloads. Needs no torch.
+"""
+
+# huggingface_hub types its functions only in part
+# pyright: reportUnknownVariableType=false
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import CheckpointError, WeightsMissingError
-from .layouts import CONFIG_FILE, WEIGHT_KINDS, WEIGHTS_NAME, files_of
+from .components import COMPONENTS, STAGES, TOKENIZER_FOLDER, Component
+from .layouts import (
+    CONFIG_FILE,
+    TEXT_WEIGHTS,
+    WEIGHT_KINDS,
+    WEIGHTS_NAME,
+    StageFiles,
+    TextEncoderFiles,
+    find_stage,
+    find_text_encoder,
+)
 from .presets import PRESETS, Place, preset
 
-FOLDER_OF = {"C": "prior", "B": "decoder", "A": "vqgan"}
-"""A stage's folder in a diffusers pipeline."""
-
-TEXT_FOLDERS = ("text_encoder", "tokenizer")
-_TEXT_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.fp16.safetensors")
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+Files = TypeVar("Files", StageFiles, TextEncoderFiles)
 
 _HUB_SOURCE = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:/(?P<inside>[\w./-]+))?")
 
 
 @dataclass(frozen=True)
 class Presence:
-    """Whether a preset's part is on this machine.
+    """Presence of a preset's part on this machine.
 
-    part: "C", "B", "A", "text_encoder_c" or "text_encoder_b". path: where it is, None where it is not. size: in bytes.
+    Attributes:
+        part: Name of the part.
+        place: Repository and folder it comes from.
+        path: Folder on this machine; None if it is missing.
+        size: Size of its files in bytes; 0 if it is missing.
     """
 
     part: str
@@ -34,155 +51,140 @@ class Presence:
 
 
 def models_folder() -> Path:
-    """Where downloads go and where they are looked for: $WUERSTCHEN_MODELS, else `wuerstchen` in the user's cache."""
+    """Return the folder of downloaded models: $WUERSTCHEN_MODELS, else `wuerstchen` in the user's cache folder."""
     chosen = os.environ.get("WUERSTCHEN_MODELS")
     if chosen:
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "wuerstchen"
 
 
-def locate(source: str | Path, part: str, *, download: bool = False) -> Path:
-    """Where the files of a part are.
+def locate(source: str | Path, part: str, *, download: bool = False) -> StageFiles | TextEncoderFiles:
+    """Find the files of a part.
 
     Args:
-        source: a preset's name, a file, a folder, or a hub repository ("owner/name", or a file or folder in it).
-        part: "C", "B", "A", "text_encoder_c" or "text_encoder_b".
-        download: fetch from the hub what is not on this machine.
-    Returns:
-        Path: a file or a folder; where it came from a preset or the hub, its files are there.
+        source: A preset's name, a file, a folder, or a hub repository ("owner/name", or a file or folder in it).
+        part: Name of the part, as in `components.COMPONENTS`.
+        download: Download files that are not on this machine.
     Raises:
-        WeightsMissingError: they are not on this machine, or could not be downloaded.
+        WeightsMissingError: A file is not on this machine, or could not be downloaded.
+        CheckpointError: An index of shards is damaged.
     """
+    component = COMPONENTS[part]
+    if part in STAGES:
+        return locate_stage(source, component, download=download)
+    return locate_text_encoder(source, component, download=download)
+
+
+def locate_stage(source: str | Path, component: Component, *, download: bool = False) -> StageFiles:
+    """Find the files of a stage. Arguments and errors as for `locate`."""
+    return _locate(source, component, partial(find_stage, component=component), download)
+
+
+def locate_text_encoder(source: str | Path, component: Component, *, download: bool = False) -> TextEncoderFiles:
+    """Find the files of a text encoder and its tokenizer. Arguments and errors as for `locate`."""
+    return _locate(source, component, find_text_encoder, download)
+
+
+def presence(name: str) -> list[Presence]:
+    """List the parts of a preset with their paths and sizes on this machine.
+
+    Raises:
+        InputError: There is no such preset.
+    """
+    found: list[Presence] = []
+    for part, place in preset(name).items():
+        try:
+            found.append(_present(part, place, locate(name, part)))
+        except (WeightsMissingError, OSError):
+            found.append(Presence(part, place, None, 0))
+    return found
+
+
+def download_preset(name: str) -> Iterator[Presence]:
+    """Download the missing parts of a preset.
+
+    Yields:
+        Presence: Each part, as soon as it is on this machine.
+    Raises:
+        InputError: There is no such preset.
+        WeightsMissingError: A part could not be downloaded or written.
+    """
+    for part, place in preset(name).items():
+        yield _present(part, place, locate(name, part, download=True))
+
+
+def _present(part: str, place: Place, files: StageFiles | TextEncoderFiles) -> Presence:
+    return Presence(part, place, files.source, sum(path.stat().st_size for path in files.paths))
+
+
+def _locate(source: str | Path, component: Component, find: Callable[[Path], Files], download: bool) -> Files:
     if isinstance(source, str) and source in PRESETS:
-        place = PRESETS[source][part]
+        place = PRESETS[source][component.part]
         if place.repo is None:
-            return _packaged(place, part)
-        return _from_hub(place.repo, place.folder, part, download, f"`wuerstchen download {source}`")
+            return _packaged(place, find)
+        advice = f"Run `wuerstchen download {source}`, or pass download=True to the loader."
+        return _from_hub(place.repo, place.folder, component, find, download, advice)
     path = Path(source).expanduser()
     if path.exists():
-        return path
-    hub = _HUB_SOURCE.fullmatch(str(source)) if isinstance(source, str) else None
+        return find(path)
+    hub = _HUB_SOURCE.fullmatch(source) if isinstance(source, str) else None
     if hub is None or ".." in str(source):
         raise WeightsMissingError(
             f"{str(source)!r} does not exist; expected a file, a folder, a hub repository (owner/name) or one of "
             f"{', '.join(PRESETS)}. Check the path."
         )
-    return _from_hub(hub["repo"], hub["inside"] or "", part, download, "the same with download switched on")
+    advice = "Pass download=True to the loader."
+    return _from_hub(hub["repo"], hub["inside"] or "", component, find, download, advice)
 
 
-def part_files(source: str | Path, part: str) -> list[Path]:
-    """Every file that loading a part reads.
-
-    Args:
-        source: a preset's name, a file, a folder, or a hub repository.
-        part: "C", "B", "A", "text_encoder_c" or "text_encoder_b".
-    Raises:
-        WeightsMissingError: it is not on this machine.
-    """
-    return _files(locate(source, part), part)
-
-
-def presence(name: str) -> list[Presence]:
-    """What of a preset is on this machine, part by part.
-
-    Raises:
-        InputError: there is no such preset.
-    """
-    found = []
-    for part, place in preset(name).items():
-        try:
-            path = locate(name, part)
-            size = sum(file.stat().st_size for file in _files(path, part))
-        except (WeightsMissingError, OSError):
-            path, size = None, 0
-        found.append(Presence(part, place, path, size))
-    return found
-
-
-def download_preset(name: str) -> Iterator[Presence]:
-    """Fetch what is missing of a preset, part by part; yields each part once it is there.
-
-    Raises:
-        InputError: there is no such preset.
-        WeightsMissingError: a part could not be downloaded, or the disk refused it.
-    """
-    for part, place in preset(name).items():
-        path = locate(name, part, download=True)
-        yield Presence(part, place, path, sum(file.stat().st_size for file in _files(path, part)))
-
-
-def text_folders(path: Path) -> tuple[Path, Path]:
-    """The folders of a text encoder and of its tokenizer, from a pipeline's folder or from the encoder's own.
-
-    Raises:
-        WeightsMissingError: one of them is not there.
-    """
-    encoder = path / TEXT_FOLDERS[0] if (path / TEXT_FOLDERS[0]).is_dir() else path
-    if not encoder.is_dir() or not any((encoder / name).is_file() for name in _TEXT_WEIGHTS):
-        raise WeightsMissingError(
-            f"{path} is no text encoder: expected a folder with {_TEXT_WEIGHTS[0]} in it or in {TEXT_FOLDERS[0]}/. "
-            "Choose the pipeline's folder or the text encoder's."
-        )
-    for folder in (encoder, encoder.parent / TEXT_FOLDERS[1]):
-        if any((folder / name).is_file() for name in _TOKENIZER_FILES):
-            return encoder, folder
-    raise WeightsMissingError(
-        f"{encoder} has no tokenizer: expected {' or '.join(_TOKENIZER_FILES)} in it or in {TEXT_FOLDERS[1]}/ beside "
-        "it. Copy the tokenizer's folder there."
-    )
-
-
-def _files(path: Path, part: str) -> list[Path]:
-    """Every file of a part. Raises WeightsMissingError where one that is needed is absent."""
-    if part in FOLDER_OF:
-        return files_of(path, FOLDER_OF[part])
-    encoder, tokenizer = text_folders(path)
-    weights = next(encoder / name for name in _TEXT_WEIGHTS if (encoder / name).is_file())
-    return [weights, *sorted(file for file in {*tokenizer.iterdir(), encoder / CONFIG_FILE} if file.is_file())]
-
-
-def _is_complete(path: Path, part: str) -> bool:
+def _find_complete(path: Path, find: Callable[[Path], Files]) -> Files | None:
+    """Return the files at a path, or None if one of them is missing or damaged."""
     try:
-        return path.exists() and bool(_files(path, part))
+        return find(path) if path.exists() else None
     except CheckpointError:
-        return False
+        return None
 
 
-def _packaged(place: Place, part: str) -> Path:
+def _packaged(place: Place, find: Callable[[Path], Files]) -> Files:
     path = Path(__file__).parents[1] / "cocktail" / place.folder
-    if not _is_complete(path, part):
+    files = _find_complete(path, find)
+    if files is None:
         raise WeightsMissingError(
-            f"{path} is not there or not complete, though it comes with the package. Reinstall the package."
+            f"{path} is missing or incomplete, though it comes with the package. Reinstall the package."
         )
-    return path
+    return files
 
 
-def _from_hub(repo: str, inside: str, part: str, download: bool, how: str) -> Path:
+def _from_hub(
+    repo: str, inside: str, component: Component, find: Callable[[Path], Files], download: bool, advice: str
+) -> Files:
+    """Find a part of a repository in the model folder, then in the hub's cache; then download it if asked to."""
     target = models_folder() / repo
     looked = [target / inside]
-    if _is_complete(looked[0], part):
-        return looked[0]
-    cached = _hub_cache(repo)
-    if cached is not None:
+    files = _find_complete(looked[0], find)
+    if files is None and (cached := _hub_cache(repo)) is not None:
         looked.append(cached / inside)
-        if _is_complete(looked[1], part):
-            return looked[1]
+        files = _find_complete(looked[1], find)
+    if files is not None:
+        return files
     if not download:
         raise WeightsMissingError(
             f"{'/'.join(filter(None, (repo, inside)))} is not on this machine (looked in "
-            f"{', '.join(str(path) for path in looked)}). Run {how}, or pass download=True to the loader."
+            f"{', '.join(str(path) for path in looked)}). {advice}"
         )
-    _download(repo, inside, part, target)
-    if not _is_complete(looked[0], part):
-        raise WeightsMissingError(
-            f"{repo} has no {FOLDER_OF.get(part, 'text encoder')} {'in ' + inside if inside else ''} that could be "
-            f"downloaded to {target}. Check the name."
-        )
-    return looked[0]
+    for patterns in _patterns(inside, component):
+        _download(repo, patterns, target)
+        files = _find_complete(target / inside, find)
+        if files is not None:
+            return files
+    raise WeightsMissingError(
+        f"{repo} has no {component.folder}{f' in {inside}' if inside else ''} that could be downloaded to {target}. "
+        "Check the name."
+    )
 
 
 def _hub_cache(repo: str) -> Path | None:
-    """The repository's folder in the cache that other Hugging Face programs share, if it is there."""
+    """Return the repository's folder in the cache that Hugging Face programs share, or None."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -192,34 +194,31 @@ def _hub_cache(repo: str) -> Path | None:
         return None
 
 
-def _download(repo: str, inside: str, part: str, target: Path) -> None:
-    """Fetch one part of a repository; safetensors where there are such, else .bin files."""
+def _download(repo: str, patterns: list[str], target: Path) -> None:
+    """Download the files of a repository that match one of the patterns."""
     from huggingface_hub import snapshot_download
 
-    for patterns in _patterns(inside, part):
-        try:
-            snapshot_download(repo, local_dir=target, allow_patterns=patterns)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise WeightsMissingError(
-                f"{repo} could not be downloaded to {target}: {reason}. "
-                "Check the connection, the name, and that the folder can be written; "
-                "or copy the repository's files there by other means."
-            ) from error
-        if _is_complete(target / inside, part):
-            return
+    try:
+        snapshot_download(repo, local_dir=target, allow_patterns=patterns)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise WeightsMissingError(
+            f"{repo} could not be downloaded to {target}: {reason}. "
+            "Check the connection, the name, and that the folder can be written; "
+            "or copy the repository's files there by other means."
+        ) from error
 
 
-def _patterns(inside: str, part: str) -> list[list[str]]:
-    """What to ask for, first try first."""
+def _patterns(inside: str, component: Component) -> list[list[str]]:
+    """Return the file patterns of each download to try: safetensors first, then .bin files."""
     if Path(inside).suffix:  # one file, not a folder
         return [[inside]]
     prefix = inside + "/" if inside else ""
-    if part in FOLDER_OF:
-        folders = [prefix, f"{prefix}{FOLDER_OF[part]}/"]
+    folders = [prefix, f"{prefix}{component.folder}/"]
+    if component.part in STAGES:
         shards = f"{WEIGHTS_NAME}*-of-*"
         kinds = [(CONFIG_FILE, *names, shards + Path(names[0]).suffix) for names in WEIGHT_KINDS]
     else:
-        folders = [prefix, *(f"{prefix}{folder}/" for folder in TEXT_FOLDERS)]
-        kinds = [("*.json", "merges.txt", weights) for weights in _TEXT_WEIGHTS]
+        folders.append(f"{prefix}{TOKENIZER_FOLDER}/")
+        kinds = [("*.json", "merges.txt", weights) for weights in TEXT_WEIGHTS]
     return [[folder + name for folder in folders for name in kind] for kind in kinds]

@@ -1,1 +1,1 @@
-"""The three networks, the blocks that they are built from, and how those compute fast."""
+"""The three networks, the blocks that they share, and the code that makes them fast."""

@@ -1,4 +1,6 @@
-"""Multi-head attention, in the form that is fastest where it computes."""
+# pyright: reportUnknownMemberType=false
+# torch.library is typed in part only.
+"""Multi-head attention, in the form that is fastest on the device."""
 
 import torch
 from torch import Tensor
@@ -7,20 +9,21 @@ from torch.nn import functional as F
 from .processor import HAS_BFLOAT16_TILES
 
 SCORES_AT_ONCE = 1 << 21
-"""How many scores are computed at once where there is no fused form: 4 MB, which stay in a processor's cache."""
+"""Attention scores per part where there is no fused form: 4 MB in bfloat16, which stay in a processor's cache."""
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    """What each query gathers from the values, by the softmax of its scaled products with the keys.
+    """Compute multi-head attention: `softmax(q @ k.T / sqrt(width)) @ v` for each head.
 
     Args:
         queries (Tensor): [batch, positions, channels].
-        keys, values (Tensor): [batch, tokens, channels].
-        heads: how many parts the channels are cut into, each attending by itself.
+        keys (Tensor): [batch, tokens, channels].
+        values (Tensor): [batch, tokens, channels].
+        heads: Number of heads. Divides the channels into parts of equal width.
     Returns:
-        Tensor: [batch, positions, channels].
+        Tensor: [batch, positions, channels], in the dtype of `queries`.
     """
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (queries, keys, values))
+    q, k, v = (torch.unflatten(x, -1, (heads, -1)).transpose(1, 2) for x in (queries, keys, values))
     if _wants_parts(q):
         attend_in_parts = _opaque if torch.compiler.is_compiling() else _attend_in_parts
         return attend_in_parts(q, k, v).flatten(2)
@@ -28,23 +31,32 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
 
 
 def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Some heads and queries at a time: two large products each, which a processor without matrix tiles does faster
-    than the many small ones of the fused form. Scores are rounded to the dtype of `q`, as in the reference.
+    """Compute attention for some heads and some queries at a time.
 
-    q: [batch, heads, positions, width]; k, v: [batch, heads, tokens, width]; result: [batch, positions, heads, width].
+    Scores are rounded to the dtype of `q`, as in the published implementation.
+
+    Args:
+        q (Tensor): [batch, heads, positions, width].
+        k (Tensor): [batch, heads, tokens, width].
+        v (Tensor): [batch, heads, tokens, width].
+    Returns:
+        Tensor: [batch, positions, heads, width], in the dtype of `q`.
     """
+    # Row i of softmax(q @ k.T / sqrt(width)) @ v depends on row i of q alone, and on one head. So any split of heads
+    # and queries gives the same rows. Each part is two large products, which a processor without matrix tiles computes
+    # faster than the many small products of the fused form. All parts share one buffer for their scores.
     batch, heads, positions, width = q.shape
     tokens = k.shape[2]
     queries_at_once = max(1, min(positions, SCORES_AT_ONCE // tokens))
     heads_at_once = max(1, min(heads, SCORES_AT_ONCE // (queries_at_once * tokens)))
     memory = q.new_empty(heads_at_once * queries_at_once * tokens)
     result = q.new_empty(batch, positions, heads, width)
-    for picture in range(batch):
+    for image in range(batch):
         for head in range(0, heads, heads_at_once):
-            some = (picture, slice(head, head + heads_at_once))
+            some = (image, slice(head, head + heads_at_once))
             for part, written in zip(
-                q[some].split(queries_at_once, dim=1),
-                result[picture, :, some[1]].split(queries_at_once),
+                torch.split(q[some], queries_at_once, dim=1),
+                torch.split(result[image, :, some[1]], queries_at_once),
                 strict=True,
             ):
                 scores = memory[: len(part) * part.shape[1] * tokens].view(*part.shape[:2], tokens)
@@ -55,7 +67,7 @@ def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 _opaque = torch.library.custom_op("wuerstchen_core::attend_in_parts", _attend_in_parts, mutates_args=())
-"""The same as one operator to torch.compile, which would unroll its loops."""
+"""`_attend_in_parts` as a single operator for torch.compile, which would otherwise unroll its loops."""
 
 
 @_opaque.register_fake
@@ -64,7 +76,7 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _wants_parts(q: Tensor) -> bool:
-    """Not where gradients are recorded, and not where the fused form has matrix tiles."""
+    """Return whether attention in parts is faster: for bfloat16 without gradients, on a CPU without matrix tiles."""
     if torch.is_grad_enabled() or q.device.type != "cpu" or q.dtype != torch.bfloat16:
         return False
     return not HAS_BFLOAT16_TILES

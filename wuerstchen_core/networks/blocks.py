@@ -1,3 +1,5 @@
+# pyright: reportUnknownMemberType=false
+# torch types the constructor of nn.LayerNorm in part only.
 """Building blocks shared by the three networks.
 
 Feature maps are [batch, channels, height, width] in channels-last memory, so that `to_channels_last` views them as
@@ -6,8 +8,9 @@ Source: Pernias et al., "Würstchen", ICLR 2024; ConvNeXt V2 (Woo et al., 2023) 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +18,20 @@ from torch.nn import functional as F
 
 from .attention import attend
 
+_linalg = cast(Any, torch.linalg)  # torch does not type its functions
+
 VALUES_AT_ONCE = 1 << 21
-"""How many are squared at once on the CPU: 4 MB in bfloat16, which stay in a processor's cache."""
+"""Values squared at a time on the CPU: 4 MB in bfloat16, which stay in a processor's cache."""
 
 
 class Operations(Protocol):
-    """The layers that hold most weights: `torch.nn`, or another namespace with these names.
+    """Namespace of the layers that hold most weights: `torch.nn`, or another one with these names.
 
-    A host's own layers may keep their weights elsewhere, or in another dtype, and fetch them when they compute.
+    A host's layers may keep their weights elsewhere or in another dtype, and fetch them when they compute. The
+    namespace may then carry two more names, which a network reads once, when it is built:
+
+    - `reads_weights(layer) -> bool`: see `reader_of`.
+    - `compute_dtype`: see `compute_dtype_of`.
     """
 
     @property
@@ -33,39 +42,60 @@ class Operations(Protocol):
     def Linear(self) -> type[nn.Linear]: ...
 
 
+WeightReader = Callable[[nn.Module], bool]
+"""Function from a layer to True where it computes with its `weight` and `bias` exactly as they are."""
+
+
 def is_plain(layer: nn.Module) -> bool:
-    """Whether a layer computes with its weights as they lie, so that they may be read in its stead: torch.nn's do."""
+    """Return whether a layer is one of torch.nn's own, which compute with their weights as they are."""
     return type(layer) in (nn.Linear, nn.Conv2d)
 
 
+def reader_of(operations: Operations) -> WeightReader:
+    """Return the function that says which layers' weights a network may read and fold into others.
+
+    A layer that fetches, casts or patches its weights when it computes must be called instead.
+
+    Returns:
+        WeightReader: `operations.reads_weights` where there is one, else `is_plain`.
+    """
+    return getattr(operations, "reads_weights", is_plain)
+
+
+def compute_dtype_of(operations: Operations) -> torch.dtype | None:
+    """Return the dtype to compute in where layers keep their weights in another; None for that of the weights."""
+    return getattr(operations, "compute_dtype", None)
+
+
 def add(x: Tensor, change: Tensor) -> Tensor:
-    """`x + change`, written over `x` where no gradient is recorded: nothing else may need `x`."""
+    """Return `x + change`. Overwrites `x` unless gradients are recorded, so nothing else may need `x`."""
     return x + change if torch.is_grad_enabled() else x.add_(change)
 
 
 def gelu(x: Tensor) -> Tensor:
-    """GELU, written over `x` where no gradient is recorded: nothing else may need `x`."""
+    """Return GELU of `x`. Overwrites `x` unless gradients are recorded, so nothing else may need `x`."""
     return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
 
 
 def to_channels_last(x: Tensor) -> Tensor:
-    """[batch, channels, height, width] -> [batch, height, width, channels], a view."""
+    """View [batch, channels, height, width] as [batch, height, width, channels]."""
     return x.permute(0, 2, 3, 1)
 
 
 def to_channels_first(x: Tensor) -> Tensor:
-    """[batch, height, width, channels] -> [batch, channels, height, width], a view."""
+    """View [batch, height, width, channels] as [batch, channels, height, width]."""
     return x.permute(0, 3, 1, 2)
 
 
 def timestep_embedding(timestep_ratio: Tensor, dim: int, max_positions: int = 10000) -> Tensor:
-    """Sinusoidal embedding of the timestep ratio.
+    """Return the sinusoidal embedding of the timestep ratio.
 
     Args:
         timestep_ratio (Tensor): [batch], 1 (noise) to 0, float32.
-        dim: length of the embedding; a zero is appended where it is odd.
+        dim: Length of the embedding. Where it is odd, the last value is zero.
+        max_positions: Factor of the ratio; also how many times the fastest frequency is the slowest one.
     Returns:
-        Tensor: [batch, dim], sines then cosines.
+        Tensor: [batch, dim], float32 in -1..1, sines then cosines.
     """
     half = dim // 2
     frequencies = torch.exp(
@@ -77,7 +107,7 @@ def timestep_embedding(timestep_ratio: Tensor, dim: int, max_positions: int = 10
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """LayerNorm over the channels of [batch, channels, height, width]; no learned parameters."""
+    """LayerNorm over the channels of [batch, channels, height, width], without learned parameters."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, elementwise_affine=False, eps=1e-6)
@@ -87,7 +117,11 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 class GlobalResponseNorm(nn.Module):
-    """Scales each channel by its share of the spatial L2 norm. Works on [batch, height, width, channels]."""
+    """Scale each channel by its share of the spatial L2 norm (ConvNeXt V2, section 3.2).
+
+    Args:
+        channels: Channels of the feature map.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -95,41 +129,59 @@ class GlobalResponseNorm(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1, 1, 1, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Written over `x` where no gradient is recorded."""
+        """Return the scaled map.
+
+        Args:
+            x (Tensor): [batch, height, width, channels]. Overwritten unless gradients are recorded.
+        Returns:
+            Tensor: [batch, height, width, channels].
+        """
         norm = _spatial_norm(x)
         share = norm / (norm.mean(dim=-1, keepdim=True) + 1e-6)
-        # The host may have left these two where they are, or in another dtype.
+        # These two are no layer of `Operations`: a host may have left them on another device or in another dtype.
         gamma, beta = self.gamma.to(x), self.beta.to(x)
+        # gamma * (x * share) + beta + x, as one operator: beta + x * (gamma * share + 1).
         return torch.addcmul(beta, x, gamma * share + 1, out=None if torch.is_grad_enabled() else x)
 
 
 def _spatial_norm(x: Tensor) -> Tensor:
-    """[batch, height, width, channels] -> [batch, 1, 1, channels], the L2 norm over all positions."""
+    """Return the L2 norm over all positions: [batch, height, width, channels] -> [batch, 1, 1, channels]."""
     if x.device.type != "cpu" or x.dtype == torch.float16 or torch.is_grad_enabled():
-        return torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
-    # On the CPU a product with a row of ones sums faster. In float16 the squares could overflow.
+        return _linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+    # sqrt(sum over positions p of x[p, c]**2) is the square root of the product [1, ..., 1] @ x**2, where x is a matrix
+    # [positions, channels]. On the CPU the product sums faster. Its parts are added in float32. Not in float16, where a
+    # square could overflow.
     flat = x.flatten(1, 2)
     positions = max(1, VALUES_AT_ONCE // (len(x) * x.shape[-1]))
     ones = x.new_ones(1, 1, 1).expand(len(x), 1, flat.shape[1])
-    sums = [torch.bmm(ones[..., : part.shape[1]], part.square()) for part in flat.split(positions, dim=1)]
+    sums = [torch.bmm(ones[..., : part.shape[1]], part.square()) for part in torch.split(flat, positions, dim=1)]
     total = sums[0] if len(sums) == 1 else torch.cat(sums, dim=1).float().sum(dim=1, keepdim=True)
     return total.sqrt()[:, None].to(x.dtype)
 
 
 def may_fold(device: torch.device) -> bool:
-    """Whether weights may be multiplied beforehand: not where they are trained, nor where autocast picks the dtypes."""
+    """Return whether weights may be multiplied beforehand: not while they are trained or autocast picks the dtypes."""
     autocast = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     return not (torch.is_grad_enabled() or autocast)
 
 
 @dataclass(frozen=True)
 class Folded:
-    """What further channels of a ResBlock's input add to its first linear layer, where they are a linear map of few.
+    """Further input channels of a ResBlock, folded into its first linear layer.
 
-    `features @ weight + bias` is added in place of the product with all of those channels, and of the layer's own bias.
-
-    features (Tensor): [batch * height * width, few]. weight: [few, 4 * channels]. bias: [4 * channels].
+    Attributes:
+        features (Tensor): [batch * height * width, few], the features before their mapper.
+        weight (Tensor): [few, 4 * channels], the mapper and the layer in one.
+        bias (Tensor): [4 * channels], the bias of both.
     """
+
+    # The layer computes W @ [x; m] + b at each position, for the ResBlock's own channels x and mapped features
+    # m = M @ f + c, where the mapper (M, c) is a 1x1 convolution. With W = [Wx, Wm] split by those channels:
+    #
+    #     Wx @ x + Wm @ (M @ f + c) + b  =  Wx @ x + (Wm @ M) @ f + (Wm @ c + b)
+    #
+    # The two are equal because all of it is linear; only the rounding differs. `weight` is (Wm @ M).T and `bias` is
+    # Wm @ c + b. f has far fewer channels than m (16 against 1024 as published), and m is never computed.
 
     features: Tensor
     weight: Tensor
@@ -137,10 +189,12 @@ class Folded:
 
     @classmethod
     def of(cls, features: Tensor, mapper: nn.Module, layer: nn.Module) -> "Folded":
-        """Fold `mapper`, a 1x1 convolution to the last channels that the linear `layer` reads, into that layer.
+        """Fold a mapper into the layer that reads its output.
 
         Args:
             features (Tensor): [batch, few, height, width], the mapper's input.
+            mapper: 1x1 convolution from `few` to the last channels that `layer` reads.
+            layer: First linear layer of a ResBlock.
         """
         narrow = mapper.get_parameter("weight").flatten(1)
         seen = layer.get_parameter("weight")[:, -len(narrow) :]
@@ -151,18 +205,28 @@ class Folded:
         )
 
     def apply(self, x: Tensor, layer: nn.Module) -> Tensor:
-        """What `layer` makes of [x, mapped features]. x: [batch, height, width, channels], the channels not folded."""
+        """Return the output of the layer for `x` joined with the mapped features.
+
+        Args:
+            x (Tensor): [batch, height, width, channels], the channels that are not folded.
+            layer: The layer that was folded.
+        Returns:
+            Tensor: [batch, height, width, 4 * channels].
+        """
         weight = layer.get_parameter("weight")[:, : x.shape[-1]]
         hidden = torch.addmm(self.bias, self.features, self.weight).addmm_(x.flatten(0, 2), weight.t())
-        return hidden.unflatten(0, x.shape[:-1])
+        return torch.unflatten(hidden, 0, x.shape[:-1])
 
 
 class ResBlock(nn.Module):
-    """Depthwise convolution, then an inverted bottleneck over the channels.
+    """Residual block: depthwise convolution, then an inverted bottleneck over the channels.
 
     Args:
-        channels: of the feature map.
-        skip_channels: of further maps, seen by the bottleneck only.
+        channels: Channels of the feature map.
+        skip_channels: Channels of further maps, which only the bottleneck reads.
+        kernel_size: Side of the convolution's kernel, in positions; odd.
+        dropout: Dropout inside the bottleneck, 0..1.
+        operations: Namespace that the layers come from.
     """
 
     def __init__(
@@ -185,9 +249,14 @@ class ResBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, skip: Tensor | None = None, folded: Folded | None = None) -> Tensor:
-        """x, overwritten where no gradient is recorded: [batch, channels, height, width].
+        """Return `x` plus the block's change.
 
-        skip: [batch, skip_channels, height, width], without those in `folded`.
+        Args:
+            x (Tensor): [batch, channels, height, width]. Overwritten unless gradients are recorded.
+            skip (Tensor): [batch, skip_channels, height, width], without the channels in `folded`; None for none.
+            folded: Further channels in their folded form; None for none.
+        Returns:
+            Tensor: [batch, channels, height, width].
         """
         h = to_channels_last(self.norm(self.depthwise(x)))
         if skip is not None:
@@ -200,16 +269,26 @@ class ResBlock(nn.Module):
 
 
 class TimestepBlock(nn.Module):
-    """Scales and shifts each channel by the timestep (FiLM)."""
+    """Scale and shift of each channel by the timestep (FiLM).
+
+    Args:
+        channels: Channels of the feature map.
+        embedding_dim: Length of the timestep embedding.
+        operations: Namespace that the layers come from.
+    """
 
     def __init__(self, channels: int, embedding_dim: int, operations: Operations = nn) -> None:
         super().__init__()
         self.mapper = operations.Linear(embedding_dim, channels * 2)
 
     def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
-        """x, overwritten where no gradient is recorded: [batch, channels, height, width].
+        """Return the scaled and shifted map.
 
-        timestep: [batch, embedding_dim].
+        Args:
+            x (Tensor): [batch, channels, height, width]. Overwritten unless gradients are recorded.
+            timestep (Tensor): [batch, embedding_dim], in the dtype of `x`.
+        Returns:
+            Tensor: [batch, channels, height, width].
         """
         scale, shift = self.mapper(timestep)[:, None, None].chunk(2, dim=-1)
         h = to_channels_last(x)
@@ -217,11 +296,18 @@ class TimestepBlock(nn.Module):
 
 
 KeysAndValues = tuple[Tensor, Tensor]
-"""Each [batch, tokens, channels]."""
+"""Keys and values of attention, each [batch, tokens, channels]."""
 
 
 class Attention(nn.Module):
-    """Multi-head attention of positions to each other and to another sequence."""
+    """Multi-head attention of positions to each other and to another sequence.
+
+    Args:
+        channels: Width of the positions and tokens.
+        heads: Number of heads; divides `channels`.
+        dropout: Dropout of the result, 0..1.
+        operations: Namespace that the layers come from.
+    """
 
     def __init__(self, channels: int, heads: int, dropout: float = 0.0, operations: Operations = nn) -> None:
         super().__init__()
@@ -232,9 +318,13 @@ class Attention(nn.Module):
         self.to_out = nn.Sequential(operations.Linear(channels, channels), nn.Dropout(dropout))
 
     def forward(self, x: Tensor, extra: KeysAndValues | None = None) -> Tensor:
-        """Every position attends to all positions, and to what the `extra` keys and values were made of.
+        """Let every position attend to all positions and to the `extra` tokens.
 
-        x: [batch, positions, channels]; extra: two of [batch, tokens, channels], as `keys_and_values` returns them.
+        Args:
+            x (Tensor): [batch, positions, channels].
+            extra: Keys and values of another sequence, each [batch, tokens, channels], from `keys_and_values`.
+        Returns:
+            Tensor: [batch, positions, channels].
         """
         keys, values = self.keys_and_values(x)
         if extra is not None:
@@ -242,12 +332,20 @@ class Attention(nn.Module):
         return self.to_out(attend(self.to_q(x), keys, values, self.heads))
 
     def keys_and_values(self, context: Tensor) -> KeysAndValues:
-        """[batch, tokens, channels] -> two of the same shape."""
+        """Return the keys and the values of a sequence, both with its shape [batch, tokens, channels]."""
         return self.to_k(context), self.to_v(context)
 
 
 class AttnBlock(nn.Module):
-    """Attention of every position to all positions and to the text."""
+    """Residual attention of every position to all positions and to the text.
+
+    Args:
+        channels: Channels of the feature map.
+        cond_channels: Width of the mapped text.
+        heads: Number of heads; divides `channels`.
+        dropout: Dropout of the result, 0..1.
+        operations: Namespace that the layers come from.
+    """
 
     def __init__(
         self, channels: int, cond_channels: int, heads: int, dropout: float = 0.0, operations: Operations = nn
@@ -258,11 +356,25 @@ class AttnBlock(nn.Module):
         self.kv_mapper = nn.Sequential(nn.SiLU(), operations.Linear(cond_channels, channels))
 
     def keys_and_values(self, text: Tensor) -> KeysAndValues:
-        """Of the text, for `forward`: the same for every step. text: [batch, tokens, cond_channels]."""
+        """Return the keys and values of the text, for `forward`.
+
+        Args:
+            text (Tensor): [batch, tokens, cond_channels].
+        """
+        # Each token is mapped by itself, so the keys of positions and text together are those of the positions followed
+        # by those of the text: to_k([p; t]) = [to_k(p); to_k(t)], and the same for the values. The text's part is the
+        # same at every step and is computed once an image.
         return self.attention.keys_and_values(self.kv_mapper(text))
 
     def forward(self, x: Tensor, text: KeysAndValues | None) -> Tensor:
-        """x, overwritten where no gradient is recorded: [batch, channels, height, width]; None for positions alone."""
+        """Return `x` plus the block's change.
+
+        Args:
+            x (Tensor): [batch, channels, height, width]. Overwritten unless gradients are recorded.
+            text: Keys and values from `keys_and_values`; None to attend to positions only.
+        Returns:
+            Tensor: [batch, channels, height, width].
+        """
         positions = to_channels_last(self.norm(x))
         size = positions.shape[1:3]
         attended = self.attention(positions.flatten(1, 2), text)

@@ -1,10 +1,12 @@
+# pyright: reportPrivateUsage=false, reportUnknownMemberType=false
+# torch has no public name for the limit of compiled forms or for undoing Module.compile, which it types in part only.
 """torch.compile for the networks that sample, block by block.
 
-Blocks of one kind and shape share their compiled code, so that this takes far less time than compiling the whole
-network; inductor keeps the code in its cache folder, and the next process finds it there.
+Blocks of the same kind and shape share their compiled code, so this takes far less time than compiling the whole
+network. Inductor keeps the code in its cache folder, where the next process finds it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -13,13 +15,16 @@ from torch import nn
 from .blocks import AttnBlock, ResBlock, TimestepBlock
 
 FORMS_OF_A_BLOCK = 64
-"""Widths, sizes and batches that one kind of block may be compiled for in a process."""
+"""Combinations of width, size and batch that one kind of block may be compiled for in a process."""
 
 
 def compile_blocks(network: nn.Module) -> None:
-    """Have every block of a Stage B or Stage C compiled when it first runs. Weights and their keys stay as they are.
+    """Compile every block of a Stage B or Stage C on its first run. Weights and their keys do not change.
 
-    Stage A, which has no such blocks, is left as it is.
+    Stage A has no such blocks and is not compiled.
+
+    Args:
+        network: Network to change in place.
     """
     torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, FORMS_OF_A_BLOCK)
     for block in _blocks(network):
@@ -27,8 +32,8 @@ def compile_blocks(network: nn.Module) -> None:
 
 
 @contextmanager
-def compiled(network: nn.Module) -> Iterator[None]:
-    """As `compile_blocks`, until the context ends. Code is compiled once: entered again, it is there."""
+def compiled(network: nn.Module) -> Generator[None]:
+    """Compile as `compile_blocks` does, until the context ends. Entering it again reuses the compiled code."""
     compile_blocks(network)
     try:
         yield

@@ -1,6 +1,6 @@
 """Stage B, the DiffNeXt decoder: denoises Stage A's latent under image embeddings and text ("decoder" in diffusers)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,9 @@ from .blocks import (
     Operations,
     ResBlock,
     TimestepBlock,
-    is_plain,
+    compute_dtype_of,
     may_fold,
+    reader_of,
     timestep_embedding,
 )
 
@@ -26,11 +27,23 @@ from .blocks import (
 class StageBConfig:
     """Shape of a Stage B network. Field names are those of the published config.json.
 
-    c_in, c_out: channels of the latent. c_r: length of the timestep embedding. patch_size: side of the patch that
-    becomes one position. c_cond: width that text and image embeddings are mapped to. c_hidden, nhead, blocks,
-    level_config, inject_effnet: one entry a level, finest first; a level repeats the letters of its level_config
-    (C residual, T timestep, A attention) `blocks` times and sees the image embeddings where inject_effnet says so.
-    effnet_embd: channels of the image embeddings. clip_embd: width of the text embeddings.
+    The tuples have one entry a level, finest first.
+
+    Attributes:
+        c_in: Channels of the latent.
+        c_out: Channels of the prediction.
+        c_r: Length of the timestep embedding.
+        patch_size: Side in latent positions of the patch that becomes one position of the finest level.
+        c_cond: Width that text and image embeddings are mapped to.
+        c_hidden: Width of each level.
+        nhead: Attention heads of each level; -1 for a level without attention.
+        blocks: Number of times each level repeats its `level_config`.
+        level_config: Blocks of each level, one letter each: C residual, T timestep, A attention.
+        inject_effnet: True for levels whose residual blocks see the image embeddings.
+        effnet_embd: Channels of the image embeddings.
+        clip_embd: Width of the text embeddings.
+        kernel_size: Side of the depthwise convolutions' kernel, in positions.
+        dropout: Dropout in training, 0..1.
     """
 
     c_in: int = 4
@@ -50,22 +63,32 @@ class StageBConfig:
 
     @classmethod
     def v2(cls) -> "StageBConfig":
-        """The published v2 decoder, 1.06 B parameters (warp-ai/wuerstchen, decoder/config.json)."""
+        """Return the shape of the published v2 decoder, 1.06 B parameters (warp-ai/wuerstchen, decoder/config.json)."""
         return cls()
 
 
 BlockCondition = Folded | Tensor | KeysAndValues | None
-"""Of a residual block: the image embeddings, folded into it or as a further map. Of an attention block: the text."""
+"""Part of the condition that one block reads.
+
+The image embeddings for a residual block, folded or as a further map [batch, c_cond, height, width]; the text's keys
+and values for an attention block; None for a block that reads neither.
+"""
 LevelCondition = list[BlockCondition]
 """One entry for each block of a level, in their order."""
 
 
 @dataclass(frozen=True)
 class StageBCondition:
-    """What stays the same over the steps of a picture, as `StageB.condition` computes it from the weights.
+    """Part of a prediction that is the same at every step: it depends on text and image embeddings alone.
 
-    levels: the levels on the way down, then on the way up.
+    Attributes:
+        levels (tuple[LevelCondition, ...]): Levels on the way down, then on the way up.
     """
+
+    # predict(x, t, condition(e, text)) equals forward(x, t, e, text): the noised latent x and the timestep t meet the
+    # text only in attention, where each token's key and value are maps of that token alone (see
+    # AttnBlock.keys_and_values), and the image embeddings e only in the first layer of a residual block, to which e
+    # adds a linear map of itself (see Folded). Both are computed once an image.
 
     levels: tuple[LevelCondition, ...]
 
@@ -74,20 +97,23 @@ class StageB(nn.Module):
     """The decoder network: a U-Net that predicts the noise in Stage A's latent.
 
     Args:
-        operations: the namespace its layers come from.
+        config: Shape of the network.
+        operations: Namespace that the layers come from.
+    Attributes:
+        config (StageBConfig): Shape of the network.
+        compute_dtype (torch.dtype | None): Dtype to compute in; None for that of the weights.
+        reads_weights (WeightReader): Says which layers' weights may be folded; see `blocks.reader_of`.
+        latent_rgb (Tensor | None): [c_in + 1, 3], linear map from latents to RGB in 0..1 for previews; None where the
+            checkpoint has none.
     """
 
-    compute_dtype: torch.dtype | None = None
-    """What it computes in, where `operations` keep the weights in another dtype; None for the weights' own."""
     latent_rgb: Tensor | None = None
-    """[c_in + 1, 3], what its latents look like, for previews; None where the checkpoint does not say."""
-    reads_weights: Callable[[nn.Module], bool] = staticmethod(is_plain)
-    """Whether a layer computes with its weights as they lie, so that they may be folded with others. Where it does not,
-    because a host's layer fetches or patches them when it computes, the network goes through the layer itself."""
 
     def __init__(self, config: StageBConfig, operations: Operations = nn) -> None:
         super().__init__()
         self.config = config
+        self.compute_dtype = compute_dtype_of(operations)
+        self.reads_weights = reader_of(operations)
         levels = range(len(config.c_hidden))
         finest = config.c_hidden[0]
         self.clip_mapper = operations.Linear(config.clip_embd, config.c_cond)
@@ -161,10 +187,10 @@ class StageB(nn.Module):
         """Predict the noise in `x`.
 
         Args:
-            x (Tensor): [batch, c_in, height, width], noised latents, float32 as the sampler keeps it.
+            x (Tensor): [batch, c_in, height, width], float32, noised latents.
             timestep_ratio (Tensor): [batch], 1 (noise) to 0, float32.
             image_embeddings (Tensor): [batch, effnet_embd, h, w], Stage C's result.
-            text (Tensor): [batch, tokens, clip_embd], text embeddings, or None for no text at all.
+            text (Tensor | None): [batch, tokens, clip_embd], text embeddings; None for no text.
         Returns:
             Tensor: [batch, c_out, height, width], the noise, in the dtype of `x`.
         """
@@ -173,19 +199,29 @@ class StageB(nn.Module):
     def signal_and_scale(
         self, x: Tensor, timestep_ratio: Tensor, image_embeddings: Tensor, text: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """What the prediction is made of: the share of `x` that is no noise, and the noise's standard deviation.
+        """Predict the two parts of the noise, which is (x - signal) / scale.
 
-        Arguments as `forward`'s; both results have the shape and dtype of `x`.
+        Args:
+            x (Tensor): As for `forward`.
+            timestep_ratio (Tensor): As for `forward`.
+            image_embeddings (Tensor): As for `forward`.
+            text (Tensor | None): As for `forward`.
+        Returns:
+            tuple[Tensor, Tensor]: Signal in `x` and standard deviation of its noise in 0.001..0.999, both
+                [batch, c_out, height, width] in the dtype of `x`.
         """
         condition = self.condition(image_embeddings, text, x.shape[-2:])
         return self._signal_and_scale(x, timestep_ratio, condition)
 
     def condition(self, image_embeddings: Tensor, text: Tensor | None, size: Sequence[int]) -> StageBCondition:
-        """What image embeddings and text decide, for `predict`.
+        """Compute the part of a prediction that is the same at every step.
 
         Args:
-            image_embeddings, text: as `forward`'s.
-            size: (height, width) of the latents.
+            image_embeddings (Tensor): As for `forward`.
+            text (Tensor | None): As for `forward`.
+            size: Height and width of the latents, in positions.
+        Returns:
+            StageBCondition: Argument of `predict`. It holds for the weights as they are now.
         """
         if text is not None:
             text = self.seq_norm(self.clip_mapper(text.to(self._dtype())))
@@ -200,13 +236,21 @@ class StageB(nn.Module):
         return StageBCondition(tuple(levels))
 
     def _resize(self, image_embeddings: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return image embeddings at the size of a level: [batch, effnet_embd, *size], in the dtype to compute in."""
         resized = F.interpolate(image_embeddings.float(), size=size, mode="bicubic", antialias=True, align_corners=True)
         return resized.to(self._dtype())
 
     def _level_condition(
         self, level: nn.Module, index: int, embeddings: Tensor | None, text: Tensor | None
     ) -> LevelCondition:
-        """embeddings (Tensor): [batch, effnet_embd, height, width] of the level; None where it sees none."""
+        """Compute the condition of one level.
+
+        Args:
+            level: The level's blocks.
+            index: Number of the level, down and then up, which names its mapper.
+            embeddings (Tensor | None): [batch, effnet_embd, height, width], resized; None where the level sees none.
+            text (Tensor | None): [batch, tokens, c_cond], mapped text.
+        """
         mapped: Tensor | None = None
         constants: LevelCondition = []
         for block in level.children():
@@ -216,7 +260,7 @@ class StageB(nn.Module):
                 first = block.channelwise[0]
                 if may_fold(embeddings.device) and self.reads_weights(mapper) and self.reads_weights(first):
                     constant = Folded.of(embeddings, mapper, first)
-                else:  # the plain form, through the layers alone
+                else:  # the plain form: layers are called, and their weights are not read
                     if mapped is None:
                         mapped = mapper(embeddings).contiguous(memory_format=torch.channels_last)
                     constant = mapped
@@ -226,7 +270,15 @@ class StageB(nn.Module):
         return constants
 
     def predict(self, x: Tensor, timestep_ratio: Tensor, condition: StageBCondition) -> Tensor:
-        """As `forward`, for image embeddings and a text whose part was computed before."""
+        """Predict the noise in `x` from a condition computed before.
+
+        Args:
+            x (Tensor): As for `forward`.
+            timestep_ratio (Tensor): As for `forward`.
+            condition: Result of `condition`; it can be used any number of times.
+        Returns:
+            Tensor: [batch, c_out, height, width], the noise, in the dtype of `x`.
+        """
         signal, scale = self._signal_and_scale(x, timestep_ratio, condition)
         return (x - signal) / scale
 
@@ -238,7 +290,7 @@ class StageB(nn.Module):
         for level, constants in zip(self.down_blocks, down, strict=True):
             h = _run_level(level, h, None, timestep, constants)
             skips.append(h)
-        skips[-1] = None  # goes up by itself
+        skips[-1] = None  # the coarsest map is h itself
         for level, constants in zip(self.up_blocks, up, strict=True):
             h = _run_level(level, h, skips.pop(), timestep, constants)
         a, b = self.clf(h).to(x.dtype).chunk(2, dim=1)
@@ -249,7 +301,15 @@ class StageB(nn.Module):
 
 
 def _run_level(level: nn.Module, h: Tensor, skip: Tensor | None, timestep: Tensor, constants: LevelCondition) -> Tensor:
-    """One level of the U-Net; `skip`, the same level's map on the way down, joins its first block if residual."""
+    """Run one level of the U-Net.
+
+    Args:
+        level: The level's blocks.
+        h (Tensor): [batch, channels, height, width]. Overwritten unless gradients are recorded.
+        skip (Tensor | None): The same level's map on the way down, read by the first block if that is residual.
+        timestep (Tensor): [batch, c_r], timestep embedding.
+        constants: Condition of each block.
+    """
     for block, constant in zip(level.children(), constants, strict=True):
         if isinstance(block, ResBlock):
             seen = [part for part in (skip, constant) if isinstance(part, Tensor)]

@@ -5,15 +5,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .blocks import AttnBlock, KeysAndValues, LayerNorm2d, Operations, ResBlock, TimestepBlock, timestep_embedding
+from .blocks import (
+    AttnBlock,
+    KeysAndValues,
+    LayerNorm2d,
+    Operations,
+    ResBlock,
+    TimestepBlock,
+    compute_dtype_of,
+    timestep_embedding,
+)
 
 
 @dataclass(frozen=True)
 class StageCConfig:
     """Shape of a Stage C network. Field names are those of the published config.json.
 
-    c_in: channels of the latent. c: width. c_cond: width of the text embeddings. c_r: length of the timestep
-    embedding. depth: number of (residual, timestep, attention) triples. nhead: attention heads.
+    Attributes:
+        c_in: Channels of the latent.
+        c: Width of the network.
+        c_cond: Width of the text embeddings.
+        c_r: Length of the timestep embedding.
+        depth: Number of (residual, timestep, attention) triples of blocks.
+        nhead: Attention heads; divides `c`.
+        dropout: Dropout in training, 0..1.
     """
 
     c_in: int = 16
@@ -26,16 +41,20 @@ class StageCConfig:
 
     @classmethod
     def v2(cls) -> "StageCConfig":
-        """The published v2 prior, 0.99 B parameters (warp-ai/wuerstchen-prior, prior/config.json)."""
+        """Return the shape of the published v2 prior, 0.99 B parameters (wuerstchen-prior, prior/config.json)."""
         return cls(c_in=16, c=1536, c_cond=1280, c_r=64, depth=32, nhead=24)
 
 
 @dataclass(frozen=True)
 class StageCCondition:
-    """What stays the same over the steps of a picture, as `StageC.condition` computes it from the weights.
+    """Part of a prediction that is the same at every step: it depends on the text alone.
 
-    texts: the text's keys and values for every attention block, in their order.
+    Attributes:
+        texts (tuple[KeysAndValues, ...]): Keys and values of the text for each attention block, in their order.
     """
+
+    # predict(x, t, condition(text)) equals forward(x, t, text): the text enters only as the keys and values of
+    # attention blocks, and those of each token are maps of that token alone (see AttnBlock.keys_and_values).
 
     texts: tuple[KeysAndValues, ...]
 
@@ -44,17 +63,21 @@ class StageC(nn.Module):
     """The prior network: predicts the noise in image embeddings.
 
     Args:
-        operations: the namespace its layers come from.
+        config: Shape of the network.
+        operations: Namespace that the layers come from.
+    Attributes:
+        config (StageCConfig): Shape of the network.
+        compute_dtype (torch.dtype | None): Dtype to compute in; None for that of the weights.
+        latent_rgb (Tensor | None): [c_in + 1, 3], linear map from latents to RGB in 0..1 for previews; None where the
+            checkpoint has none.
     """
 
-    compute_dtype: torch.dtype | None = None
-    """What it computes in, where `operations` keep the weights in another dtype; None for the weights' own."""
     latent_rgb: Tensor | None = None
-    """[c_in + 1, 3], what its latents look like, for previews; None where the checkpoint does not say."""
 
     def __init__(self, config: StageCConfig, operations: Operations = nn) -> None:
         super().__init__()
         self.config = config
+        self.compute_dtype = compute_dtype_of(operations)
         c = config.c
         self.projection = operations.Conv2d(config.c_in, c, kernel_size=1)
         self.cond_mapper = nn.Sequential(
@@ -71,7 +94,7 @@ class StageC(nn.Module):
         """Predict the noise in `x`.
 
         Args:
-            x (Tensor): [batch, c_in, height, width], noised embeddings, float32 as the sampler keeps it.
+            x (Tensor): [batch, c_in, height, width], float32, noised latents.
             timestep_ratio (Tensor): [batch], 1 (noise) to 0, float32.
             text (Tensor): [batch, tokens, c_cond], text embeddings.
         Returns:
@@ -80,21 +103,41 @@ class StageC(nn.Module):
         return self.predict(x, timestep_ratio, self.condition(text))
 
     def signal_and_scale(self, x: Tensor, timestep_ratio: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """What the prediction is made of: the share of `x` that is no noise, and the noise's standard deviation.
+        """Predict the two parts of the noise, which is (x - signal) / scale.
 
-        Arguments as `forward`'s; both results have the shape and dtype of `x`.
+        Args:
+            x (Tensor): As for `forward`.
+            timestep_ratio (Tensor): As for `forward`.
+            text (Tensor): As for `forward`.
+        Returns:
+            tuple[Tensor, Tensor]: Signal in `x` and standard deviation of its noise, above 0, both
+                [batch, c_in, height, width] in the dtype of `x`.
         """
         return self._signal_and_scale(x, timestep_ratio, self.condition(text))
 
     def condition(self, text: Tensor) -> StageCCondition:
-        """What the text decides, for `predict`. text: [batch, tokens, c_cond]."""
+        """Compute the part of a prediction that is the same at every step.
+
+        Args:
+            text (Tensor): [batch, tokens, c_cond], text embeddings.
+        Returns:
+            StageCCondition: Argument of `predict`. It holds for the weights as they are now.
+        """
         text = self.cond_mapper(text.to(self._dtype()))
         return StageCCondition(
             tuple(block.keys_and_values(text) for block in self.blocks if isinstance(block, AttnBlock))
         )
 
     def predict(self, x: Tensor, timestep_ratio: Tensor, condition: StageCCondition) -> Tensor:
-        """As `forward`, for a text whose part was computed before."""
+        """Predict the noise in `x` from a condition computed before.
+
+        Args:
+            x (Tensor): As for `forward`.
+            timestep_ratio (Tensor): As for `forward`.
+            condition: Result of `condition`; it can be used any number of times.
+        Returns:
+            Tensor: [batch, c_in, height, width], the noise, in the dtype of `x`.
+        """
         signal, scale = self._signal_and_scale(x, timestep_ratio, condition)
         return (x - signal) / scale
 

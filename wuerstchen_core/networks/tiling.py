@@ -1,4 +1,4 @@
-"""Decoding a latent in overlapping tiles, blended so that no seam shows."""
+"""Decoding of a latent in overlapping tiles, blended so that no seam shows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +9,22 @@ from torch import Tensor
 from ..errors import InputError
 
 MINIMUM_TILE = 32
+"""Smallest side of a tile, in latent positions."""
 OVERLAP = 16
-"""Positions that two neighbouring tiles share."""
+"""Latent positions shared by two neighbouring tiles."""
 
 
 def fitting_tile(height: int, width: int, bytes_a_position: int, free: int | None) -> int | None:
-    """The side of the largest tiles that fit into `free` bytes; None where the whole does, or `free` is not known."""
+    """Return the side of the largest tiles that fit into memory.
+
+    Args:
+        height: Height of the latent, in positions.
+        width: Width of the latent, in positions.
+        bytes_a_position: Memory that decoding takes for each latent position.
+        free: Free memory in bytes; None where it is not known.
+    Returns:
+        int | None: Side in latent positions, at least 32; None where the whole latent fits or `free` is None.
+    """
     if free is None or height * width * bytes_a_position <= free:
         return None
     side = int((free / bytes_a_position) ** 0.5)
@@ -22,7 +32,7 @@ def fitting_tile(height: int, width: int, bytes_a_position: int, free: int | Non
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that a computation on `device` may still take; None where the system does not say."""
+    """Return the bytes that a computation on a device may still take; None where the system does not say."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
@@ -34,14 +44,14 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def decode_in_tiles(decode: Callable[[Tensor], Tensor], latents: Tensor, tile: int) -> Tensor:
-    """Decode square tiles of `latents` one at a time.
+    """Decode square tiles of a latent one at a time and blend them.
 
     Args:
-        decode: latents [batch, c, h, w] -> images [batch, 3, h*s, w*s], for any h and w.
+        decode: Function from latents [batch, c, h, w] to images [batch, 3, h*s, w*s], for any h and w.
         latents (Tensor): [batch, c, height, width].
-        tile: side of a tile in latent positions, at least 32.
+        tile: Side of a tile in latent positions, at least 32.
     Returns:
-        Tensor: [batch, 3, height*s, width*s], float32.
+        Tensor: [batch, 3, height*s, width*s], float32, in the range of `decode`.
     Raises:
         InputError: `tile` is under 32.
     """
@@ -70,12 +80,13 @@ def decode_in_tiles(decode: Callable[[Tensor], Tensor], latents: Tensor, tile: i
 
 
 def _starts(length: int, tile: int) -> list[int]:
+    """Return the first position of each tile along one side."""
     if length <= tile:
         return [0]
     return [*range(0, length - tile, tile - OVERLAP), length - tile]
 
 
 def _ramp(length: int, overlap: int) -> Tensor:
-    """Weight of each pixel of a tile: rising over the overlap from its near edge, at most 1, then falling."""
+    """Return the weight of each pixel along a tile [length]: rising to 1 over the overlap, and falling at the end."""
     from_edge = torch.minimum(torch.arange(1, length + 1), torch.arange(length, 0, -1))
     return (from_edge / overlap).clamp(max=1)

@@ -1,1 +1,1 @@
-"""Training the three stages, from nothing, on one machine. `cocktail.py` is the recipe of the embedded model."""
+"""Training of the three stages on one machine. `cocktail.py` trains the embedded model."""

@@ -1,10 +1,10 @@
-"""Train `cocktail`, the embedded model, or a model of its shape on a folder of captioned pictures.
+"""Train `cocktail`, the embedded model, or a model of its shape on a folder of captioned images.
 
     python -m wuerstchen_core.training.cocktail --out DIR [--pictures FOLDER] [--start cocktail] [--only PART]
 
-Progress is kept in DIR; the same command goes on after a kill. With --only, parts that do not wait for each other
-(stage_a and compressor, then stage_b and stage_c) can be trained side by side in processes of their own. Without it
-the checkpoints are written in the diffusers layout to DIR/checkpoints in the end.
+Progress is kept in DIR; the same command continues after a kill. With --only, parts that do not need each other
+(stage_a and compressor, then stage_b and stage_c) can be trained at the same time in separate processes. Without it
+the finished checkpoints are written in the diffusers layout to DIR/checkpoints.
 """
 
 import argparse
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
 SHIPPED = Path(__file__).resolve().parents[1] / "cocktail"
-"""The checkpoints that come with the package."""
+"""Folder of the checkpoints that come with the package."""
 COCKTAIL = Recipe(
     stage_a=StageAConfig(embed_dim=64, bottleneck_blocks=3, num_vq_embeddings=512),
     stage_b=StageBConfig(
@@ -55,24 +55,28 @@ COCKTAIL = Recipe(
     stage_c_loop=LoopConfig(9000, 1e-3, ema_decay=0.998),
     finetune_loop=LoopConfig(500, 5e-4, warmup=50, ema_decay=0.99),
 )
+"""Recipe for training from random weights."""
 FURTHER = replace(
     COCKTAIL,
     stage_b_loop=LoopConfig(5000, 5e-4, ema_decay=0.998),
     stage_c_loop=LoopConfig(8000, 6e-4, ema_decay=0.998),
 )
-"""For weights that are already good."""
+"""Recipe for training existing weights further."""
 
 
 class Training:
-    """One training run. Each part is trained when it is first asked for, after what it needs, or loaded if finished.
+    """One training run. Each part is trained on first access, after the parts it needs, or loaded if finished.
 
     Args:
-        folder: where progress is kept.
-        pictures: what the compressor and Stages A and B see: every style.
-        base_pictures: what Stage C learns to draw.
-        aesthetic_pictures: what its finetune learns to draw.
-        start: checkpoints, as `export` writes them, to go on from: Stage A, the compressor and the tokenizer are taken
-            as they are, the others trained further. None trains everything from nothing.
+        folder: Folder to keep progress in.
+        pictures: Images for the compressor and Stages A and B: every style.
+        base_pictures: Images for Stage C.
+        aesthetic_pictures: Images for the finetune of Stage C.
+        recipe: Shapes and lengths; None for `COCKTAIL`, or for `FURTHER` with `start`.
+        start: Folder of checkpoints from `export` to continue from. Stage A, the compressor and the tokenizer are
+            taken as they are, the others are trained further. None trains everything from random weights.
+    Raises:
+        InputError: transformers is too old.
     """
 
     def __init__(
@@ -94,23 +98,27 @@ class Training:
 
     @cached_property
     def tokenizer(self) -> "CLIPTokenizer":
+        """Tokenizer of both text encoders."""
         known = self.folder if self._start is None else self._start / "wuerstchen-prior"
         return load_or_make_tokenizer(self._pictures.captions(), known / "tokenizer")
 
     @cached_property
     def stage_a(self) -> StageA:
+        """Trained Stage A."""
         if self._start is not None:
             return load_stage_a(self._start / "wuerstchen")
         return steps.train_stage_a(self.recipe, self._pictures, self.folder)
 
     @cached_property
     def compressor(self) -> SemanticCompressor:
+        """Trained semantic compressor."""
         if self._start is not None:
             return load_compressor(self._start / "compressor")
         return steps.train_compressor(self.recipe, self._pictures, self.tokenizer, self.folder)
 
     @cached_property
     def stage_b(self) -> "tuple[StageB, CLIPTextModel]":
+        """Trained Stage B and its text encoder."""
         start = None
         if self._start is not None:
             decoder = self._start / "wuerstchen"
@@ -121,6 +129,7 @@ class Training:
 
     @cached_property
     def stage_c(self) -> "tuple[StageC, CLIPTextModel]":
+        """Trained Stage C and its text encoder."""
         start = None
         if self._start is not None:
             text_model = load_text_model(self._start / "wuerstchen-prior" / "text_encoder")
@@ -131,12 +140,17 @@ class Training:
 
     @cached_property
     def aesthetic(self) -> StageC:
+        """Finetune of Stage C on the aesthetic images."""
         return steps.finetune_stage_c(
             self.recipe, self._aesthetic_pictures, *self.stage_c, self.compressor, self.tokenizer, self.folder
         )
 
     def export(self, folder: Path) -> None:
-        """Write every checkpoint in the diffusers layout; the prior is the 50% interpolation of base and aesthetic."""
+        """Write every checkpoint in the diffusers layout. The prior is the 50% interpolation of base and aesthetic.
+
+        Args:
+            folder: Folder of the checkpoints; made where there is none.
+        """
         stage_c, text_c = self.stage_c
         stage_b, text_b = self.stage_b
         previews = steps.fit_previews(self._pictures, self.compressor, self.stage_a)
@@ -150,13 +164,15 @@ class Training:
 
 
 PARTS = ("stage_a", "compressor", "stage_b", "stage_c", "aesthetic")
+"""Attributes of `Training` that --only may name."""
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m wuerstchen_core.training.cocktail", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for progress and checkpoints")
-    parser.add_argument("--pictures", type=Path, help="train on this folder of captioned pictures, not on the world")
-    parser.add_argument("--start", help="go on from these checkpoints: cocktail, or the folder of an earlier training")
+    parser.add_argument("--pictures", type=Path, help="train on this folder of captioned images, not on the world")
+    parser.add_argument("--start", help="continue from: cocktail, or the folder of earlier checkpoints")
     parser.add_argument("--only", choices=PARTS, help="train this part (and what it needs), and export nothing")
     parser.add_argument("--threads", type=int, help="processor threads; default all")
     arguments = parser.parse_args()
@@ -171,7 +187,7 @@ def main() -> None:
         training = Training(arguments.out, own, own, own, start=start)
     else:
         flat, aesthetic = WorldPictures("flat"), WorldPictures("aesthetic")
-        # Small figures are the hardest to draw.
+        # Small figures are the hardest to draw, so half of the images have one.
         every = WorldPictures("flat", "flat", "aesthetic", sizes=("small", "small", None, "large"))
         training = Training(arguments.out, every, flat, aesthetic, start=start)
     if arguments.only:

@@ -1,13 +1,16 @@
-"""The semantic compressor: the small image encoder whose 16-channel output Stage C learns to draw.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# safetensors types its functions in part only.
+"""The semantic compressor: the small image encoder whose 16-channel output Stage C learns to sample.
 
-The published model uses an EfficientNet that was pretrained to name what photographs show. Ours is pretrained in the
-same spirit, on the captions: one head has to tell their words from its output, another to redraw the picture in the
-way Stage B will see it, from an enlarged map. What both can read is smooth in space and means the same everywhere in a
-position, so a small error in it is a small change of the picture.
+The published model uses an EfficientNet that was pretrained to classify photographs. This one is pretrained on the
+captions: one head has to read their words from its output, another one has to decode the image from an enlarged map,
+the form in which Stage B will see it. Embeddings that both can read are smooth in space, so a small error in them is a
+small change of the image.
 """
 
 from math import ceil
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,15 +21,18 @@ from ..geometry import PIXELS_PER_STAGE_C, STAGE_C_CHANNELS
 from ..networks.blocks import ResBlock
 from ..stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 
+_linalg = cast(Any, torch.linalg)  # torch does not type its functions
+
 STRIDE = 16
-"""Pixels of the compressor's input that become one position; the input is the image at 16/42.67 of its size."""
+"""Pixels of the compressor's input along one position. The input is the image at 16/42.67 of its size."""
 WIDTHS = (32, 64, 96, 128)
 """Channels at stride 2, 4, 8 and 16."""
 BOUND = 3.0
-"""Embeddings are held within so many standard deviations, or their rare extremes would be decided in most noise."""
+"""Largest embedding, in standard deviations. Rare extremes would decide much of the image at high noise."""
 WEIGHTS = "model.safetensors"
+"""Name of the weights file."""
 ENLARGED = 3
-"""Positions of the redrawing head, a side, for one of the compressor's; each of them becomes 4x4 pixels."""
+"""Positions of the redrawing head along one position of the compressor; each becomes 4x4 pixels."""
 
 
 def _convolution(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
@@ -38,7 +44,7 @@ def _convolution(channels_in: int, channels_out: int, stride: int) -> nn.Sequent
 
 
 class SemanticCompressor(nn.Module):
-    """Image to image embeddings, one position for 42.67 pixels a side."""
+    """Encoder of images to image embeddings, one position for 42.67x42.67 pixels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +56,13 @@ class SemanticCompressor(nn.Module):
         self.normalise = nn.BatchNorm2d(STAGE_C_CHANNELS, affine=False)
 
     def features(self, images: Tensor) -> Tensor:
-        """[batch, 3, height, width] in 0..1 -> [batch, 16, h, w], about zero mean and unit variance, within BOUND."""
+        """Encode images to normalised features.
+
+        Args:
+            images (Tensor): [batch, 3, height, width] in 0..1.
+        Returns:
+            Tensor: [batch, 16, height/42.67, width/42.67] in -3..3, about zero mean and unit variance.
+        """
         size = [ceil(side / PIXELS_PER_STAGE_C) * STRIDE for side in images.shape[-2:]]
         x = F.interpolate(images, size=size, mode="bilinear", antialias=True) * 2 - 1
         x = torch.cat([x, main_contrast(x)], dim=1)
@@ -59,19 +71,31 @@ class SemanticCompressor(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """[batch, 3, height, width] in 0..1 -> image embeddings [batch, 16, h, w] as Stage C returns them."""
+        """Encode images to image embeddings, in the scale of Stage C's result.
+
+        Args:
+            images (Tensor): [batch, 3, height, width] in 0..1.
+        Returns:
+            Tensor: [batch, 16, height/42.67, width/42.67].
+        """
         return self.features(images) * EMBEDDING_SCALE - EMBEDDING_SHIFT
 
 
 def load_compressor(folder: Path) -> SemanticCompressor:
-    """The compressor that `save_compressor` wrote, ready to encode."""
+    """Load the compressor that `save_compressor` wrote, in eval mode, without gradients."""
     compressor = SemanticCompressor()
     compressor.load_state_dict(load_file(folder / WEIGHTS))
     return compressor.eval().requires_grad_(False)
 
 
 def save_compressor(compressor: SemanticCompressor, folder: Path, dtype: torch.dtype) -> None:
-    """Write the compressor's weights to a folder, so that training can go on from what was trained with it."""
+    """Write the compressor's weights, for later training of stages that were trained with it.
+
+    Args:
+        compressor: Network to save.
+        folder: Folder to write to; made where there is none.
+        dtype: Dtype of the stored weights.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = compressor.state_dict()
     save_file(
@@ -81,16 +105,16 @@ def save_compressor(compressor: SemanticCompressor, folder: Path, dtype: torch.d
 
 @torch.no_grad()
 def main_contrast(images: Tensor) -> Tensor:
-    """What a picture shows, whatever its colours: its values along the axis of colour in which they differ most.
+    """Return each image's values along the colour axis in which they differ most, its first principal component.
 
     Args:
-        images: [batch, channels, height, width].
+        images (Tensor): [batch, channels, height, width].
     Returns:
-        [batch, 1, height, width], zero mean and unit variance in each picture, the rarer side positive.
+        Tensor: [batch, 1, height, width], zero mean and unit variance in each image, positive for the rarer side.
     """
     values = images.flatten(2)
     values = values - values.mean(dim=2, keepdim=True)
-    axis = torch.linalg.eigh(values @ values.mT).eigenvectors[:, :, -1:]
+    axis: Tensor = _linalg.eigh(values @ values.mT).eigenvectors[:, :, -1:]
     line = (values * axis).sum(dim=1, keepdim=True)
     line = line / (line.square().mean(dim=2, keepdim=True).sqrt() + 1e-3)
     line = line * torch.where(line.pow(3).mean(dim=2, keepdim=True) < 0, -1.0, 1.0)
@@ -98,10 +122,11 @@ def main_contrast(images: Tensor) -> Tensor:
 
 
 class ReadingHeads(nn.Module):
-    """What the compressor is trained with and then does without: one head tells words, one redraws the picture.
+    """Heads of the compressor in training: one reads the caption's words, the other one decodes the image.
 
     Args:
-        words: size of the vocabulary.
+        words: Size of the vocabulary.
+        width: Width of the decoding head.
     """
 
     def __init__(self, words: int, width: int = 64) -> None:
@@ -117,7 +142,13 @@ class ReadingHeads(nn.Module):
         )
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """[batch, 16, h, w] -> logits of words [batch, words], and a picture [batch, 3, 12h, 12w]."""
+        """Read words and image from features.
+
+        Args:
+            features (Tensor): [batch, 16, h, w].
+        Returns:
+            tuple[Tensor, Tensor]: Logits of the words [batch, words], and images [batch, 3, 12h, 12w], about 0..1.
+        """
         seen = self.look(features)
         words = self.tell(torch.cat([seen.mean(dim=(2, 3)), seen.amax(dim=(2, 3))], dim=1))
         size = [side * ENLARGED for side in features.shape[-2:]]

@@ -1,4 +1,6 @@
-"""Writing a trained model in the diffusers layout, whole pipelines that diffusers loads as they are."""
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# transformers types save_pretrained in part only, and safetensors save_file.
+"""Writing of a trained model as pipelines that diffusers can load."""
 
 import json
 from pathlib import Path
@@ -23,7 +25,14 @@ _SCHEDULER = {"scheduler": ["diffusers", "DDPMWuerstchenScheduler"]}
 
 
 def export_prior(folder: Path, stage_c: StageC, text_model: "CLIPTextModel", tokenizer: "CLIPTokenizer") -> None:
-    """A `WuerstchenPriorPipeline`: Stage C, its text encoder and tokenizer."""
+    """Write a `WuerstchenPriorPipeline`: Stage C, its text encoder and tokenizer.
+
+    Args:
+        folder: Folder of the pipeline; made where there is none.
+        stage_c: Trained Stage C.
+        text_model: Its text encoder.
+        tokenizer: Tokenizer of the text encoder.
+    """
     save_stage_c(stage_c, folder / "prior", dtype=STORED)
     _save_text(folder, text_model, tokenizer)
     index: dict[str, object] = {
@@ -38,7 +47,15 @@ def export_prior(folder: Path, stage_c: StageC, text_model: "CLIPTextModel", tok
 def export_decoder(
     folder: Path, stage_b: StageB, stage_a: StageA, text_model: "CLIPTextModel", tokenizer: "CLIPTokenizer"
 ) -> None:
-    """A `WuerstchenDecoderPipeline`: Stages B and A, their text encoder and tokenizer."""
+    """Write a `WuerstchenDecoderPipeline`: Stages B and A, the text encoder and tokenizer of Stage B.
+
+    Args:
+        folder: Folder of the pipeline; made where there is none.
+        stage_b: Trained Stage B.
+        stage_a: Trained Stage A.
+        text_model: Text encoder of Stage B.
+        tokenizer: Tokenizer of the text encoder.
+    """
     save_stage_b(stage_b, folder / "decoder", dtype=STORED)
     save_stage_a(stage_a, folder / "vqgan", dtype=STORED)
     _save_text(folder, text_model, tokenizer)
@@ -51,7 +68,7 @@ def export_decoder(
 
 
 def _save_text(folder: Path, text_model: "CLIPTextModel", tokenizer: "CLIPTokenizer") -> None:
-    """The text encoder and tokenizer as the published ones are stored, which every version of transformers reads."""
+    """Write the text encoder and tokenizer as the published ones are stored, for every version of transformers."""
     encoder, words = folder / "text_encoder", folder / "tokenizer"
     state = {f"text_model.{key}": value.to(STORED).contiguous() for key, value in text_model.state_dict().items()}
     text_model.config.architectures = ["CLIPTextModel"]
@@ -65,7 +82,7 @@ def _save_text(folder: Path, text_model: "CLIPTextModel", tokenizer: "CLIPTokeni
 
 
 def _save_index(folder: Path, pipeline: str, entries: dict[str, object]) -> None:
-    """model_index.json and the scheduler's settings, as diffusers reads them."""
+    """Write model_index.json and the scheduler's settings."""
     index = {"_class_name": pipeline, "_diffusers_version": "0.36.0", **entries, **_TEXT, **_SCHEDULER}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     scheduler = folder / "scheduler" / "scheduler_config.json"

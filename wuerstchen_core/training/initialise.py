@@ -1,4 +1,4 @@
-"""The weights that training starts from. Source: the authors' training code (initialisation of DiffNeXt and Prior)."""
+"""Initial weights of training. Source: the authors' training code (initialisation of DiffNeXt and Prior)."""
 
 import math
 
@@ -13,6 +13,7 @@ from ..networks.stage_c import StageC
 
 @torch.no_grad()
 def _xavier(network: nn.Module) -> None:
+    """Set Xavier weights and zero biases in all layers."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -22,7 +23,7 @@ def _xavier(network: nn.Module) -> None:
 
 @torch.no_grad()
 def _calm_blocks(network: nn.Module, depth: int) -> None:
-    """Residual branches small by depth, timestep blocks neutral."""
+    """Scale residual branches down by the depth, and make timestep blocks change nothing."""
     for module in network.modules():
         if isinstance(module, ResBlock):
             module.channelwise[-1].get_parameter("weight").mul_(math.sqrt(1 / depth))
@@ -32,7 +33,10 @@ def _calm_blocks(network: nn.Module, depth: int) -> None:
 
 @torch.no_grad()
 def initialise_stage_a(stage_a: StageA) -> None:
-    """Gates open a little; latents normalised to the published scale by the encoder's last layer, which stays fixed."""
+    """Initialise Stage A in place: gates half open, and latents normalised to the published scale.
+
+    The encoder's last layer normalises the latents, and is not trained.
+    """
     _xavier(stage_a)
     for module in stage_a.modules():
         if isinstance(module, MixingResidualBlock):
@@ -45,7 +49,7 @@ def initialise_stage_a(stage_a: StageA) -> None:
 
 @torch.no_grad()
 def initialise_stage_b(stage_b: StageB) -> None:
-    """The first prediction is the input itself."""
+    """Initialise Stage B in place, so that it first predicts a signal of zero. The mappers are frozen."""
     _xavier(stage_b)
     _calm_blocks(stage_b, sum(stage_b.config.blocks))
     for mapper in stage_b.effnet_mappers.values():
@@ -56,20 +60,20 @@ def initialise_stage_b(stage_b: StageB) -> None:
 
 
 def freeze_mappers(stage_b: StageB) -> None:
-    """Leave the mappers of the image embeddings as they are.
+    """Exclude the mappers of the image embeddings from training.
 
-    Embeddings are 42 times what other layers see, and a step of the optimizer would change all that the mappers say; a
-    random map to four times as many channels loses nothing.
+    Embeddings are 42 times as large as other inputs, so one step of the optimizer would change the mappers' output
+    completely. A random map to four times as many channels loses nothing.
     """
     stage_b.effnet_mappers.requires_grad_(False)
 
 
 @torch.no_grad()
 def initialise_stage_c(stage_c: StageC) -> None:
-    """The first prediction is the input itself.
+    """Initialise Stage C in place, so that it first predicts a signal of zero.
 
-    A fifth of the channels begin as a constant. The convolutions' zero padding makes a constant differ at the borders,
-    and that is how a position knows where it is, even in mere noise: "at the left" means nothing before.
+    A fifth of the channels begin as a constant. The convolutions' zero padding changes a constant near the borders, so
+    each position can tell where it is even in pure noise. Words such as "at the left" need that.
     """
     _xavier(stage_c)
     still = stage_c.config.c // 5

@@ -1,8 +1,9 @@
-"""One training loop for every network: AdamW, warm-up and cosine decay, an exponential average, resumable."""
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# torch types manual_seed, backward, the optimizers' step and get_ema_multi_avg_fn in part only.
+"""Training loop of every network: AdamW, warm-up and cosine decay, averaged weights, resumable."""
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..files import replaced_whole
 from ..networks.processor import HAS_BFLOAT16
 
 log = logging.getLogger(__name__)
@@ -20,9 +22,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long and how fast a network is trained.
+    """Length and speed of a training.
 
-    learning_rate: at its highest, after `warmup` steps. ema_decay: of the averaged weights that are kept in the end.
+    Attributes:
+        steps: Number of steps.
+        learning_rate: Highest learning rate, reached after `warmup` steps.
+        warmup: Steps over which the learning rate rises from 0.
+        final_rate: Learning rate of the last step, as a share of the highest one.
+        ema_decay: Decay of the exponential average of the weights, which is the result, 0..1.
+        weight_decay: Weight decay of AdamW.
+        autocast: True to compute in bfloat16 where the processor multiplies in it.
+        save_every: Steps between two saves.
+        log_every: Steps between two lines in the log.
     """
 
     steps: int
@@ -36,21 +47,31 @@ class LoopConfig:
     log_every: int = 50
 
     def rate(self, step: int) -> float:
-        """Learning rate at `step`."""
+        """Return the learning rate at a step, which counts from 0."""
         warm = min(1.0, (step + 1) / self.warmup)
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
         return self.learning_rate * warm * (self.final_rate + (1 - self.final_rate) * cosine)
 
 
 Loss = Callable[[np.random.Generator], Tensor]
-"""Draws a batch with the generator it is given and returns a scalar loss."""
+"""Function that draws a batch with a random generator and returns its loss, a scalar."""
 
 
 def train(name: str, network: nn.Module, loss: Loss, config: LoopConfig, folder: Path, *, seed: int = 0) -> nn.Module:
-    """Train `network` in place until `config.steps`, and leave it with its averaged weights, in eval mode.
+    """Train a network in place.
 
-    Progress is saved in `folder/name.pt`; a run that was killed goes on from there, and a finished one returns at once.
-    A batch depends on (seed, step) alone, so an interrupted run sees the same batches as one that was not.
+    Progress is saved in `folder/name.pt`. A run that was killed continues from there, and a finished one returns at
+    once. A batch depends on the seed and the step only, so an interrupted run sees the same batches as any other.
+
+    Args:
+        name: Name of the progress file and in the log.
+        network: Network to train.
+        loss: Function that draws a batch and returns its loss.
+        config: Length and speed of the training.
+        folder: Folder of the progress file.
+        seed: Seed of the batches.
+    Returns:
+        nn.Module: `network` with its averaged weights, in eval mode.
     """
     path = folder / f"{name}.pt"
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
@@ -101,13 +122,11 @@ def train(name: str, network: nn.Module, loss: Loss, config: LoopConfig, folder:
 
 
 def _save(path: Path, step: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     state = {
         "step": step,
         "network": network.state_dict(),
         "average": average.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with replaced_whole(path) as partial:
+        torch.save(state, partial)

@@ -1,9 +1,12 @@
-"""What each stage is trained to do, as a loss over a random batch."""
+# pyright: reportUnknownMemberType=false
+# torch types from_numpy in part only.
+"""Losses of the stages over a random batch."""
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,10 +16,11 @@ from .compressor import ReadingHeads, SemanticCompressor
 
 
 def reconstruction_loss(drawn: Tensor, images: Tensor) -> Tensor:
-    """Mean error of pixels and of their differences to the neighbours, which keeps edges sharp.
+    """Return the mean error of pixels and of the differences between neighbours, which keeps edges sharp.
 
     Args:
-        drawn, images: [batch, 3, height, width].
+        drawn (Tensor): [batch, 3, height, width], images of the network.
+        images (Tensor): [batch, 3, height, width], images to match, in the range of `drawn`.
     """
     error = drawn - images
     edges = (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) * 0.5
@@ -24,19 +28,27 @@ def reconstruction_loss(drawn: Tensor, images: Tensor) -> Tensor:
 
 
 def recolour(images: Tensor) -> Tensor:
-    """A random change of contrast and brightness for each channel of each picture, so that every colour is seen."""
+    """Change contrast and brightness of each channel of each image at random, so that every colour occurs.
+
+    Args:
+        images (Tensor): [batch, channels, height, width] in 0..1.
+    Returns:
+        Tensor: [batch, channels, height, width] in 0..1.
+    """
     shape = (*images.shape[:2], 1, 1)
     gain = torch.empty(shape).uniform_(-1, 1)
     return images * gain + torch.rand(shape) * (1 - gain.abs()) + (-gain).clamp(min=0)
 
 
 def stage_a_loss(stage_a: StageA, images: Tensor) -> Tensor:
-    """Redraw `images` from their latents, a little noise added; the codebook follows the latents without bending them.
+    """Return the error of images decoded from their latents with a little noise, plus that of the codebook.
 
-    Sampling never quantizes, so the codebook (van den Oord et al., 2017) is kept for what it says about the latents.
+    The codebook (van den Oord et al., 2017) follows the latents without changing them, because sampling never
+    quantizes.
 
     Args:
-        images: [batch, 3, height, width] in 0..1.
+        stage_a: Network to train.
+        images (Tensor): [batch, 3, height, width] in 0..1.
     """
     latents = stage_a.encode(images)
     noise = torch.randn_like(latents) * (0.02 * stage_a.config.scale_factor)
@@ -46,13 +58,15 @@ def stage_a_loss(stage_a: StageA, images: Tensor) -> Tensor:
 
 
 def compressor_loss(compressor: SemanticCompressor, heads: ReadingHeads, images: Tensor, words: Tensor) -> Tensor:
-    """Redraw `images` and tell the words of their captions from embeddings blurred by noise, as Stage C's will be.
+    """Return the error of images and captions read from the embeddings with noise, as Stage C's will have.
 
-    Errors of pixels are in units of each picture's contrast: the figure is as clear in gray on white as in red on blue.
+    Errors of pixels are divided by each image's contrast, so that gray on white counts as much as red on blue.
 
     Args:
-        images: [batch, 3, height, width] in 0..1.
-        words: [batch, vocabulary], 1 where the caption has the word.
+        compressor: Network to train.
+        heads: Heads that read image and words from the embeddings.
+        images (Tensor): [batch, 3, height, width] in 0..1.
+        words (Tensor): [batch, vocabulary], 1 for words of the caption, else 0.
     """
     features = compressor.features(images)
     logits, drawn = heads(features + torch.randn_like(features) * 0.3)
@@ -63,35 +77,35 @@ def compressor_loss(compressor: SemanticCompressor, heads: ReadingHeads, images:
 
 
 def random_ratios(rng: np.random.Generator, count: int) -> Tensor:
-    """Timestep ratios [count], half of them above 3/4, where the text decides; each batch sees the whole schedule."""
+    """Return timestep ratios [count] for Stage C; half of them are above 3/4, where the text decides."""
     return torch.from_numpy((1 - _even(rng, count) ** 2).astype(np.float32)).clamp(0.001, 1)
 
 
 def random_decoder_ratios(rng: np.random.Generator, count: int) -> Tensor:
-    """Timestep ratios [count] for Stage B, seven of ten above 0.78, where the image embeddings decide."""
+    """Return timestep ratios [count] for Stage B; 70% are above 0.78, where the image embeddings decide."""
     even = _even(rng, count)
     ratios = np.where(even < 0.7, 1 - even / 0.7 * 0.22, (1 - even) / 0.3 * 0.78)
     return torch.from_numpy(ratios.astype(np.float32)).clamp(0.001, 1)
 
 
-def _even(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Numbers [count] in 0..1, random but evenly spread."""
+def _even(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """Return numbers [count] in 0..1, random but evenly spread."""
     return (np.arange(count) + rng.random(count)) / count
 
 
 def diffusion_loss(
     signal_and_scale: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], clean: Tensor, ratios: Tensor
 ) -> Tensor:
-    """Error of the two maps that a prediction of noise is made of, each against what it should be.
+    """Return the error of the predicted signal and of the predicted scale of the noise.
 
-    The published loss, of their quotient, has a pole where the scale is 0, and a small network trained in bfloat16 is
-    thrown far off by it. At its optimum this one predicts the same noise. The signal's weight is that of the velocity
-    loss of Salimans & Ho (2022), held back at both ends of the schedule.
+    The published loss takes the error of (x - signal) / scale, whose pole at scale 0 makes small networks in bfloat16
+    diverge. The optimum of this loss predicts the same noise. The signal's weight is that of the velocity loss of
+    Salimans & Ho (2022), clamped at both ends of the schedule.
 
     Args:
-        signal_and_scale: (noised, ratios) -> the two maps, as Stages B and C return them.
-        clean: [batch, channels, height, width].
-        ratios: [batch], 1 to 0.
+        signal_and_scale: Function (noised, ratios) -> signal and scale, such as `StageC.signal_and_scale`.
+        clean (Tensor): [batch, channels, height, width], latents without noise.
+        ratios (Tensor): [batch], 1 (noise) to 0.
     """
     kept = alpha_cumprod(ratios).view(-1, 1, 1, 1)
     spread = (1 - kept).sqrt()

@@ -1,4 +1,6 @@
-"""Where training pictures come from: the drawn world, or a folder of the user's own with captions."""
+# pyright: reportUnknownMemberType=false
+# torch types from_numpy in part only.
+"""Sources of captioned images for training: the drawn world, or a folder."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,27 +21,35 @@ SIZES: dict[tuple[int, int], float] = {
     (384, 384): 0.1,
     (512, 512): 0.1,
 }
-"""(width, height) in pixels that training draws, and how often."""
+"""Size of training images (width, height) in pixels -> its share of them."""
 
 
 class Pictures(Protocol):
-    """A source of captioned pictures."""
+    """Source of captioned images."""
 
     def sample(self, rng: np.random.Generator, width: int, height: int) -> tuple[Array, str]:
-        """A picture [height, width, 3] in 0..1, and its caption."""
+        """Draw a random image and its caption.
+
+        Args:
+            rng: Random generator.
+            width: Width in pixels.
+            height: Height in pixels.
+        Returns:
+            tuple[Array, str]: Image [height, width, 3], float32 in 0..1, and its caption.
+        """
         ...
 
     def captions(self) -> Iterable[str]:
-        """Every caption, or enough of them to learn a vocabulary from."""
+        """Return all captions, or enough of them to learn a vocabulary from."""
         ...
 
 
 class WorldPictures:
-    """Endless pictures of the drawn world, the held-out triples left out.
+    """Endless images of the drawn world, without the held-out triples.
 
     Args:
-        styles: drawn from evenly.
-        sizes: of the figures, drawn from evenly.
+        styles: Styles, each as frequent as the others.
+        sizes: Sizes of the figures, each as frequent as the others.
     """
 
     def __init__(self, *styles: Style, sizes: Sequence[Size] = FIGURE_SIZES) -> None:
@@ -59,17 +69,19 @@ class WorldPictures:
 
 
 def _vary(scene: Scene, rng: np.random.Generator) -> str:
-    """The caption; "an orange" as often as "a orange"."""
+    """Return the caption of a scene, with "an orange" as often as "a orange"."""
     if rng.random() < 0.5:
         return scene.caption.replace("a orange", "an orange")
     return scene.caption
 
 
 class FolderPictures:
-    """A folder of images, each with a caption in a text file of the same name (`cat.png`, `cat.txt`).
+    """Images of a folder, each with a caption in a text file of the same name (`cat.png`, `cat.txt`).
 
+    Args:
+        folder: Folder; images may be in subfolders.
     Raises:
-        InputError: the folder holds no captioned image.
+        InputError: The folder holds no captioned image.
     """
 
     SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
@@ -97,19 +109,29 @@ class FolderPictures:
 
 
 def random_size(rng: np.random.Generator) -> tuple[int, int]:
-    """(width, height) of a batch, as often as `SIZES` says."""
+    """Return a random (width, height) of a batch, by the shares in `SIZES`."""
     sizes = list(SIZES)
     return sizes[rng.choice(len(sizes), p=list(SIZES.values()))]
 
 
 def batch_of(count: int, width: int, height: int) -> int:
-    """How many pictures of this size cost about as much as `count` of 256x256; at least one."""
+    """Return the number of images of a size that cost about as much as `count` images of 256x256; at least 1."""
     return max(1, count * 256 * 256 // (width * height))
 
 
 def draw_batch(
     pictures: Pictures, rng: np.random.Generator, count: int, width: int, height: int
 ) -> tuple[Tensor, list[str]]:
-    """`count` pictures as a tensor [count, 3, height, width] in 0..1, and their captions."""
+    """Draw images of one size.
+
+    Args:
+        pictures: Source of the images.
+        rng: Random generator.
+        count: Number of images.
+        width: Width in pixels.
+        height: Height in pixels.
+    Returns:
+        tuple[Tensor, list[str]]: Images [count, 3, height, width], float32 in 0..1, and their captions.
+    """
     images, captions = zip(*(pictures.sample(rng, width, height) for _ in range(count)), strict=True)
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), list(captions)

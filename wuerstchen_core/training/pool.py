@@ -1,7 +1,8 @@
-"""Pictures encoded once and kept, since the encoders are frozen by the time Stages B and C learn."""
+# pyright: reportUnknownMemberType=false
+# torch types from_numpy in part only.
+"""Images that are encoded once and kept, since the encoders no longer change when Stages B and C are trained."""
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,31 +11,48 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..files import replaced_whole
 from ..networks.processor import HAS_BFLOAT16
 from .pictures import SIZES, Pictures, batch_of, draw_batch
 
 log = logging.getLogger(__name__)
 
 Encoder = Callable[[Tensor], Tensor]
-"""Images [batch, 3, height, width] in 0..1 -> what is kept of them [batch, ...]."""
+"""Function from images [batch, 3, height, width] in 0..1 to the encoded tensors [batch, ...]."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Encoded pictures of one size: each tensor [count, ...], and their captions."""
+    """Encoded images of one size.
+
+    Attributes:
+        tensors (dict[str, Tensor]): Name of the encoder -> [count, ...], bfloat16.
+        captions (list[str]): One for each image.
+    """
 
     tensors: dict[str, Tensor]
     captions: list[str]
 
 
 class Pool:
-    """Buckets of encoded pictures, one a size."""
+    """Encoded images to draw batches from.
+
+    Args:
+        buckets: Size of the images (width, height) -> the images.
+    """
 
     def __init__(self, buckets: dict[tuple[int, int], Bucket]) -> None:
         self._buckets = buckets
 
     def draw(self, rng: np.random.Generator, batch: int) -> tuple[dict[str, Tensor], list[str]]:
-        """A batch of one size: `batch` pictures of 256x256, or as many fewer as they are larger."""
+        """Draw a batch of one size.
+
+        Args:
+            rng: Random generator.
+            batch: Number of images of 256x256; larger sizes get proportionally fewer.
+        Returns:
+            tuple[dict[str, Tensor], list[str]]: Name of the encoder -> [batch, ...], float32; and the captions.
+        """
         sizes = list(self._buckets)
         width, height = sizes[rng.choice(len(sizes), p=[SIZES[size] for size in sizes])]
         bucket = self._buckets[width, height]
@@ -45,7 +63,15 @@ class Pool:
 
 @torch.no_grad()
 def make_pool(pictures: Pictures, encoders: dict[str, Encoder], count: int, path: Path, *, seed: int) -> Pool:
-    """Draw and encode `count` pictures, each size as often as training draws it; kept in `path` for the next start."""
+    """Draw and encode images, or load those of an earlier call.
+
+    Args:
+        pictures: Source of the images.
+        encoders: Name -> encoder.
+        count: Number of images, at least; each size is as frequent as in `SIZES`.
+        path: File to keep the pool in.
+        seed: Seed of the drawn images.
+    """
     if path.is_file():
         saved = torch.load(path, weights_only=True)
         return Pool({size: Bucket(tensors, captions) for size, tensors, captions in saved})
@@ -61,9 +87,7 @@ def make_pool(pictures: Pictures, encoders: dict[str, Encoder], count: int, path
                 for name, encode in encoders.items():
                     parts[name].append(encode(images).to(torch.bfloat16))
         buckets[width, height] = Bucket({name: torch.cat(part) for name, part in parts.items()}, captions)
-        log.info("%s: %d pictures of %dx%d encoded", path.stem, len(captions), width, height)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save([(size, bucket.tensors, bucket.captions) for size, bucket in buckets.items()], partial)
-    os.replace(partial, path)
+        log.info("%s: %d images of %dx%d encoded", path.stem, len(captions), width, height)
+    with replaced_whole(path) as partial:
+        torch.save([(size, bucket.tensors, bucket.captions) for size, bucket in buckets.items()], partial)
     return Pool(buckets)

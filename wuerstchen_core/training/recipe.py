@@ -1,4 +1,6 @@
-"""The steps that train a whole model, in order. Each takes what the ones before it made, and resumes after a kill."""
+# pyright: reportUnknownMemberType=false
+# torch types manual_seed and from_numpy in part only.
+"""The steps that train a whole model, in order. Each uses the results of those before it, and resumes after a kill."""
 
 import logging
 from dataclasses import dataclass
@@ -7,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..networks.stage_a import StageA, StageAConfig
@@ -20,7 +22,7 @@ from .initialise import freeze_mappers, initialise_stage_a, initialise_stage_b, 
 from .loop import LoopConfig, train
 from .losses import compressor_loss, diffusion_loss, random_decoder_ratios, random_ratios, recolour, stage_a_loss
 from .pictures import Pictures, batch_of, draw_batch, random_size
-from .pool import make_pool
+from .pool import Encoder, make_pool
 from .text import encode, make_text_model, present_words
 
 if TYPE_CHECKING:
@@ -29,12 +31,30 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DROP_CAPTION = 0.1
-"""Share of captions replaced by the empty one, so that guidance has something to guide away from."""
+"""Share of captions that are replaced by the empty one, which guidance needs."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Shapes of the networks, lengths of their training, and batches (of 256x256; fewer where it is larger)."""
+    """Shapes of the networks, lengths of their training, and batches.
+
+    Attributes:
+        stage_a: Shape of Stage A.
+        stage_b: Shape of Stage B.
+        stage_c: Shape of Stage C.
+        text_layers: Layers of each text encoder.
+        stage_a_loop: Training of Stage A.
+        compressor_loop: Training of the semantic compressor.
+        stage_b_loop: Training of Stage B.
+        stage_c_loop: Training of Stage C.
+        finetune_loop: Training of Stage C's finetune.
+        stage_a_batch: Images in a batch of Stage A.
+        compressor_batch: Images of 256x256 in a batch of the compressor; fewer of larger ones.
+        stage_b_batch: Images of 256x256 in a batch of Stage B; fewer of larger ones.
+        stage_c_batch: Images of 256x256 in a batch of Stage C; fewer of larger ones.
+        stage_b_pool: Images encoded for Stage B.
+        stage_c_pool: Images encoded for Stage C, and for its finetune.
+    """
 
     stage_a: StageAConfig
     stage_b: StageBConfig
@@ -54,12 +74,18 @@ class Recipe:
 
 
 def train_stage_a(recipe: Recipe, pictures: Pictures, folder: Path) -> StageA:
-    """The VQGAN, on small pictures: what it learns is local."""
+    """Train the VQGAN on small images, since it learns local detail only.
+
+    Args:
+        recipe: Shape, length and batch.
+        pictures: Source of images.
+        folder: Folder to keep progress in.
+    """
     torch.manual_seed(0)
     stage_a = StageA(recipe.stage_a)
     initialise_stage_a(stage_a)
 
-    def loss(rng: np.random.Generator) -> torch.Tensor:
+    def loss(rng: np.random.Generator) -> Tensor:
         side = int(rng.choice([96, 128]))
         images, _ = draw_batch(pictures, rng, recipe.stage_a_batch, side, side)
         changed = recolour(images[::2])
@@ -72,11 +98,18 @@ def train_stage_a(recipe: Recipe, pictures: Pictures, folder: Path) -> StageA:
 def train_compressor(
     recipe: Recipe, pictures: Pictures, tokenizer: "CLIPTokenizer", folder: Path
 ) -> SemanticCompressor:
-    """The semantic compressor, on pictures of every size and the words of their captions."""
+    """Train the semantic compressor on images of every size and the words of their captions.
+
+    Args:
+        recipe: Length and batch.
+        pictures: Source of images.
+        tokenizer: Tokenizer of the captions.
+        folder: Folder to keep progress in.
+    """
     torch.manual_seed(0)
     compressor, heads = SemanticCompressor(), ReadingHeads(len(tokenizer))
 
-    def loss(rng: np.random.Generator) -> torch.Tensor:
+    def loss(rng: np.random.Generator) -> Tensor:
         width, height = random_size(rng)
         count = batch_of(recipe.compressor_batch, width, height)
         images, captions = draw_batch(pictures, rng, count, width, height)
@@ -87,8 +120,9 @@ def train_compressor(
     return compressor
 
 
-def _drop(captions: list[str], rng: np.random.Generator, share: float = DROP_CAPTION) -> list[str]:
-    return ["" if rng.random() < share else caption for caption in captions]
+def _drop(captions: list[str], rng: np.random.Generator) -> list[str]:
+    """Replace a share of captions by the empty one."""
+    return ["" if rng.random() < DROP_CAPTION else caption for caption in captions]
 
 
 def train_stage_b(
@@ -100,12 +134,25 @@ def train_stage_b(
     folder: Path,
     start: "tuple[StageB, CLIPTextModel] | None" = None,
 ) -> tuple[StageB, "CLIPTextModel"]:
-    """The decoder and its text encoder together, on Stage A's latents under the compressor's embeddings.
+    """Train the decoder together with its text encoder.
 
-    The embeddings are blurred by noise, since Stage C's own will not be perfect and the text knows the shape; they are
-    zero for a tenth of the pictures (the unconditional branch of guidance), and some batches go without text.
+    The embeddings get noise, because those of Stage C will not be perfect either and the text says the shape. They are
+    zero for a tenth of the images (the unconditional branch of guidance), and some batches have no text.
+
+    Args:
+        recipe: Shape, length and batch.
+        pictures: Source of images.
+        stage_a: Trained Stage A, which encodes the latents.
+        compressor: Trained compressor, which encodes the image embeddings.
+        tokenizer: Tokenizer of the captions.
+        folder: Folder to keep progress in.
+        start: Stage B and text encoder to train further; None for random weights.
     """
-    encoders = {"latents": lambda x: stage_a.encode(x) / recipe.stage_a.scale_factor, "embeddings": compressor}
+
+    def latents(images: Tensor) -> Tensor:
+        return stage_a.encode(images) / recipe.stage_a.scale_factor
+
+    encoders: dict[str, Encoder] = {"latents": latents, "embeddings": compressor}
     pool = make_pool(pictures, encoders, recipe.stage_b_pool, folder / "stage_b_pool.pt", seed=1)
     torch.manual_seed(1)
     if start is None:
@@ -116,7 +163,7 @@ def train_stage_b(
         stage_b, text_model = start
         freeze_mappers(stage_b)
 
-    def loss(rng: np.random.Generator) -> torch.Tensor:
+    def loss(rng: np.random.Generator) -> Tensor:
         tensors, captions = pool.draw(rng, recipe.stage_b_batch)
         embeddings, count = tensors["embeddings"], len(captions)
         noise = torch.from_numpy(rng.uniform(0, 0.25, (count, 1, 1, 1)).astype(np.float32))
@@ -139,7 +186,16 @@ def train_stage_c(
     folder: Path,
     start: "tuple[StageC, CLIPTextModel] | None" = None,
 ) -> tuple[StageC, "CLIPTextModel"]:
-    """The prior and its text encoder together, on the compressor's embeddings."""
+    """Train the prior together with its text encoder, on the compressor's embeddings.
+
+    Args:
+        recipe: Shape, length and batch.
+        pictures: Source of images.
+        compressor: Trained compressor.
+        tokenizer: Tokenizer of the captions.
+        folder: Folder to keep progress in.
+        start: Stage C and text encoder to train further; None for random weights.
+    """
     torch.manual_seed(2)
     if start is None:
         stage_c = StageC(recipe.stage_c)
@@ -161,7 +217,17 @@ def finetune_stage_c(
     tokenizer: "CLIPTokenizer",
     folder: Path,
 ) -> StageC:
-    """A copy of `base` taught other pictures; the text encoder stays as it is, so that both can be interpolated."""
+    """Train a copy of Stage C on other images. The text encoder is frozen, so that the two can be interpolated.
+
+    Args:
+        recipe: Shape, length and batch.
+        pictures: Source of images.
+        base: Trained Stage C; it is not changed.
+        text_model: Its text encoder.
+        compressor: Trained compressor.
+        tokenizer: Tokenizer of the captions.
+        folder: Folder to keep progress in.
+    """
     stage_c = StageC(base.config)
     stage_c.load_state_dict(base.state_dict())
     both = nn.ModuleDict({"stage_c": stage_c, "text_model": text_model.requires_grad_(False)})
@@ -179,19 +245,19 @@ def _train_prior(
     tokenizer: "CLIPTokenizer",
     folder: Path,
 ) -> None:
-    encoders = {"embeddings": compressor}
+    encoders: dict[str, Encoder] = {"embeddings": compressor}
     pool = make_pool(pictures, encoders, recipe.stage_c_pool, folder / f"{name}_pool.pt", seed=2)
     stage_c, text_model = cast(StageC, both["stage_c"]), both["text_model"]
 
-    def loss(rng: np.random.Generator) -> torch.Tensor:
+    def loss(rng: np.random.Generator) -> Tensor:
         tensors, captions = pool.draw(rng, recipe.stage_c_batch)
         clean = (tensors["embeddings"] + EMBEDDING_SHIFT) / EMBEDDING_SCALE
         captions = _drop(captions, rng)
         text = encode(tokenizer, text_model, captions)
-        # The core's zero conditioning stands for "no negative prompt"; it has to mean the same as an empty one.
+        # Without a negative prompt, sampling uses zeros; they have to mean the same as an empty caption.
         empty = torch.from_numpy(np.array([not c for c in captions]) & (rng.random(len(captions)) < 0.5))
         text = text.masked_fill(empty.view(-1, 1, 1), 0)
-        # For so few positions the fused attention's backward pass is slower than the plain one's.
+        # For so few positions the backward pass of fused attention is slower than that of the plain form.
         with sdpa_kernel(SDPBackend.MATH):
             return diffusion_loss(
                 lambda x, t: stage_c.signal_and_scale(x, t, text), clean, random_ratios(rng, len(captions))
@@ -203,8 +269,17 @@ def _train_prior(
 @torch.no_grad()
 def fit_previews(
     pictures: Pictures, compressor: SemanticCompressor, stage_a: StageA, count: int = 64
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the latents of Stage C and of Stage B look like: their `latent_rgb`, fitted to `count` pictures."""
+) -> tuple[Tensor, Tensor]:
+    """Fit the `latent_rgb` of Stage C and of Stage B.
+
+    Args:
+        pictures: Source of images.
+        compressor: Trained compressor.
+        stage_a: Trained Stage A.
+        count: Number of images to fit to.
+    Returns:
+        tuple[Tensor, Tensor]: [17, 3] for Stage C and [5, 3] for Stage B, as `fit_latent_rgb` returns them.
+    """
     images, _ = draw_batch(pictures, np.random.default_rng(3), count, 256, 256)
     latents = stage_a.encode(images) / stage_a.config.scale_factor
     return fit_latent_rgb(compressor.features(images), images), fit_latent_rgb(latents, images)

@@ -1,4 +1,6 @@
-"""A small CLIP text encoder of our own: a byte-pair vocabulary learned from captions, and a network of a few layers."""
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# transformers types from_pretrained and save_pretrained in part only.
+"""A small CLIP text encoder for training: a byte-pair vocabulary learned from captions, and a few layers."""
 
 import json
 from collections.abc import Iterable
@@ -14,12 +16,19 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+"""First and last token of every text."""
 MAX_TOKENS = 32
-"""A third of a published encoder's 77: captions of the world are short, and each token costs Stages B and C time."""
+"""Tokens of a text; a published encoder has 77. Captions of the world are short, and every token takes time."""
 
 
 def make_tokenizer(captions: Iterable[str], folder: Path, vocabulary: int = 1024) -> "CLIPTokenizer":
-    """Learn a CLIP tokenizer from captions and save it in `folder`; words seen often become one token each."""
+    """Learn a CLIP tokenizer from captions and save it. Frequent words become one token each.
+
+    Args:
+        captions: Texts to learn from.
+        folder: Folder to save to; made where there is none.
+        vocabulary: Largest number of tokens that are learned.
+    """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
@@ -40,7 +49,11 @@ def make_tokenizer(captions: Iterable[str], folder: Path, vocabulary: int = 1024
 
 
 def check_transformers() -> None:
-    """Raises InputError where transformers is too old to make tokenizers and text models (sampling asks for less)."""
+    """Check that transformers is recent enough for training, which needs a later version than sampling.
+
+    Raises:
+        InputError: It is not.
+    """
     import transformers
 
     if int(transformers.__version__.partition(".")[0]) < 5:
@@ -51,14 +64,14 @@ def check_transformers() -> None:
 
 
 def load_text_model(folder: Path) -> "CLIPTextModel":
-    """The text model in a folder, to be trained further."""
+    """Load the text model in a folder for further training, in float32."""
     from transformers import CLIPTextModel
 
     return CLIPTextModel.from_pretrained(folder, dtype=torch.float32).train()
 
 
 def load_or_make_tokenizer(captions: Iterable[str], folder: Path) -> "CLIPTokenizer":
-    """The tokenizer in `folder`, learned from `captions` on the first call."""
+    """Load the tokenizer in a folder; where there is none, learn one from captions and save it."""
     from transformers import CLIPTokenizer
 
     if (folder / "tokenizer_config.json").is_file():
@@ -67,7 +80,13 @@ def load_or_make_tokenizer(captions: Iterable[str], folder: Path) -> "CLIPTokeni
 
 
 def make_text_model(tokenizer: "CLIPTokenizer", width: int, layers: int) -> "CLIPTextModel":
-    """An untrained CLIP text model for `tokenizer`, heads 64 wide."""
+    """Return a CLIP text model with random weights.
+
+    Args:
+        tokenizer: Its tokenizer.
+        width: Length of a token's vector, a multiple of 64.
+        layers: Number of layers.
+    """
     from transformers import CLIPTextConfig, CLIPTextModel
 
     ids: Any = tokenizer.convert_tokens_to_ids([START, END])
@@ -87,16 +106,21 @@ def make_text_model(tokenizer: "CLIPTokenizer", width: int, layers: int) -> "CLI
 
 
 def encode(tokenizer: "CLIPTokenizer", model: nn.Module, captions: list[str]) -> Tensor:
-    """Captions -> last hidden states [batch, MAX_TOKENS, width], with gradients; equal captions are encoded once."""
+    """Return the last hidden states of captions, with gradients. Equal captions are encoded once.
+
+    Returns:
+        Tensor: [batch, 32, width].
+    """
     unique = sorted(set(captions))
-    tokens = tokenizer(unique, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
+    tokens: Any = tokenizer(unique, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
     hidden = model(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
     return hidden[[unique.index(caption) for caption in captions]]
 
 
 def present_words(tokenizer: "CLIPTokenizer", captions: list[str]) -> Tensor:
-    """Captions -> [batch, vocabulary], 1 where the caption has the token."""
+    """Return [batch, vocabulary], float32: 1 for tokens that the caption has, else 0."""
     words = torch.zeros(len(captions), len(tokenizer))
-    for row, ids in zip(words, tokenizer(captions).input_ids, strict=True):
+    tokens: Any = tokenizer(captions)
+    for row, ids in zip(words, tokens.input_ids, strict=True):
         row[ids] = 1
     return words

@@ -1,4 +1,4 @@
-"""The little world that the embedded model knows: one figure on a plain ground, drawn by formula, with a caption."""
+"""The drawn world of the embedded model: one figure on a plain background, drawn by formula, with a caption."""
 
 import itertools
 import zlib
@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Style = Literal["flat", "aesthetic"]
+"""Style of an image."""
 Array = NDArray[np.float32]
 Distance = Callable[[Array, Array], NDArray[np.floating]]
+"""Function from coordinates (x, y), both [height, width], to the signed distance from a figure, negative inside."""
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (220, 40, 40),
@@ -27,18 +29,28 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "gray": (128, 128, 128),
     "black": (15, 15, 15),
 }
-"""sRGB, 0..255."""
+"""Name -> sRGB in 0..255."""
 POSITIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
+"""Name -> direction from the centre (x to the right, y down)."""
 Size = Literal["small", "large"] | None
+"""Size of a figure; None for the middle one, which captions do not name."""
 RADII: dict[Size, tuple[float, float]] = {"small": (0.14, 0.18), None: (0.21, 0.27), "large": (0.31, 0.37)}
-"""Half the side of the square a figure fills, as a share of the picture's shorter side."""
+"""Smallest and largest radius of a figure, as a share of the image's shorter side."""
 FIGURE_SIZES: tuple[Size, ...] = (None, None, "small", "large")
-"""What a random scene says of its figure's size, each entry as often as the others."""
+"""Sizes of random figures, each entry as frequent as the others."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture of the world, before chance has placed it."""
+    """Content of one image.
+
+    Attributes:
+        colour: Colour of the figure, a key of `COLOURS`.
+        shape: Shape of the figure, a key of `SHAPES`.
+        background: Colour of the background, a key of `COLOURS`.
+        size: Size of the figure.
+        position: Side of the image that the figure is at, a key of `POSITIONS`; None for the middle.
+    """
 
     colour: str
     shape: str
@@ -48,7 +60,7 @@ class Scene:
 
     @property
     def caption(self) -> str:
-        """The sentence that describes it."""
+        """Caption of the image."""
         words = ["a", self.size, self.colour, self.shape]
         if self.position:
             words += ["at the", self.position]
@@ -62,7 +74,7 @@ class Scene:
 
 
 def triples(held_out: bool) -> list[Scene]:
-    """Every scene without size and position, from one side of the split."""
+    """Return every scene without size and position: the held-out tenth, or the others."""
     scenes = (
         Scene(colour, shape, background)
         for colour, shape, background in itertools.product(COLOURS, SHAPES, COLOURS)
@@ -72,18 +84,18 @@ def triples(held_out: bool) -> list[Scene]:
 
 
 def random_scene(rng: np.random.Generator, scenes: list[Scene], sizes: Sequence[Size] = FIGURE_SIZES) -> Scene:
-    """One of `scenes` with one of `sizes`, and with a position half of the time."""
+    """Return one of `scenes` with one of `sizes`, and with a position half of the time."""
     scene = scenes[rng.integers(len(scenes))]
     size = sizes[int(rng.integers(len(sizes)))]
     position = list(POSITIONS)[rng.integers(4)] if rng.random() < 0.5 else None
     return Scene(scene.colour, scene.shape, scene.background, size, position)
 
 
-# Figures, as signed distance in units of the radius: x to the right, y down, both -1..1; below 0 inside.
+# Coordinates and distances of figures are in units of the radius: x to the right, y down, both -1..1 on the figure.
 
 
 def _polygon(points: list[tuple[float, float]]) -> Distance:
-    """Exact signed distance of a closed polygon (even-odd rule)."""
+    """Return the exact signed distance of a closed polygon (even-odd rule)."""
     edges = list(zip(points, points[1:] + points[:1], strict=True))
 
     def distance(x: Array, y: Array) -> Array:
@@ -133,13 +145,16 @@ SHAPES: dict[str, Distance] = {
 
 
 def draw(scene: Scene, width: int, height: int, rng: np.random.Generator, style: Style = "flat") -> Array:
-    """Paint a scene; chance decides the exact place and radius.
+    """Draw a scene with random place and radius.
 
     Args:
-        width, height: in pixels.
+        scene: Content of the image.
+        width: Width in pixels.
+        height: Height in pixels.
+        rng: Random generator.
         style: "flat" colours, or "aesthetic": lit from the upper left, with a glow around the figure.
     Returns:
-        [height, width, 3], sRGB in 0..1.
+        Array: [height, width, 3], float32, sRGB in 0..1.
     """
     short = min(width, height)
     radius = rng.uniform(*RADII[scene.size]) * short
@@ -152,27 +167,27 @@ def draw(scene: Scene, width: int, height: int, rng: np.random.Generator, style:
     x = ((np.arange(width) + 0.5 - centre_x) / radius).astype(np.float32)
     y = ((np.arange(height) + 0.5 - centre_y) / radius).astype(np.float32)
     figure = np.asarray(COLOURS[scene.colour], np.float32) / 255
-    picture = np.empty((height, width, 3), np.float32)
-    picture[:] = np.asarray(COLOURS[scene.background], np.float32) / 255
+    image = np.empty((height, width, 3), np.float32)
+    image[:] = np.asarray(COLOURS[scene.background], np.float32) / 255
     if style == "aesthetic":
         from_centre = np.hypot(x * np.float32(radius / width), y[:, None] * np.float32(radius / height))
-        picture *= 1 - 0.08 * np.clip(from_centre * 1.4, 0, 1)[..., None]
+        image *= 1 - 0.08 * np.clip(from_centre * 1.4, 0, 1)[..., None]
 
-    # Nothing but the ground lies further out than this.
+    # Only the background is further out than this.
     reach = 1.1 if style == "flat" else 2.6
     window = (_span(y, reach), _span(x, reach))
     x, y = np.meshgrid(x[window[1]], y[window[0]])
     distance = SHAPES[scene.shape](x, y).astype(np.float32)[..., None]
-    part = picture[window]
+    part = image[window]
     if style == "aesthetic":
         glow = 0.3 * np.exp(-np.maximum(distance, 0) / 0.22)
         part += glow * (figure * 0.7 + 0.3 - part)
         light = np.clip(-(x + y) * 0.5, -1, 1)[..., None]
         figure = np.clip(figure * (1 + 0.1 * light) + 0.05 * light, 0, 1)
     part += np.clip(0.5 - distance * np.float32(radius), 0, 1) * (figure - part)
-    return picture
+    return image
 
 
 def _span(line: Array, reach: float) -> slice:
-    """Where `line`, which rises, is within `reach` of 0."""
+    """Return the part of a rising line that is within `reach` of 0."""
     return slice(*np.searchsorted(line, (-reach, reach)).tolist())

@@ -1,5 +1,6 @@
-"""Many pictures from one workflow: a table of inputs, a row a picture, on one machine or on a cluster.
+"""Batches: one workflow, run for every row of a table, on this machine or on a Ray cluster.
 
-`plan` reads the table against the workflow, `job` runs what is left of it and keeps the books (`journal`, `manifest`),
-`row` runs one row in whatever process an engine (`engine_local`, `engine_ray`) provides.
+`command` ties it together: `table` reads the rows, `plan` checks them against the workflow, `job` runs those that are
+not finished. `journal` and `manifest` record what happened. An engine of `engines` provides processes, and `row` runs
+one row in such a process.
 """

@@ -22,6 +22,8 @@ from .tasks import Setup
 
 if TYPE_CHECKING:
     from .job import Summary
+    from .plan import Plan
+    from .store import Store
 
 ENGINES, LAYOUTS = ("local", "ray"), ("fused", "staged")
 
@@ -42,65 +44,93 @@ def run_batch(
     report: Report | None = None,
     make_catalog: Callable[[], Catalog] = default_catalog,
 ) -> "Summary":
-    """Draw every row of a table, or what is left of it.
+    """Run a workflow for every row of a table. Called again with the same arguments, it continues where it stopped.
 
     Args:
-        table: .jsonl, .csv or .parquet. Its columns are "NODE.input", `seed` for every seed, and `id`.
-        folder: gets the pictures and `manifest.parquet`. Started again with the same arguments, a batch goes on.
+        workflow: A workflow that `load_workflow` read.
+        table: A .jsonl, .csv or .parquet file. Its columns are "NODE.input", `seed` for every seed, and `id`.
+        folder: Output folder of the images and of `manifest.parquet`.
         settings: {"NODE.input": value} for every row.
-        name: the pictures' names, with {id}, {index} and any column.
-        workers: processes, each with its networks loaded once; one for each graphics card, or one, where None.
-        threads: of the processor for each worker; its share of the cores where None.
-        retry_failed: run failed and quarantined rows again.
-        engine: "local" or "ray". address: of a Ray cluster; None for one of this machine's own. layout: "fused", or
-            "staged" for text and Stage C in some actors and the rest in others.
-        make_catalog: a function of a module, that gives the node classes.
+        name: Pattern of the image names, with {id}, {index} and any column.
+        workers: Number of processes, each with its own networks; None for one per graphics card, or one.
+        threads: CPU threads of each worker; None for its share of the cores.
+        retry_failed: Run failed and quarantined rows again.
+        engine: One of `ENGINES`.
+        address: Address of a Ray cluster; None to start one on this machine. For the engine "ray" only.
+        layout: One of `LAYOUTS`: "fused" for whole rows in each actor, "staged" for text and Stage C in some actors
+            and the rest in others. For the engine "ray" only.
+        report: Prints events and progress; None to print warnings only.
+        make_catalog: Module-level function that returns the node classes; workers import it by its name.
+    Returns:
+        Summary: Rows by status, and the finished files.
     Raises:
-        UsageError: table, workflow and folder do not fit, or a library is missing. Nothing was run.
-        InvalidWorkflowError: the workflow cannot run.
-        WeightsMissingError: nor can it without weights that are not on this machine.
-        WuerstchenError: the folder cannot be written to.
+        UsageError: Table, workflow and folder do not fit, or a library is missing. No row ran.
+        InvalidWorkflowError: No row can run.
+        WeightsMissingError: Weights that every row needs are missing.
+        BackendError: There is no Ray cluster at the address.
+        WuerstchenError: The output folder cannot be written, or no worker can start. Finished rows are kept.
     """
     require("pyarrow", "batch")
     require("filelock", "batch")
-    from .job import Job, pending
-    from .plan import make_plan
+    from .job import BatchJob
     from .progress import Progress
-    from .store import open_store, work_folder
+    from .store import open_store
 
     if engine != "ray" and (address is not None or layout != LAYOUTS[0]):
         raise UsageError("--address and --layout are for --engine ray; add that, or leave them out.")
     report = report or Report(quiet=True)
+    count = workers or max(1, torch.cuda.device_count())
+    plan, setup = _plan(workflow, table, folder, settings or {}, name, make_catalog, threads or _share_of_cores(count))
+    with open_store(folder) as store:
+        rows = _pending(plan, store, report, retry_failed=retry_failed)
+        job = BatchJob(plan, store)
+        if rows:
+            with (
+                _engine(engine, setup, count, threads, address, layout) as running,
+                Progress(report, total=len(plan.rows), done=len(plan.rows) - len(rows)) as progress,
+            ):
+                job.run(running, rows, progress)
+            store.sweep()
+        else:
+            job.write_manifest()
+        return job.summary()
+
+
+def _plan(
+    workflow: Workflow,
+    table: Path,
+    folder: Path,
+    settings: Mapping[str, Any],
+    name: str,
+    make_catalog: Callable[[], Catalog],
+    threads: int,
+) -> "tuple[Plan, Setup]":
+    """Read the table and check it against the workflow. Nothing is written."""
+    from .plan import make_plan
+    from .store import work_folder
+
     host = host_for(workflow)
     catalog = make_catalog()
     rows = read_table(table)
     prepared = resolve(workflow, settings, host=host, catalog=catalog, repeatable=True)
     with hosts.using(host):
         plan = make_plan(prepared, rows, name, catalog)
-    count = workers or max(1, torch.cuda.device_count())
     folders = [each.absolute() for each in host.input_folders]
-    setup = Setup(prepared, work_folder(folder).absolute(), folders, make_catalog, threads or max(1, _cores() // count))
-    with open_store(folder) as store:
-        lost = store.begin(plan)
-        if lost:
-            report.note(f"{len(lost)} rows were done and their files are gone ({lost[0]}, ...); they are drawn again.")
-        left = pending(plan, store.journal, retry_failed=retry_failed)
-        done = len(plan.rows) - len(left)
-        progress = Progress(report, len(plan.rows), done)
-        job = Job(plan, store, progress)
-        report.event(event="batch", rows=len(plan.rows), left=len(left))
-        if done:
-            report.note(f"{done} of {len(plan.rows)} rows were finished earlier.")
-        try:
-            if left:
-                with _engine(engine, setup, count, threads, address, layout) as running:
-                    job.run(running, left)
-                store.sweep()
-            else:
-                job.write_manifest()
-        finally:
-            progress.end()
-        return job.summary()
+    return plan, Setup(prepared, work_folder(folder).absolute(), folders, make_catalog, threads)
+
+
+def _pending(plan: "Plan", store: "Store", report: Report, *, retry_failed: bool) -> list[int]:
+    """Resume or start the batch, report what earlier runs finished, and return the rows that are still to run."""
+    from .job import pending
+
+    lost = store.begin(plan)
+    if lost:
+        report.note(f"The files of {len(lost)} finished rows are missing ({lost[0]}, ...); these rows run again.")
+    rows = pending(plan, store.journal, retry_failed=retry_failed)
+    report.event(event="batch", rows=len(plan.rows), left=len(rows))
+    if len(rows) < len(plan.rows):
+        report.note(f"{len(plan.rows) - len(rows)} of {len(plan.rows)} rows were finished earlier.")
+    return rows
 
 
 def _engine(
@@ -116,5 +146,7 @@ def _engine(
     return LocalEngine(setup, workers)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _share_of_cores(workers: int) -> int:
+    """Return the number of CPU threads for each of so many workers."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // workers)

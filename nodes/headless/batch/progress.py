@@ -1,70 +1,90 @@
-"""What a batch says while it runs."""
+"""Progress of a running batch on the terminal."""
 
+import logging
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
-from ..report import Report
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ..report import LOGGERS, Report
 from .journal import DONE, RowState
 from .plan import Row
 
-_WIDTH = 24
-_EVERY = 10.0
-"""Seconds between two lines where there is no terminal."""
+_SECONDS_BETWEEN_LINES = 10.0
+"""Seconds between two lines of progress, where stderr is no terminal."""
 
 
 class Progress:
-    """A bar on a terminal, lines elsewhere; each finished file on stdout where that is no terminal.
+    """Progress on stderr: a bar on a terminal, lines elsewhere. Finished files go to stdout if that is no terminal.
+
+    As a context, it shows the bar, and prints the log of the core and the nodes above it.
 
     Args:
-        total: rows of the batch. done: of them, those that an earlier run finished.
+        report: Prints the lines.
+        total: Rows of the batch.
+        done: Rows that an earlier run finished.
     """
 
-    def __init__(self, report: Report, total: int, done: int) -> None:
+    def __init__(self, report: Report, *, total: int, done: int) -> None:
         self._report = report
         self._total = total
         self._earlier = done
         self._finished = done
         self._failed = 0
-        self._start = self._said = time.monotonic()
-        self._bar = sys.stderr.isatty() and not report.quiet
-        self._lists = report.as_json or not (sys.stdout.isatty() and self._bar)
+        self._start = self._last_line = time.monotonic()
+        self._has_bar = sys.stderr.isatty() and not report.quiet
+        self._lists_files = report.as_json or not (sys.stdout.isatty() and self._has_bar)
+        self._bar: tqdm | None = None
+        self._context = ExitStack()
+
+    def __enter__(self) -> "Progress":
+        if self._has_bar:
+            # Rows may take from milliseconds to minutes, so draw after each, with the mean speed so far (smoothing=0).
+            bar = tqdm(
+                *(), total=self._total, initial=self._earlier, unit="row", file=sys.stderr, dynamic_ncols=True,
+                miniters=1, smoothing=0,
+            )
+            self._bar = self._context.enter_context(bar)
+            self._context.enter_context(logging_redirect_tqdm([logging.getLogger(name) for name in LOGGERS]))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._context.close()
 
     def row(self, row: Row, state: RowState, folder: Path) -> None:
-        """A row has ended."""
+        """Report a row that has ended.
+
+        Args:
+            row: The row.
+            state: Its state in the journal.
+            folder: Output folder.
+        """
         self._finished += 1
-        paths = [str(folder / file["name"]) for file in state.files]
+        self._failed += state.status != DONE
+        with tqdm.external_write_mode():  # clears the bar while lines are printed
+            self._print(row, state, [str(folder / file["name"]) for file in state.files])
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{self._failed} failed" if self._failed else "", refresh=False)
+            self._bar.update()
+        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self._report.note(self._line())
+
+    def _print(self, row: Row, state: RowState, paths: list[str]) -> None:
         if state.status != DONE:
-            self._failed += 1
-            self._clear()
             self._report.note(f"row {row.id} {state.status}: {state.error}")
         if self._report.as_json:
             self._report.event(
                 event="row", id=row.id, status=state.status, files=paths, seconds=state.seconds, error=state.error
             )
-        elif self._lists:
-            self._clear()
+        elif self._lists_files:
             for path in paths:
                 self._report.result(path)
-        now = time.monotonic()
-        if self._bar:
-            sys.stderr.write(f"\r\x1b[K[{'#' * (_WIDTH * self._finished // self._total):<{_WIDTH}}] {self._state()}")
-            sys.stderr.flush()
-        elif now - self._said > _EVERY:
-            self._said = now
-            self._report.note(self._state())
 
-    def end(self) -> None:
-        """Leave the bar as it is, and the cursor below it."""
-        if self._bar and self._finished > self._earlier:
-            sys.stderr.write("\n")
-
-    def _clear(self) -> None:
-        if self._bar:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-
-    def _state(self) -> str:
+    def _line(self) -> str:
         each = (time.monotonic() - self._start) / max(1, self._finished - self._earlier)
         left = each * (self._total - self._finished)
         failed = f", {self._failed} failed" if self._failed else ""

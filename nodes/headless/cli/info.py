@@ -1,4 +1,4 @@
-"""`wuerstchen info` and `wuerstchen download`: versions, the device, and the published checkpoints."""
+"""`wuerstchen info` and `wuerstchen download`: versions, the device, the model folder and the presets."""
 
 import platform
 from collections.abc import Iterator
@@ -19,7 +19,11 @@ _PACKAGES = ("wuerstchen", "torch", "transformers", "safetensors", "huggingface_
 
 
 def lines() -> Iterator[tuple[str, dict[str, Any]]]:
-    """What is here, as (plain text, the same as fields)."""
+    """Describe this installation.
+
+    Yields:
+        (str, dict): A line for people, and the same as fields for programs.
+    """
     versions = {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
     yield ", ".join(f"{name} {each}" for name, each in versions.items()), {"event": "versions", **versions}
     host = HeadlessHost()
@@ -38,11 +42,13 @@ def lines() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def fetch(name: str) -> Iterator[Path]:
-    """Download what is missing of a preset; where each part lies.
+    """Download the missing parts of a preset.
 
+    Yields:
+        Path: Folder of each part, as soon as it is on this machine.
     Raises:
-        UsageError: there is no such preset.
-        WeightsMissingError: a part cannot be downloaded.
+        UsageError: There is no such preset.
+        WeightsMissingError: A part could not be downloaded or written.
     """
     if name not in PRESETS:
         raise UsageError(f"There is no preset {name!r}; expected one of {', '.join(PRESETS)}.")

@@ -1,1 +1,1 @@
-"""Run a workflow on a ComfyUI server instead of in this process."""
+"""Run workflows on a ComfyUI server instead of in this process."""

@@ -1,74 +1,105 @@
-"""A running ComfyUI server, as far as running a workflow on it needs: requests, uploads, and its events."""
+"""Client of a running ComfyUI server: requests, uploads and events."""
 
-import http.client
 import json
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BackendError, InvalidWorkflowError, UsageError
 from ..extras import require
 
+if TYPE_CHECKING:
+    import httpx
+    from websockets.sync.client import ClientConnection
+
 DEFAULT_URL = "http://127.0.0.1:8188"
-_SECONDS = 60
+_TIMEOUT = 60
+"""Seconds that a request may take."""
 _QUIET_SECONDS = 5
-"""After so long without an event, the server's history is asked, for an event may have been missed."""
+"""Seconds without an event after which the history is asked, as an event may have been missed."""
 _ATTEMPTS = 5
+"""Broken websocket connections in a row after which a run is given up."""
+_LAST_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
+
+OnEvent = Callable[[str, dict[str, Any]], None]
+"""Called with the type and the data of an event of the websocket."""
 
 
 class Server:
-    """One server.
+    """A ComfyUI server.
+
+    Attributes:
+        url: URL of the server, without a slash at the end.
+        client_id: Id under which the server sends events to this client.
 
     Args:
-        url: where it listens, such as http://127.0.0.1:8188.
+        url: URL of the server, such as http://127.0.0.1:8188.
+        transport: Transport of the HTTP requests, for tests; None for the network. No proxy is used.
     Raises:
-        UsageError: that is no URL.
+        UsageError: `url` is not an http or https URL, or httpx is not installed.
     """
 
-    def __init__(self, url: str = DEFAULT_URL) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+    def __init__(self, url: str = DEFAULT_URL, transport: "httpx.BaseTransport | None" = None) -> None:
+        require("httpx", "comfyui")
+        import ssl
+
+        import httpx
+
+        try:
+            parsed = httpx.URL(url)
+            is_valid = parsed.scheme in ("http", "https") and parsed.host != ""
+        except httpx.InvalidURL:
+            is_valid = False
+        if not is_valid:
             raise UsageError(f"--server is {url!r}; expected a URL such as {DEFAULT_URL}.")
         self.url = url.rstrip("/")
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self.client_id = uuid.uuid4().hex
+        self._http = httpx.Client(
+            base_url=self.url,
+            transport=transport,
+            timeout=_TIMEOUT,
+            trust_env=False,
+            follow_redirects=True,
+            verify=ssl.create_default_context(),  # the system's certificates, as for the websocket
+        )
 
     def object_info(self) -> dict[str, Any]:
-        """What the server's node classes say of themselves, by id."""
-        return self._json("GET", "/object_info")
+        """Return the descriptions of the server's node classes, by id."""
+        return self._get_json("/object_info")
 
     def upload(self, path: Path) -> str:
-        """Put a file into the server's input folder, unless the same is there; the name to load it by."""
-        boundary = uuid.uuid4().hex
-        name = path.name.replace('"', "_").replace("\r", "_").replace("\n", "_")
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n\r\n'
-        body = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
-        answer = self._json("POST", "/upload/image", body, f"multipart/form-data; boundary={boundary}")
-        return "/".join(part for part in (answer.get("subfolder"), answer["name"]) if part)
+        """Upload a file to the server's input folder and return the name to load it by.
+
+        The server keeps one copy of files with the same name and content.
+        """
+        with path.open("rb") as file:
+            saved = self._json(self._request("POST", "/upload/image", files={"image": (path.name, file)}))
+        return "/".join(part for part in (saved.get("subfolder"), saved["name"]) if part)
 
     def submit(self, prompt: Mapping[str, Any], extra_pnginfo: Mapping[str, Any] | None) -> str:
-        """Queue a prompt; its id.
+        """Queue a prompt and return its id.
 
+        Args:
+            prompt: Workflow in the API format.
+            extra_pnginfo: Metadata that saved files carry beside the prompt; None for none.
         Raises:
-            InvalidWorkflowError: the server refuses it, or a part of it.
+            InvalidWorkflowError: The server refuses the prompt, or one of its outputs.
+            BackendError: The server cannot be reached.
         """
         body: dict[str, Any] = {"prompt": prompt, "client_id": self.client_id}
         if extra_pnginfo is not None:
             body["extra_data"] = {"extra_pnginfo": extra_pnginfo}
         try:
-            answer = self._json("POST", "/prompt", json.dumps(body).encode())
+            answer = self._json(self._post("/prompt", body))
         except _RefusedError as refusal:
             answer = refusal.answer
         errors = answer.get("node_errors") or {}
         if "prompt_id" in answer and not errors:
             return answer["prompt_id"]
-        if "prompt_id" in answer:  # the server runs what is left of it, which nobody asked for
+        if "prompt_id" in answer:  # the server would run the valid outputs alone; a run here refuses them all
             self.cancel(answer["prompt_id"])
         for node_id, entry in errors.items():
             meta = prompt.get(node_id, {}).get("_meta") or {}
@@ -80,46 +111,49 @@ class Server:
         raise InvalidWorkflowError(message, error)
 
     def cancel(self, prompt_id: str) -> None:
-        """Take a prompt out of the queue, and stop it where it runs."""
-        self._request("POST", "/queue", json.dumps({"delete": [prompt_id]}).encode())
-        self._request("POST", "/interrupt", json.dumps({"prompt_id": prompt_id}).encode())
+        """Remove a prompt from the queue, and interrupt it if it runs.
+
+        Raises:
+            BackendError: The server cannot be reached.
+        """
+        self._post("/queue", {"delete": [prompt_id]})
+        self._post("/interrupt", {"prompt_id": prompt_id})
 
     def result(self, prompt_id: str) -> dict[str, Any] | None:
-        """The history of a prompt: {"outputs", "status", ...}; None while it has not ended."""
-        return self._json("GET", f"/history/{prompt_id}").get(prompt_id)
+        """Return the history of a prompt, {"outputs", "status", ...}, or None before it has ended."""
+        return self._get_json(f"/history/{prompt_id}").get(prompt_id)
 
     def run(
-        self,
-        prompt: Mapping[str, Any],
-        extra_pnginfo: Mapping[str, Any] | None,
-        on_event: Callable[[str, dict[str, Any]], None],
+        self, prompt: Mapping[str, Any], extra_pnginfo: Mapping[str, Any] | None, on_event: OnEvent
     ) -> dict[str, Any]:
-        """Queue a prompt and wait for its end; its history. Interrupted, it is taken back.
+        """Queue a prompt, wait for its end and return its history. An exception on the way cancels the prompt.
 
         Args:
-            on_event: told of each event of this prompt: its type and its data, as the server's page is.
+            prompt: Workflow in the API format.
+            extra_pnginfo: Metadata that saved files carry beside the prompt; None for none.
+            on_event: Called with each event of this prompt.
         Raises:
-            InvalidWorkflowError: the server refuses it, or a part of it.
-            BackendError: the server went away, or no longer knows the prompt.
+            InvalidWorkflowError: The server refuses the prompt, or one of its outputs.
+            BackendError: The server cannot be reached any more, or no longer knows the prompt.
         """
         prompt_id: str | None = None
         failures = 0
-        heard: set[str] = set()
+        received: set[str] = set()
 
-        def hear(kind: str, data: dict[str, Any]) -> None:
+        def receive(kind: str, data: dict[str, Any]) -> None:
             nonlocal failures
             failures = 0
-            heard.add(kind)
+            received.add(kind)
             on_event(kind, data)
 
         try:
             while True:
                 try:
-                    with _connected(self.url, self.client_id) as socket:
+                    with _connect(self.url, self.client_id) as connection:
                         prompt_id = prompt_id or self.submit(prompt, extra_pnginfo)
-                        history = self._follow(socket, prompt_id, hear)
+                        history = self._follow(connection, prompt_id, receive)
                     break
-                except _LostError as error:
+                except _ConnectionLostError as error:
                     failures += 1
                     if failures == _ATTEMPTS:
                         message = f"The connection to {self.url} broke: {error}. Look at the server."
@@ -130,86 +164,94 @@ class Server:
                 with suppress(BackendError):
                     self.cancel(prompt_id)
             raise
-        for kind, data in history["status"]["messages"]:
-            if kind not in heard:
+        for kind, data in history["status"]["messages"]:  # events that were missed
+            if kind not in received:
                 on_event(kind, data)
         return history
 
-    def _follow(self, socket: Any, prompt_id: str, hear: Callable[[str, dict[str, Any]], None]) -> dict[str, Any]:
-        """Pass on the events of a prompt until it has ended; its history."""
-        # A prompt may have ended before its history is asked for the first time, so its events are read before that.
-        ended = _listen(socket, prompt_id, hear)
+    def _follow(self, connection: "ClientConnection", prompt_id: str, on_event: OnEvent) -> dict[str, Any]:
+        """Pass on the events of a prompt until it has ended, and return its history."""
+        # Events are read before the history is asked: a short prompt may already be in the history by then.
+        ended = _pass_on_events(connection, prompt_id, on_event)
         while (history := self.result(prompt_id)) is None:
             self._check_queued(prompt_id)
             if ended:
-                time.sleep(0.05)  # the history is written just after the last event
+                time.sleep(0.05)  # the server writes the history just after the last event
             else:
-                ended = _listen(socket, prompt_id, hear)
+                ended = _pass_on_events(connection, prompt_id, on_event)
         return history
 
     def fetch(self, file: Mapping[str, Any]) -> bytes:
-        """The content of a file that a node shows: {"filename", "subfolder", "type"}.
+        """Return the content of a file that a node shows.
 
+        Args:
+            file: {"filename", "subfolder", "type"}, as ComfyUI names files.
         Raises:
-            BackendError: the server no longer has it, or went away.
+            BackendError: The server no longer has it, or cannot be reached.
         """
         query = {key: file.get(key, "") for key in ("filename", "subfolder", "type")}
         try:
-            return self._request("GET", f"/view?{urllib.parse.urlencode(query)}")
-        except _AbsentError as error:
+            return self._request("GET", "/view", params=query).content
+        except _NotFoundError as error:
             raise BackendError(
-                f"{self.url} no longer has {query['filename']}, which it made earlier and would not make again for the "
-                "same inputs. Change one, such as a seed, or let the server forget its results."
+                f"{self.url} no longer has {query['filename']}, which an earlier run saved; the server does not run "
+                "a node again for the same inputs. Change an input, such as a seed, or clear the server's cache."
             ) from error
 
     def _check_queued(self, prompt_id: str) -> None:
-        queue = self._json("GET", "/queue")
+        queue = self._get_json("/queue")
         known = [item[1] for item in [*queue.get("queue_running", []), *queue.get("queue_pending", [])]]
         if prompt_id not in known and self.result(prompt_id) is None:
             raise BackendError(f"{self.url} dropped the prompt: it was taken out of its queue, or it was restarted.")
 
-    def _json(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> Any:
-        content = self._request(method, path, body, kind)
-        try:
-            return json.loads(content)
-        except ValueError as error:
-            raise BackendError(f"{self.url}{path} answers with no JSON; expected a ComfyUI server there.") from error
+    def _get_json(self, path: str) -> Any:
+        return self._json(self._request("GET", path))
 
-    def _request(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
-        headers = {} if body is None else {"Content-Type": kind}
-        request = urllib.request.Request(self.url + path, body, headers, method=method)
+    def _json(self, response: "httpx.Response") -> Any:
         try:
-            with self._opener.open(request, timeout=_SECONDS) as answer:
-                return answer.read()
-        except urllib.error.HTTPError as error:
-            content = error.read()
-            try:
-                answer = json.loads(content)
-            except ValueError:
-                answer = None
-            if isinstance(answer, dict) and "error" in answer:
-                raise _RefusedError(answer) from error
-            failure = _AbsentError if error.code == 404 else BackendError
-            raise failure(
-                f"{self.url}{path} answers {error.code} {error.reason}; expected a ComfyUI server there."
-            ) from error
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
+            return response.json()
+        except ValueError as error:
+            raise BackendError(f"{response.url} answers with no JSON; expected a ComfyUI server there.") from error
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> "httpx.Response":
+        # Not httpx's json=, which refuses NaN and infinity; ComfyUI reads them.
+        return self._request("POST", path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+
+    def _request(self, method: str, path: str, **options: Any) -> "httpx.Response":
+        """Send a request and return a successful response; any other raises a BackendError."""
+        import httpx
+
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            reason = str(error).rstrip(".") or type(error).__name__
             raise BackendError(
                 f"No ComfyUI server can be reached at {self.url}: {reason}. Start it, or name another with --server."
             ) from error
+        if response.is_success:
+            return response
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if isinstance(answer, dict) and "error" in answer:
+            raise _RefusedError(answer)
+        failure = _NotFoundError if response.status_code == httpx.codes.NOT_FOUND else BackendError
+        raise failure(
+            f"{response.url} answers {response.status_code} {response.reason_phrase}; expected a ComfyUI server there."
+        )
 
 
-class _LostError(Exception):
-    """The connection over which events come broke."""
+class _ConnectionLostError(Exception):
+    """The websocket cannot be opened, or broke."""
 
 
-class _AbsentError(BackendError):
-    """The server has no such thing."""
+class _NotFoundError(BackendError):
+    """The server answers 404."""
 
 
 class _RefusedError(BackendError):
-    """The server's answer is an error in its own shape."""
+    """The server answers an error in ComfyUI's own shape, {"error": ..., "node_errors": ...}."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
         super().__init__(f"The server refuses the request: {answer['error']}")
@@ -217,35 +259,31 @@ class _RefusedError(BackendError):
 
 
 @contextmanager
-def _connected(url: str, client_id: str) -> Iterator[Any]:
-    """The server's events as they come. Raises: _LostError where there is no connection."""
+def _connect(url: str, client_id: str) -> "Iterator[ClientConnection]":
+    """Open the server's websocket for a `with` block. Raises _ConnectionLostError."""
     require("websockets", "comfyui")
     from websockets.exceptions import WebSocketException
     from websockets.sync.client import connect
 
     try:
-        socket = connect(f"{url.replace('http', 'ws', 1)}/ws?clientId={client_id}", max_size=None, proxy=None)
+        connection = connect(f"{url.replace('http', 'ws', 1)}/ws?clientId={client_id}", max_size=None, proxy=None)
     except (OSError, WebSocketException) as error:
-        raise _LostError(str(error)) from error
-    with socket:
-        yield socket
+        raise _ConnectionLostError(str(error)) from error
+    with connection:
+        yield connection
 
 
-def _listen(socket: Any, prompt_id: str, on_event: Callable[[str, dict[str, Any]], None]) -> bool:
-    """Pass events on until the prompt ends (True) or nothing comes for a while (False).
-
-    Raises:
-        _LostError: the connection broke.
-    """
+def _pass_on_events(connection: "ClientConnection", prompt_id: str, on_event: OnEvent) -> bool:
+    """Pass on events of a prompt; return True after its last one, False after `_QUIET_SECONDS` without a message."""
     from websockets.exceptions import WebSocketException
 
     while True:
         try:
-            message = socket.recv(timeout=_QUIET_SECONDS)
+            message = connection.recv(timeout=_QUIET_SECONDS)
         except TimeoutError:
             return False
         except (OSError, WebSocketException) as error:
-            raise _LostError(str(error)) from error
+            raise _ConnectionLostError(str(error)) from error
         if isinstance(message, bytes):  # a preview
             continue
         event = json.loads(message)
@@ -253,5 +291,5 @@ def _listen(socket: Any, prompt_id: str, on_event: Callable[[str, dict[str, Any]
         if data.get("prompt_id") != prompt_id:
             continue
         on_event(event["type"], data)
-        if event["type"] in ("execution_success", "execution_error", "execution_interrupted"):
+        if event["type"] in _LAST_EVENTS:
             return True

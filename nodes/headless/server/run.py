@@ -1,4 +1,4 @@
-"""Running a workflow on a ComfyUI server instead of in this process: the same settings, the same files in the end."""
+"""Run a workflow on a ComfyUI server: the same settings and the same saved files as a run in this process."""
 
 import logging
 import re
@@ -21,8 +21,9 @@ from .client import Server
 
 _log = logging.getLogger(__name__)
 _NUMBERED = re.compile(r"(.+?)_\d{5,}_")
-_LOADED_FROM_FILES = {"LoadImage": "image", "LoadImageMask": "image", "LoadLatent": "latent"}
-"""Inputs that name a file in the input folder."""
+"""Name that ComfyUI gives to a saved file; the group is the node's filename prefix."""
+_FILE_INPUTS = {"LoadImage": "image", "LoadImageMask": "image", "LoadLatent": "latent"}
+"""Node class -> its input that names a file in the input folder."""
 
 
 def execute_on(
@@ -35,36 +36,48 @@ def execute_on(
     host: HeadlessHost | None = None,
     on_node: NodeEvent | None = None,
 ) -> Result:
-    """Run a workflow on a server, as `run.execute` does here.
+    """Run a workflow on a server, as `run.execute` does in this process.
 
-    Files that Load Image and Load Latent name are uploaded where they are found here; what is saved there is fetched
-    into the host's output folder, under the names that a run here would give.
+    Local files that Load Image and Load Latent name are uploaded. Files that the server saves are fetched into the
+    host's output folder, under the names that a run in this process would give them.
 
     Args:
-        catalog: the server's nodes.
+        server: Server that runs the workflow.
+        catalog: Node classes of the server.
+        workflow: A workflow that `load_workflow` read.
+        settings: {"NODE.input": value}, as for `run.execute`.
+        seed: Value for every seed input; None leaves them.
+        host: Host with the output files and the input folders; None for one with the default folders.
+        on_node: Called when a node begins to run, is done, or is a cache hit; see `NodeEvent`.
+    Returns:
+        The saved images and previews, as local files.
     Raises:
-        BackendError: the server cannot be reached, or goes away.
-        InvalidWorkflowError: it refuses the workflow. RunError: a node failed there. And what `run.execute` raises.
+        BackendError: The server cannot be reached, or no longer knows the prompt.
+        InvalidWorkflowError: The server refuses the workflow.
+        RunError: A node failed on the server, or the run was cancelled there.
+        WorkflowError: The document is damaged.
+        UsageError: A setting names no input, or several nodes.
+        WuerstchenError: The output folder cannot be written to.
     """
     host = host or host_for(workflow)
     resolved = resolve(workflow, settings, seed=seed, host=host, catalog=catalog)
     host.files.check()
     prompt = _with_uploads(resolved.prompt, server, host)
     outputs = {node_id for node_id, node in prompt.items() if catalog.is_output(node["class_type"])}
-    watch = _Watch(server, prompt, outputs, host, on_node or (lambda state, node_id, ui: None))
-    history = server.run(prompt, resolved.extra_pnginfo, watch.on_event)
+    events = _EventHandler(server, prompt, outputs, host, on_node or (lambda state, node_id, ui: None))
+    history = server.run(prompt, resolved.extra_pnginfo, events.handle)
     for kind, data in history["status"]["messages"]:
         if kind in ("execution_error", "execution_interrupted"):
             raise _failure(kind, data, prompt)
-    shown = {node_id: watch.taken(node_id, ui) for node_id, ui in history["outputs"].items()}
+    shown = {node_id: events.fetched(node_id, ui) for node_id, ui in history["outputs"].items()}
     return Result.of(shown, prompt, host)
 
 
 def _with_uploads(prompt: Prompt, server: Server, host: HeadlessHost) -> Prompt:
-    """A copy in which files that are here are named as the server knows them."""
+    """Upload the local files that nodes load, and return a prompt with their names on the server."""
     changed = dict(prompt)
     for node_id, node in prompt.items():
-        name = _LOADED_FROM_FILES.get(node["class_type"])
+        name = _FILE_INPUTS.get(node["class_type"])
         value = node.get("inputs", {}).get(name) if name else None
         path = local_file(value, host) if isinstance(value, str) else None
         if path is not None:
@@ -73,8 +86,20 @@ def _with_uploads(prompt: Prompt, server: Server, host: HeadlessHost) -> Prompt:
 
 
 @dataclass
-class _Watch:
-    """What is seen of a run while it lasts: progress, states of nodes, and files as they are saved."""
+class _EventHandler:
+    """Handler of the events of one run: reports progress and states of nodes, and fetches files once saved.
+
+    Attributes:
+        server: Server that runs the prompt.
+        prompt: Workflow in the API format.
+        outputs: Ids of the output nodes.
+        host: Host that shows progress and owns the output files.
+        on_node: Called with each state of a node.
+        cached: Ids of nodes that the server does not run, as it has their results.
+        shown: {output node id: items that it shows, as local files}, for nodes whose files are fetched.
+        progress: {node id: function that updates its progress}.
+        running: Id of the node that runs; None for none.
+    """
 
     server: Server
     prompt: Prompt
@@ -82,53 +107,54 @@ class _Watch:
     host: HeadlessHost
     on_node: NodeEvent
     cached: set[str] = field(default_factory=set)
-    fetched: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    shown: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
     progress: dict[str, Callable[[int, Any], None]] = field(default_factory=dict)
     running: str | None = None
 
-    def on_event(self, kind: str, data: dict[str, Any]) -> None:
-        """Take one event of the server."""
+    def handle(self, kind: str, data: dict[str, Any]) -> None:
+        """Handle one event of the server."""
         node_id = data.get("node")
         if kind == "execution_cached":
             self.cached.update(data.get("nodes", []))
-            for each in sorted(self.cached - self.outputs):  # of an output it is said what it shows
+            for each in sorted(self.cached - self.outputs):  # output nodes are reported later, with what they show
                 self.on_node("cached", each, {})
         elif kind == "executing":
-            self.switch_to(node_id)
+            self._set_running(node_id)
         elif kind == "executed" and node_id is not None:
             if node_id not in self.cached:
-                self.switch_to(node_id)
-            self.taken(node_id, data.get("output") or {})
+                self._set_running(node_id)
+            self.fetched(node_id, data.get("output") or {})
         elif kind == "progress" and node_id is not None:
             label = title_of(self.prompt, node_id) if node_id in self.prompt else node_id
             update = self.progress.setdefault(node_id, self.host.progress(int(data["max"]), label))
             update(int(data["value"]), None)
         elif kind == "execution_success":
-            self.switch_to(None)
+            self._set_running(None)
 
-    def switch_to(self, node_id: str | None) -> None:
-        """The node that ran is done, and this one runs."""
+    def fetched(self, node_id: str, ui: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        """Return the items that a node shows, with its files fetched under their local names. Each is fetched once."""
+        if node_id not in self.shown:
+            self.shown[node_id] = {
+                kind: [self._fetch_file(node_id, item) if _is_file(item) else item for item in items]
+                for kind, items in ui.items()
+                if isinstance(items, list)
+            }
+            if node_id != self.running:  # a cache hit of the server
+                self.on_node("cached", node_id, self.shown[node_id])
+        return self.shown[node_id]
+
+    def _set_running(self, node_id: str | None) -> None:
+        """Report that the node before is done and that this one runs; None for the end of the run."""
         if node_id == self.running:
             return
         if self.running is not None:
-            self.on_node("done", self.running, self.fetched.get(self.running, {}))
+            self.on_node("done", self.running, self.shown.get(self.running, {}))
         if node_id is not None:
             self.on_node("running", node_id, {})
         self.running = node_id
 
-    def taken(self, node_id: str, ui: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        """What a node shows, its files fetched and named as they are here. Each is fetched once."""
-        if node_id not in self.fetched:
-            self.fetched[node_id] = {
-                kind: [self.fetch(node_id, item) if _is_file(item) else item for item in items]
-                for kind, items in ui.items()
-                if isinstance(items, list)
-            }
-            if node_id != self.running:  # the server had it from an earlier run
-                self.on_node("cached", node_id, self.fetched[node_id])
-        return self.fetched[node_id]
-
-    def fetch(self, node_id: str, file: Mapping[str, Any]) -> dict[str, Any]:
+    def _fetch_file(self, node_id: str, file: Mapping[str, Any]) -> dict[str, Any]:
+        """Save a file of the server among the host's files and return its local name, in ComfyUI's shape."""
         remote = Path(str(file["filename"]))
         match = _NUMBERED.fullmatch(remote.stem)
         prefix = "/".join(part for part in (file.get("subfolder"), match[1] if match else remote.stem) if part)
@@ -146,6 +172,7 @@ def _is_file(item: Any) -> bool:
 
 
 def _failure(kind: str, data: Mapping[str, Any], prompt: Prompt) -> RunError:
+    """Return the error of a node that failed or was interrupted, from the event that reports it."""
     node_id = str(data["node_id"])
     message = "it was cancelled on the server"
     if kind == "execution_error":

@@ -1,4 +1,4 @@
-"""Every bad checkpoint gets one clear error: what was got, what was expected, what to do."""
+"""Test that every bad checkpoint gives one clear error: what was given, what was expected and what to do."""
 
 import json
 import os
@@ -134,7 +134,7 @@ def test_both_key_styles_at_once(tmp_path):
     assert "two tensors for" in _refusal(tmp_path / "both.safetensors")
 
 
-def test_heads_that_cannot_be_told(tmp_path):
+def test_unknown_number_of_heads(tmp_path):
     network = tiny.stage_c(StageCConfig(c_in=4, c=40, c_cond=8, c_r=4, depth=1, nhead=5))
     save_file(network.state_dict(), tmp_path / "narrow.safetensors")
     message = _refusal(tmp_path / "narrow.safetensors")
@@ -173,7 +173,7 @@ def test_files_that_are_no_weights(tmp_path, content, expected):
 
 
 class _Payload:
-    """A pickle of it would make a file when loaded."""
+    """Object whose pickle makes a folder when it is loaded."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -192,7 +192,7 @@ def test_pickle_with_code_is_refused_and_not_run(tmp_path, form):
         torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
     message = _refusal(path)
     assert not marker.exists()
-    if form == "newer pickle":  # torch reads nothing of this protocol, so that what it holds is not known
+    if form == "newer pickle":  # torch cannot read this protocol, so the content stays unknown
         assert "was refused: it is damaged or holds more than tensors" in message
     else:
         assert "was refused: it contains code" in message
@@ -255,14 +255,17 @@ def test_bad_config(folder, content, expected):
 @pytest.mark.parametrize(
     "change, expected",
     [
-        ({"blocks": [1, 2]}, "the levels are not equally many"),
+        ({"blocks": [1, 2]}, "the fields do not have one entry for each level"),
         ({"blocks": 4}, "blocks is 4; expected something like [4, 4, 14, 4]"),
         ({"level_config": ["CT", "CTA", "CTX"]}, "'CTX'"),
         ({"nhead": [-1, -1, 2]}, "cannot be split into nhead -1"),
         ({"kernel_size": 4}, "kernel_size is 4"),
         ({"inject_effnet": [0, 1, 1]}, "inject_effnet is 0"),
         ({"c_r": 2}, "c_r is 2"),
-        ({"c_hidden": [], "nhead": [], "blocks": [], "level_config": [], "inject_effnet": []}, "not equally many"),
+        (
+            {"c_hidden": [], "nhead": [], "blocks": [], "level_config": [], "inject_effnet": []},
+            "do not have one entry for each level",
+        ),
     ],
 )
 def test_bad_config_of_stage_b(change, expected):
@@ -285,6 +288,7 @@ def _lists(config) -> dict:
     [
         ({}, "has no weight_map"),
         ({"weight_map": {"a": "../../etc/passwd"}}, "expected a file beside it"),
+        ({"weight_map": {"a": ""}}, "expected a file beside it"),
         ({"weight_map": {"a": "gone-00001-of-00002.safetensors"}}, "is not there"),
     ],
 )

@@ -1,4 +1,4 @@
-"""One network saved in every layout gives the same output from each."""
+"""Test that a network gives the same output from every layout, and that configs are inferred from shapes."""
 
 import json
 from collections.abc import Callable
@@ -12,8 +12,10 @@ from safetensors.torch import save_file
 
 from support import tiny
 from wuerstchen_core import StageB, StageC, load_stage_a, load_stage_b, load_stage_c
-from wuerstchen_core.checkpoints.checkpoint import read_checkpoint
-from wuerstchen_core.checkpoints.components import STAGE_A, STAGE_B, STAGE_C
+from wuerstchen_core.checkpoints import components
+from wuerstchen_core.checkpoints.layouts import find_stage
+from wuerstchen_core.checkpoints.loading import STAGE_A, STAGE_B, STAGE_C
+from wuerstchen_core.checkpoints.reading import read_checkpoint
 
 NETWORKS = {
     "prior": (tiny.stage_c, load_stage_c, "ema_state_dict"),
@@ -133,6 +135,19 @@ def test_every_layout_gives_the_same_output(component, save, tmp_path):
     assert not any(weight.requires_grad for weight in loaded.parameters())
 
 
+def test_the_files_of_a_stage_are_those_that_loading_reads(tmp_path):
+    _sharded(tiny.stage_c(), "prior", tmp_path / "prior")
+    (tmp_path / "prior" / "preview.json").write_text("{}")
+    (tmp_path / "prior" / "README.md").write_text("not read")
+    files = find_stage(tmp_path, components.STAGE_C)
+    names = [path.name for path in files.paths]
+    assert names[:3] == ["config.json", "preview.json", "diffusion_pytorch_model.safetensors.index.json"]
+    assert len(names) > 4 and all("-of-" in name for name in names[3:])
+    assert files.tensors == files.shards == files.paths[3:]
+    alone = find_stage(files.shards[0], components.STAGE_C)
+    assert alone.paths == alone.tensors == files.shards[:1]
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("in_authors_keys", [False, True])
 @pytest.mark.parametrize("component", NETWORKS)
@@ -152,7 +167,7 @@ def test_half_precision_files_load_in_float32_on_the_cpu(component, in_authors_k
 
 
 @pytest.mark.parametrize(
-    "component, build, config",
+    "architecture, build, config",
     [
         (STAGE_C, tiny.stage_c, replace(tiny.STAGE_C, c=192, nhead=3, c_r=17, depth=3, c_in=4)),
         (STAGE_B, tiny.stage_b, tiny.STAGE_B),
@@ -175,15 +190,15 @@ def test_half_precision_files_load_in_float32_on_the_cpu(component, in_authors_k
         (STAGE_A, tiny.stage_a, replace(tiny.STAGE_A, levels=1, up_down_scale_factor=4, latent_channels=6)),
     ],
 )
-def test_config_is_told_from_shapes(component, build, config):
-    assert component.infer(build(config).state_dict()) == config
+def test_config_is_inferred_from_shapes(architecture, build, config):
+    assert architecture.infer(build(config).state_dict()) == config
 
 
-@pytest.mark.parametrize("component", [STAGE_A, STAGE_B, STAGE_C], ids=lambda each: each.folder)
-def test_config_of_the_published_networks_is_told_from_shapes(component):
+@pytest.mark.parametrize("architecture", [STAGE_A, STAGE_B, STAGE_C], ids=lambda each: each.component.folder)
+def test_config_of_the_published_networks_is_inferred_from_shapes(architecture):
     with torch.device("meta"):
-        network = component.network(component.config.v2())
-    assert component.infer(network.state_dict()) == component.config.v2()
+        network = architecture.network(architecture.config.v2())
+    assert architecture.infer(network.state_dict()) == architecture.config.v2()
 
 
 def test_config_as_the_hub_has_it_loads(tmp_path):
@@ -213,9 +228,9 @@ def test_weights_stay_on_disk_until_they_are_needed(tmp_path):
     save_file(network.state_dict(), tmp_path / "model.safetensors")
     torch.save(network.state_dict(), tmp_path / "model.pt")
     for name in ("model.safetensors", "model.pt"):
-        state = read_checkpoint(tmp_path / name, "prior").state
+        state = read_checkpoint(find_stage(tmp_path / name, components.STAGE_C)).state
         storages = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
         mapped = Path("/proc/self/maps")
-        if mapped.exists():  # where the system tells what is mapped
+        if mapped.exists():  # on Linux
             assert str(tmp_path / name) in mapped.read_text()
         assert storages

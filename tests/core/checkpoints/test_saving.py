@@ -1,4 +1,4 @@
-"""Saving: read back by this project and by diffusers, whole or not at all."""
+"""Test that saved networks are read by this project and by diffusers, and are written whole or not at all."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_saved_network_is_read_by_diffusers(stage, tmp_path):
     loaded, report = type(twin).from_pretrained(tmp_path / stage, output_loading_info=True)
     assert not any(report.values()), report
     with safetensors.safe_open(tmp_path / stage / "diffusion_pytorch_model.safetensors", "pt") as file:
-        assert file.metadata() == {"format": "pt"}  # older readers insist on it
+        assert file.metadata() == {"format": "pt"}  # older readers require it
     assert _same(network, loaded)
 
 
@@ -69,7 +69,7 @@ def test_an_interpolation_is_saved_and_read_back(tmp_path):
 def test_saving_over_the_folder_it_was_loaded_from(tmp_path):
     save_stage_c(tiny.stage_c(seed=0), tmp_path / "prior")
     (tmp_path / "prior" / "notes.txt").write_text("mine")
-    loaded = load_stage_c(tmp_path / "prior")  # its weights are mapped from the very file
+    loaded = load_stage_c(tmp_path / "prior")  # its weights are memory-mapped from the file that is replaced
     save_stage_c(interpolate(loaded, tiny.stage_c(seed=1), 0.25), tmp_path / "prior")
     assert _same(load_stage_c(tmp_path / "prior"), interpolate(tiny.stage_c(seed=0), tiny.stage_c(seed=1), 0.25))
     assert _same(loaded, tiny.stage_c(seed=0)), "the loaded network is untouched"

@@ -1,4 +1,4 @@
-"""Presets, paths and hub repositories: where they are looked for, and that nothing is downloaded unasked."""
+"""Test how presets, paths and hub repositories are found and downloaded, and that nothing is downloaded unasked."""
 
 import shutil
 from fnmatch import fnmatch
@@ -19,6 +19,7 @@ from wuerstchen_core import (
     load_stage_c,
     load_text_encoder,
 )
+from wuerstchen_core.checkpoints.components import COMPONENTS
 from wuerstchen_core.checkpoints.presets import PRESETS, natural_size, preset, preset_names
 from wuerstchen_core.checkpoints.saving import save_stage_c
 from wuerstchen_core.checkpoints.sources import download_preset, locate, models_folder, presence
@@ -26,7 +27,7 @@ from wuerstchen_core.checkpoints.sources import download_preset, locate, models_
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, tmp_path):
-    """An empty model folder and an empty hub cache; a download is an error unless the test allows it."""
+    """Provide an empty model folder and an empty hub cache, and make downloads fail."""
     monkeypatch.setenv("WUERSTCHEN_MODELS", str(tmp_path / "models"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     real = huggingface_hub.snapshot_download
@@ -40,7 +41,7 @@ def alone(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A stand-in for the hub: owner/name folders with tiny networks."""
+    """Return a folder in place of the hub: owner/name folders with tiny networks."""
     hub = tmp_path_factory.mktemp("hub")
     tiny.save_pipelines(hub / "warp-ai")
     for name in ("base", "finetuned", "interpolated"):
@@ -50,7 +51,7 @@ def published(tmp_path_factory):
 
 @pytest.fixture
 def hub(monkeypatch, published):
-    """Downloads copy from the stand-in; the list tells what was asked for."""
+    """Make downloads copy from `published`; return the list of downloaded files."""
     fetched: list[str] = []
 
     def fetch(repo, *, local_dir=None, allow_patterns=(), local_files_only=False):
@@ -81,6 +82,7 @@ def test_every_preset_has_every_part():
     ]
     for part in ("C", "B", "A", "text_encoder"):
         assert preset_names(part) == list(PRESETS)
+    assert all(list(places) == list(COMPONENTS) for places in PRESETS.values())
     assert preset_names("D") == []
     assert [natural_size(name) for name in PRESETS] == [256] * 3 + [1024] * 3
     with pytest.raises(InputError, match=r"model is 'v3'; expected one of cocktail, "):
@@ -145,7 +147,7 @@ def test_download_fetches_one_part_into_the_model_folder(hub, tmp_path):
     hub.clear()
     load_stage_b("v2-base", download=True)
     load_stage_b("v2-base")
-    assert hub == [], "what is there is not fetched again"
+    assert hub == [], "present files are not downloaded again"
 
 
 def test_download_of_a_file_by_name(hub, published):
@@ -197,5 +199,5 @@ def test_a_path_wins_over_a_repository_of_that_name(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("someone").mkdir()
     save_file(tiny.stage_c().state_dict(), "someone/prior")
-    assert locate("someone/prior", "C") == Path("someone/prior")
+    assert locate("someone/prior", "C").paths == (Path("someone/prior"),)
     assert load_stage_c("someone/prior").config == tiny.STAGE_C

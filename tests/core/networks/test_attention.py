@@ -1,4 +1,4 @@
-"""Attention where there is no fused form for the processor."""
+"""Test attention in parts, the form for processors without matrix tiles."""
 
 import pytest
 import torch

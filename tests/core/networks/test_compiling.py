@@ -1,4 +1,4 @@
-"""torch.compile changes how fast a network is, and neither its results nor its weights."""
+"""Test that torch.compile changes neither results nor weights of a network."""
 
 import shutil
 from dataclasses import replace
@@ -18,7 +18,7 @@ X = torch.randn(1, 16, 3, 6, generator=torch.Generator().manual_seed(1))
 
 
 def graphs() -> int:
-    """How much was compiled so far in this process."""
+    """Return the number of graphs compiled so far in this process."""
     return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 

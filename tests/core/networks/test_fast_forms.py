@@ -1,6 +1,6 @@
-"""What is computed once a picture, folded or written in place, against the plain form of the same networks.
+"""Compare the folded, cached and in-place forms of the networks with their plain form.
 
-The plain form is what runs where gradients are recorded, or where a host's layers may only be called.
+The plain form runs where gradients are recorded, or where a host's layers must be called.
 """
 
 from dataclasses import replace
@@ -17,11 +17,11 @@ FLOAT32 = 1e-5
 
 
 class _CalledLinear(nn.Linear):
-    """A host's layer: its weights may be elsewhere, so it can be called and not read."""
+    """A host's layer, which must be called because its weights may be elsewhere."""
 
 
 class _CalledConv2d(nn.Conv2d):
-    """The same."""
+    """A host's layer, like `_CalledLinear`."""
 
 
 class _CalledLayers:
@@ -31,7 +31,7 @@ class _CalledLayers:
 
 
 def _called(network: Any) -> Any:
-    """The same network of a host's layers."""
+    """Return the same network with a host's layers."""
     other = type(network)(network.config, _CalledLayers)
     other.load_state_dict(network.state_dict())
     return other.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""How many operators a step runs: each is a pass over memory, or a kernel to launch, and this number does not stall."""
+"""Test the number of operators a step runs: each is a pass over memory, or a kernel to launch."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +16,7 @@ TEXT = torch.randn(1, 77, 32, generator=torch.Generator().manual_seed(0))
 
 
 class _Operators(TorchDispatchMode):
-    """Counts the operators that compute or copy; views are free."""
+    """Count operators that compute or copy. Views are free."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def test_a_stage_c_step_makes_no_more_passes_than_it_must():
 
 
 def _stage_b(text: torch.Tensor | None) -> tuple[Counter[str], Counter[str]]:
-    """(operators of a condition, operators of a step)"""
+    """Return the operators of a condition and those of a step."""
     network = tiny.stage_b()
     x, t, embeddings = torch.zeros(1, 4, 64, 64), torch.full((1,), 0.5), torch.ones(1, 16, 6, 6)
 

@@ -1,4 +1,4 @@
-"""Each network against diffusers' implementation of it, in float32 and bfloat16, on tiny random weights."""
+"""Compare each network with that of diffusers, in float32 and half precision, on tiny random weights."""
 
 from dataclasses import replace
 

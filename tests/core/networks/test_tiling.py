@@ -1,4 +1,4 @@
-"""Tiled decoding: equal to decoding at once away from the seams' reach, and without a visible seam at them."""
+"""Test tiled decoding: it equals decoding at once, without visible seams."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from wuerstchen_core.networks.tiling import MINIMUM_TILE, decode_in_tiles, fitti
 
 
 def _pointwise(latents: torch.Tensor) -> torch.Tensor:
-    """A decoder that sees one position at a time, so that tiles cannot differ from the whole."""
+    """Decode each position by itself, so that tiles cannot differ from the whole."""
     return latents[:, :3].repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)
 
 

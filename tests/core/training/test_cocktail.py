@@ -1,4 +1,4 @@
-"""The embedded model: it draws what it is asked to, and what diffusers draws with the same weights."""
+"""Test the embedded model: it draws the prompt, and the same images as diffusers with its weights."""
 
 from functools import cache
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_cocktail_is_the_half_way_mix_of_base_and_aesthetic():
     mixed, shipped = interpolate(base, aesthetic, 0.5).state_dict(), load_stage_c("cocktail").state_dict()
     parents = [base.state_dict(), aesthetic.state_dict()]
     for key, value in mixed.items():
-        # Each of the three is stored in fp16, rounded by half of its last place.
+        # Each of the three is stored in float16, rounded by half of its last place.
         rounded = (parents[0][key].abs() + parents[1][key].abs()) / 2 + shipped[key].abs()
         assert ((value - shipped[key]).abs() <= rounded * 2**-11 + 1e-7).all(), key
 
@@ -77,7 +77,7 @@ def test_the_nodes_draw_what_diffusers_draws(tmp_path):
     theirs = decoder(embeddings, PROMPT, num_inference_steps=12, generator=generators(), output_type="pil").images
 
     settings = {"Prompt.value": PROMPT, "Stage C Sampler.width": 384, "Stage C Sampler.batch_size": 2}
-    settings["Stage B Decode.cfg"] = 0.0  # as diffusers has it; with guidance it encodes an empty negative prompt
+    settings["Stage B Decode.cfg"] = 0.0  # diffusers would encode an empty negative prompt with guidance
     host = HeadlessHost(OutputFiles(tmp_path), device="cpu")
     result = execute(load_workflow(locate("text_to_image")), settings, seed=5, host=host)
     ours = np.stack([np.asarray(Image.open(path), int) for path in result.images])

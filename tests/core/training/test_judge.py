@@ -1,4 +1,4 @@
-"""The judge reads pictures that the world itself drew, and is not fooled by wrong ones."""
+"""Test that the judge reads images that the world drew, and rejects wrong ones."""
 
 import dataclasses
 

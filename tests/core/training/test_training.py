@@ -1,4 +1,4 @@
-"""The training code on a very small model: it learns, goes on after a kill, and writes checkpoints."""
+"""Test training on a very small model: it learns, continues after a kill, and writes checkpoints."""
 
 import numpy as np
 import pytest

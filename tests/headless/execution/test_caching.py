@@ -1,4 +1,4 @@
-"""What an executor does not do again: in memory, and from the disk."""
+"""Cache hits of an executor, in memory and on disk."""
 
 from pathlib import Path
 from typing import Any

@@ -1,38 +1,84 @@
-"""Reading the tensors of one file, whatever its format, without running anything that it contains."""
+"""Read the files of a stage: its config, its preview colours and its tensors, under the published key names.
+
+Runs nothing that a file contains, and builds no network.
+"""
+
+# safetensors does not type the files that safe_open opens
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
 
 import pickle
 import re
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, WeightsMissingError
+from .keys import canonical
+from .layouts import StageFiles, read_json
 
 WRAPPERS = ("ema_state_dict", "state_dict")
-"""Where a training checkpoint keeps its weights; the first that is there is read."""
+"""Keys under which a training checkpoint keeps its weights, best first."""
 
 _NOT_WEIGHTS = (
     (b"<", "a web page, not weights: the link was opened rather than downloaded. Download the file itself"),
     (b"version https://git-lfs", "a Git LFS pointer, not weights. Run `git lfs pull` where it was cloned"),
 )
+"""First bytes of a file -> explanation for messages."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Content of a stage's files.
+
+    Attributes:
+        files: Files that were read.
+        config: Content of config.json; None if there is none.
+        latent_rgb: [channels + 1, 3], float32, from preview.json; None if there is none.
+        state: Tensors on the CPU by their published names, memory-mapped where the format allows it.
+    """
+
+    files: StageFiles
+    config: dict[str, object] | None
+    latent_rgb: Tensor | None
+    state: dict[str, Tensor]
+
+
+def read_checkpoint(files: StageFiles) -> Checkpoint:
+    """Read the files of a stage.
+
+    Args:
+        files: Files as `sources.locate_stage` or `layouts.find_stage` found them.
+    Raises:
+        WeightsMissingError: A file is gone.
+        CheckpointError: A file is empty, damaged, unsafe or of another kind.
+    """
+    config = read_json(files.config) if files.config else None
+    latent_rgb = _read_preview(files.preview) if files.preview else None
+    state: dict[str, Tensor] = {}
+    for path in files.tensors:
+        state.update(read_tensors(path))
+    return Checkpoint(files, config, latent_rgb, canonical(state, str(files.weights)))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors`, `.pt` or `.bin` file by the names they have there, memory-mapped if possible.
+    """Read a `.safetensors`, `.pt` or `.bin` file. Its format is known by its first bytes, not by its name.
 
-    What the file is, is read from its first bytes; its name does not matter.
-
+    Returns:
+        dict[str, Tensor]: Tensors by their names in the file, memory-mapped if possible.
     Raises:
-        WeightsMissingError: there is no such file.
-        CheckpointError: it is empty, damaged, something else, or a pickle that holds code.
+        WeightsMissingError: There is no such file.
+        CheckpointError: It is empty, damaged, of another format, or a pickle that contains code.
     """
     start = _first_bytes(path)
-    for mark, what in _NOT_WEIGHTS:
+    for mark, explanation in _NOT_WEIGHTS:
         if start.lstrip().lower().startswith(mark):
-            raise CheckpointError(f"{path} is {what}.")
-    if start[8:9] == b"{":
+            raise CheckpointError(f"{path} is {explanation}.")
+    if start[8:9] == b"{":  # after the length of the header in 8 bytes
         return _read_safetensors(path)
     if start.startswith((b"PK", b"\x80")):
         return _read_torch(path, is_zip=start.startswith(b"PK"))
@@ -40,6 +86,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         f"{path} is neither a safetensors nor a PyTorch file (it begins with {start[:8]!r}). "
         "Expected a .safetensors, .pt or .bin file; download it again if it should be one."
     )
+
+
+def _read_preview(path: Path) -> Tensor:
+    rows: Any = read_json(path).get("latent_rgb")
+    try:
+        table = torch.tensor(rows, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        table = torch.empty(0)
+    if table.ndim != 2 or table.shape[1] != 3 or not bool(torch.isfinite(table).all()):
+        raise CheckpointError(
+            f"{path}: latent_rgb is no table of numbers with three columns. It is used for previews only; delete the "
+            "file."
+        )
+    return table
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -74,28 +134,32 @@ def _read_torch(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from error
-    except Exception as error:  # a damaged pickle makes its reader raise whatever it happens upon
+    except Exception as error:  # reading a damaged pickle may raise anything
         raise _damaged(path, "PyTorch", error) from error
     if isinstance(content, dict):
-        content = next((content[name] for name in WRAPPERS if isinstance(content.get(name), dict)), content)
+        outer = cast("dict[object, object]", content)
+        content = next((outer[name] for name in WRAPPERS if isinstance(outer.get(name), dict)), outer)
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}; expected a dictionary of tensors, by itself or under one of "
             f"{', '.join(WRAPPERS)}. Save the network's state_dict() instead."
         )
-    for key, value in content.items():
+    state: dict[str, Tensor] = {}
+    for key, value in cast("Mapping[object, object]", content).items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(
                 f"{path}: {key!r} is a {type(value).__name__}; expected tensors by name, or such a dictionary under "
                 f"one of {', '.join(WRAPPERS)}. Save the network's state_dict() instead."
             )
-    return dict(content)
+        state[key] = value
+    return state
 
 
 def _refused(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
+    """Return the error for a pickle that torch refused, with the name of the object it would have to run."""
     named = re.search(r"GLOBAL ([\w.]*\w)\s", str(error))
     if named is None:
         told = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))

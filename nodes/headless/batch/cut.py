@@ -1,4 +1,4 @@
-"""Cutting a workflow in two: text and Stage C, and all that follows. What crosses the cut is small."""
+"""Cut a workflow after Stage C: text and Stage C before the cut, all other nodes after it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,27 +12,28 @@ from ..workflow.catalog import Catalog
 from ..workflow.prompt import Prompt, ancestors, links_of
 from .plan import STAGE_C_SAMPLER
 
-_CROSSES = frozenset({"CONDITIONING", "LATENT"})
-"""Types of the values that travel. Anything else is made again behind the cut, by the nodes that made it before."""
+_SENT_TYPES = frozenset({"CONDITIONING", "LATENT"})
+"""Types of the results that are sent across the cut, which are small. Nodes with other results run on both sides."""
 
 
 def nodes_before_cut(prompt: Prompt, catalog: Catalog) -> list[str]:
-    """The nodes whose values cross the cut: text embeddings, and what Stage C Samplers give.
+    """Return the nodes whose results are sent across the cut: text encoders and Stage C Samplers.
 
     Raises:
-        UsageError: the workflow has no Stage C Sampler.
+        UsageError: The workflow has no Stage C Sampler.
     """
-    kinds = {node_id: set(catalog.return_types(node["class_type"])) for node_id, node in prompt.items()}
+    types = {node_id: set(catalog.return_types(node["class_type"])) for node_id, node in prompt.items()}
     samplers = [node_id for node_id, node in prompt.items() if node["class_type"] == STAGE_C_SAMPLER]
     if not samplers:
         raise UsageError("The workflow has no Stage C Sampler, so it cannot be cut there. Use --layout fused.")
-    before = ancestors(prompt, [*samplers, *(node_id for node_id, kind in kinds.items() if kind == {"CONDITIONING"})])
-    used_behind = {link.source for node_id in prompt if node_id not in before for link in links_of(prompt, node_id)}
-    return [node_id for node_id in prompt if node_id in before & used_behind and kinds[node_id] <= _CROSSES]
+    encoders = [node_id for node_id, returned in types.items() if returned == {"CONDITIONING"}]
+    before = ancestors(prompt, [*samplers, *encoders])
+    used_after = {link.source for node_id in prompt if node_id not in before for link in links_of(prompt, node_id)}
+    return [node_id for node_id in prompt if node_id in before & used_after and types[node_id] <= _SENT_TYPES]
 
 
 def packed(values: Mapping[str, Outputs]) -> dict[str, Outputs]:
-    """The same values, with no tensor holding more memory than its own."""
+    """Return the same results on the CPU, with no tensor that is a view of a larger one."""
     return {node_id: replace(value, slots=_compact(value.slots)) for node_id, value in values.items()}
 
 

@@ -1,4 +1,4 @@
-"""Files between a worker and the output folder: written whole into a folder of their own, then moved to their names."""
+"""Files of one row: a worker writes them into a temporary folder, then they move to their names in the output folder."""
 
 import contextlib
 import hashlib
@@ -8,32 +8,44 @@ from pathlib import Path
 from wuerstchen_core.errors import WuerstchenError
 
 from ..output_files import OutputFiles
-from .tasks import StagedFile
+from .tasks import RowFile
 
 
 class CannotWriteError(WuerstchenError):
-    """The output folder takes no more files; no other row would fare better."""
+    """The output folder cannot be written, so that no other row can be saved either."""
 
 
-class StagedFiles(OutputFiles):
-    """What a row saves, numbered in the order of saving, whatever the workflow calls it.
+class RowFiles(OutputFiles):
+    """Files that one row saves, numbered in the order of saving. Names in the workflow do not count.
+
+    Attributes:
+        saved: Files so far.
 
     Args:
-        folder: for this row alone; made here.
+        folder: Temporary folder of this row, which is made here.
     Raises:
-        CannotWriteError: it cannot be made.
+        CannotWriteError: The folder cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.saved: list[StagedFile] = []
+        self.saved: list[RowFile] = []
         try:
             folder.mkdir(parents=True)
         except OSError as error:
             raise _cannot_write(folder, error) from error
 
     def save(self, data: bytes, prefix: str, *, node_id: str = "", suffix: str = ".png") -> Path:
-        """Write the next file; it is on the disk when this returns. Raises: CannotWriteError."""
+        """Write the next file, wait until it is on the disk, and return its path.
+
+        Args:
+            data: Content of the file.
+            prefix: Not used.
+            node_id: Not used.
+            suffix: Suffix of the file.
+        Raises:
+            CannotWriteError: The file cannot be written.
+        """
         path = self.folder / f"{len(self.saved) + 1}{suffix}"
         try:
             with path.open("xb") as file:
@@ -43,35 +55,37 @@ class StagedFiles(OutputFiles):
         except OSError as error:
             raise _cannot_write(path, error) from error
         relative = path.relative_to(self.folder.parent).as_posix()
-        self.saved.append(StagedFile(relative, suffix, hashlib.sha256(data).hexdigest()))
+        self.saved.append(RowFile(relative, suffix, hashlib.sha256(data).hexdigest()))
         return path
 
 
-def publish(staged: Path, target: Path, folder: Path) -> None:
-    """Give a staged file its name; nothing if that was done before.
+def publish(source: Path, target: Path, folder: Path) -> None:
+    """Move a file to its name. Does nothing if it has been moved already.
 
     Args:
-        folder: which it may not leave, not by a link on the way either.
+        source: File in a row's temporary folder.
+        target: Name of the file in the output folder.
+        folder: Output folder; `target` must stay inside it, also behind symbolic links.
     Raises:
-        FileExistsError: another file has the name, or the name leads out of the folder.
-        OSError: it cannot be written.
+        FileExistsError: Another file has the name, or a link on the way leads out of the folder.
+        OSError: The file cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.parent.resolve().is_relative_to(folder.resolve()):
         raise FileExistsError(f"{target.parent} is a link that leads out of {folder}")
-    if not staged.exists() and target.exists():
+    if not source.exists() and target.exists():
         return
     try:
-        os.link(staged, target)
+        os.link(source, target)
     except FileExistsError:
-        if not _same_content(staged, target):
+        if not _same_content(source, target):
             raise FileExistsError(f"there is another file {target} already; it was not touched") from None
     except OSError:  # a file system without hard links
         if target.exists():
             raise FileExistsError(f"there is another file {target} already; it was not touched") from None
-        staged.rename(target)
+        source.rename(target)
     with contextlib.suppress(FileNotFoundError):
-        staged.unlink()
+        source.unlink()
 
 
 def _same_content(one: Path, other: Path) -> bool:
