@@ -1,4 +1,4 @@
-"""A batch that ends at any one of its steps on the disk, and is started again."""
+"""Batches that crash at any one of their steps on the disk, and are started again."""
 
 import os
 from collections.abc import Callable
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from support.batches import check_complete, run
+from support.batches import check_complete, manifest, run
 
 pytestmark = pytest.mark.usefixtures("inline")
 ROWS = [{"id": "a", "seed": 1}, {"id": "b", "seed": 2}]
@@ -16,11 +17,18 @@ STEPS = ("write", "fsync", "link", "unlink", "rename", "replace", "mkdir", "rmdi
 
 
 class Crash(BaseException):
-    """Nothing catches it."""
+    """Stands in for the end of the process; no code catches it."""
 
 
 def crash_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Let so many steps on the disk happen, and no more; the last line that is written is cut in half."""
+    """Raise Crash at every step on the disk after the first ones. A write at which it crashes writes half.
+
+    Args:
+        steps: Number of steps that succeed.
+        monkeypatch: Replaces the functions of `os`.
+    Returns:
+        Callable: Returns the number of steps that are left, below 0 after the crash.
+    """
     left = [steps]
 
     def guarded(name: str, original: Any) -> Any:
@@ -39,7 +47,16 @@ def crash_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int
     return lambda: left[0]
 
 
-def test_wherever_it_ends_it_goes_on_to_the_same_result(tmp_path, monkeypatch):
+def check_no_half_files() -> None:
+    """Check that every file that has its final name is complete."""
+    for path in Path("out").glob("*.png"):
+        with Image.open(path) as image:
+            image.load()
+    if Path("out/manifest.parquet").exists():
+        assert len(manifest()) == len(ROWS)
+
+
+def test_a_batch_that_crashed_at_any_step_can_be_resumed(tmp_path, monkeypatch):
     steps = 0
     finished = False
     while not finished:
@@ -53,13 +70,14 @@ def test_wherever_it_ends_it_goes_on_to_the_same_result(tmp_path, monkeypatch):
                 finished = left() >= 0
             except Crash:
                 pass
+        check_no_half_files()
         run(ROWS)
         check_complete(["a", "b"])
         steps += 1
     assert steps > 20
 
 
-def test_twice_in_a_row(tmp_path, monkeypatch):
+def test_a_batch_that_crashed_three_times_can_be_resumed(tmp_path, monkeypatch):
     for steps in range(0, 30, 3):
         folder = tmp_path / str(steps)
         folder.mkdir()

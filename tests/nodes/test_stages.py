@@ -39,7 +39,8 @@ def sample_c(stage_c: Any = None, **changes: Any) -> dict[str, Any]:
 
 
 def decode_b(latent: dict[str, Any], seed: int = 9, **changes: Any) -> dict[str, Any]:
-    (decoded,) = StageBDecode().decode(Kept(tiny.stage_b(tiny.STAGE_B_OWN_TEXT)), latent, seed, **{"steps": 2, "cfg": 0.0, **changes})
+    options = {"steps": 2, "cfg": 0.0, **changes}
+    (decoded,) = StageBDecode().decode(Kept(tiny.stage_b(tiny.STAGE_B_OWN_TEXT)), latent, seed, **options)
     return decoded
 
 

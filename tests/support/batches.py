@@ -1,4 +1,4 @@
-"""Cheap nodes, a workflow of them, and ways to run it, for the tests of batches."""
+"""Toy nodes, a workflow of them, and functions that run it, for the tests of batches."""
 
 import hashlib
 import json
@@ -23,11 +23,11 @@ from wuerstchen_nodes.headless.stock.nodes import default_catalog
 from wuerstchen_nodes.headless.workflow.catalog import Catalog
 
 DEADLY, BROKEN = 13, 7
-"""Values of Paint that end its process, and that make it fail."""
+"""Values with which Paint kills its process, and with which it raises an error."""
 
 
 def ran(name: str) -> int:
-    """How often a node of that name ran, in any process (tests run in a folder of their own)."""
+    """Return how often a node class ran in this test, in all processes."""
     log = Path("ran.log")
     return log.read_text().split().count(name) if log.exists() else 0
 
@@ -40,6 +40,8 @@ def _note(name: str) -> None:
 
 
 class LoadBrush:
+    """Stands in for a loader of a network."""
+
     FUNCTION, RETURN_TYPES = "load", ("BRUSH",)
 
     @classmethod
@@ -52,7 +54,7 @@ class LoadBrush:
 
 
 class Draft:
-    """Stands for Stage C: what rows share."""
+    """Stands in for Stage C Sampler, whose result rows may share."""
 
     FUNCTION, RETURN_TYPES = "draft", ("LATENT",)
 
@@ -73,6 +75,8 @@ class Draft:
 
 
 class Paint:
+    """Stands in for Stages B and A."""
+
     FUNCTION, RETURN_TYPES = "paint", ("IMAGE",)
 
     @classmethod
@@ -96,20 +100,20 @@ class Paint:
 
 
 def make_catalog() -> Catalog:
-    """The cheap nodes and the usual ones; Draft under the name of what rows share."""
+    """Return the default catalog and the toy nodes, with Draft as Stage C Sampler."""
     stock = default_catalog()
     return Catalog({**stock.classes, "LoadBrush": LoadBrush, "WuerstchenStageCSampler": Draft, "Paint": Paint})
 
 
 def catalog_of_the_parent() -> Catalog:
-    """Works in the process that started the batch and in no other."""
+    """Return the toy catalog in the process that started the batch. Raises RuntimeError in a worker."""
     if "wuerstchen_nodes.headless.batch.job" not in sys.modules:
         raise RuntimeError("no nodes here")
     return make_catalog()
 
 
 def workflow() -> dict[str, Any]:
-    """A brush, a draft, a picture."""
+    """Return a workflow of the toy nodes that saves an image."""
     return {
         "1": node("LoadBrush", "Brush", width=8),
         "2": node("WuerstchenStageCSampler", "Draft", brush=["1", 0], value=1, seed=0),
@@ -119,7 +123,7 @@ def workflow() -> dict[str, Any]:
 
 
 class InlineEngine:
-    """Runs tasks in this process."""
+    """Engine that runs tasks in this process."""
 
     def __init__(self, setup: Setup, *_: object) -> None:
         self.setup = setup
@@ -138,25 +142,25 @@ class InlineEngine:
 
 
 def write_rows(rows: list[dict[str, Any]], name: str = "rows.jsonl") -> Path:
-    """A table of JSON lines."""
+    """Write a table of JSON lines, and return its path."""
     path = Path(name)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
 def run(rows: list[dict[str, Any]], document: dict[str, Any] | None = None, **options: Any) -> Any:
-    """Run a batch of the cheap workflow into ./out."""
+    """Run a batch of the toy workflow, or of `document`, into ./out."""
     options = {"workers": 1, "threads": 1, "make_catalog": make_catalog, **options}
     return command.run_batch(load_workflow(document or workflow()), write_rows(rows), Path("out"), **options)
 
 
 def manifest(folder: str = "out") -> list[dict[str, Any]]:
-    """The manifest's rows."""
+    """Return the rows of the manifest."""
     return parquet.read_table(Path(folder) / "manifest.parquet").to_pylist()
 
 
 def check_complete(ids: list[str], folder: str = "out") -> None:
-    """Every row is done in the table's order, its one picture is there as the manifest says, and nothing else is."""
+    """Check that every row is done and has one image with the recorded digest, and that there are no other files."""
     rows = manifest(folder)
     assert [row["id"] for row in rows] == ids
     assert {row["status"] for row in rows} == {"done"}
@@ -177,7 +181,7 @@ COPIES = [str(number) for number in range(1, 65)]
 
 
 def write_copying() -> None:
-    """A workflow of stock nodes that copies a picture, and a table of 64 of them, large enough to be interrupted."""
+    """Write a workflow that copies an image, and a table of 64 rows, enough to interrupt the batch at any point."""
     Path("copy.json").write_text(json.dumps(COPY))
     for number in COPIES:
         Image.new("RGB", (768, 768), (int(number), 0, 0)).save(f"{number}.png")
@@ -185,7 +189,7 @@ def write_copying() -> None:
 
 
 def start_copying(*options: str, workers: int = 1) -> subprocess.Popen[bytes]:
-    """`wuerstchen batch` on them, as a process of its own, which Ctrl-C reaches even where the tests do not heed it."""
+    """Start `wuerstchen batch` on the files of `write_copying`, in a process group that gets SIGINT as from Ctrl-C."""
     command = [sys.executable, "-m", "wuerstchen_nodes.headless.cli", "batch", "copy.json", "rows.jsonl"]
     command += ["--out", "out", "--workers", str(workers), "--threads", "1", "--json", *options]
     return subprocess.Popen(
@@ -198,7 +202,7 @@ def start_copying(*options: str, workers: int = 1) -> subprocess.Popen[bytes]:
 
 
 def finished_lines(process: subprocess.Popen[bytes], count: int) -> None:
-    """Wait until it has told of so many rows, or has ended."""
+    """Read stdout until it has reported `count` rows, or has ended."""
     assert process.stdout is not None
     while count and (line := process.stdout.readline()):
         count -= b'"row"' in line

@@ -30,11 +30,11 @@ def host(tmp_path, monkeypatch) -> HeadlessHost:
 
 @pytest.fixture(autouse=True)
 def log_folder(tmp_path, monkeypatch):
-    """Name the folder in which the cheap nodes of every process note that they ran."""
+    """Name the folder in which the toy nodes of every process record that they ran."""
     monkeypatch.setenv("BATCH_TEST_FOLDER", str(tmp_path))
 
 
 @pytest.fixture
 def inline(monkeypatch):
-    """Run the rows of a batch in this process."""
+    """Run the rows of batches in this process."""
     monkeypatch.setattr(command, "_engine", lambda kind, setup, *_: InlineEngine(setup))

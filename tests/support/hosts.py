@@ -57,7 +57,7 @@ class FakeHost:
     def dtype(self, stage: str) -> torch.dtype:
         return {"C": torch.bfloat16, "B": torch.float32, "A": torch.float32}[stage]
 
-    def operations(self, dtype: torch.dtype) -> Any:
+    def operations(self, dtype: torch.dtype | None) -> Any:
         return nn
 
     def keep(self, network: nn.Module) -> Kept:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import LayerNorm2d, Operations, gelu, may_fold, reader_of, to_channels_first, to_channels_last
+from .blocks import LayerNorm2d, Operations, reader_of
+from .functional import gelu, may_fold, to_channels_first, to_channels_last
 
 POSITIONS_AT_ONCE = 4096
 """Latent positions per band on the CPU. A band's widest map takes 12 MB at the published width in bfloat16."""

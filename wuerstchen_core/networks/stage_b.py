@@ -17,10 +17,9 @@ from .blocks import (
     ResBlock,
     TimestepBlock,
     compute_dtype_of,
-    may_fold,
     reader_of,
-    timestep_embedding,
 )
+from .functional import may_fold, timestep_embedding
 
 
 @dataclass(frozen=True)

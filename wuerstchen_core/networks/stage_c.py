@@ -13,8 +13,8 @@ from .blocks import (
     ResBlock,
     TimestepBlock,
     compute_dtype_of,
-    timestep_embedding,
 )
+from .functional import timestep_embedding
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The journal of a batch: what happened to each row, on the disk before anything is built on it."""
+"""Journal of a batch: an append-only file of events, each on the disk before the batch goes on."""
 
 import json
 import os
@@ -14,10 +14,21 @@ PENDING, DONE, FAILED, QUARANTINED = "pending", "done", "failed", "quarantined"
 
 @dataclass
 class RowState:
-    """What is known of a row.
+    """State of a row.
 
-    attempts: how often it was begun. deaths: how many processes ended with it. cut_short: how often it was begun and
-    nothing came of it, since the whole batch ended. files: [{"staged", "name", "sha256"}] of a row that is done.
+    Attributes:
+        status: PENDING, DONE, FAILED or QUARANTINED.
+        attempts: Number of attempts that were started.
+        deaths: Number of worker processes that ended while they ran the row.
+        open: True if an attempt is running.
+        cut_short: Number of attempts without an end, because the whole batch was killed.
+        seconds: Time of the last attempt; None before its end.
+        worker: Worker of the last attempt.
+        error: Error of the last attempt.
+        started: Start of the last attempt, as an ISO 8601 time.
+        finished: End of the last attempt, as an ISO 8601 time.
+        files: [{"staged": path in the temporary folder, "name": path in the output folder, "sha256": digest}] of a
+            row that is done.
     """
 
     status: str = PENDING
@@ -34,12 +45,18 @@ class RowState:
 
 
 class Journal:
-    """An append-only file of JSON lines. The first says which batch it is of; each of the others tells of one row.
+    """File of JSON lines: the first describes the batch, each other is an event of one row.
+
+    Attributes:
+        path: Path of the file.
+        header: Record of the first line; None in a new journal.
+        rows: States by row index.
 
     Args:
-        path: made where it is not there. A last line that was cut off is taken away.
+        path: Path of the file. It is made if it is missing; an incomplete last line is removed.
     Raises:
-        WuerstchenError: a line in it is damaged.
+        WuerstchenError: A line is damaged.
+        OSError: The file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,10 +67,10 @@ class Journal:
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 record = json.loads(line)
-                self._take(record)
+                self._apply(record)
             except (ValueError, KeyError, TypeError) as error:
                 raise WuerstchenError(
-                    f"{path}, line {number} is damaged ({error}). Put the file back as it was, or choose another --out."
+                    f"{path}, line {number} is damaged ({error}). Restore the file, or choose another --out."
                 ) from error
         for state in self.rows.values():
             state.cut_short += state.open
@@ -62,24 +79,31 @@ class Journal:
         os.ftruncate(self._file, len(whole))
 
     def append(self, event: str, **fields: Any) -> None:
-        """Write a line; it is on the disk when this returns. Raises: OSError."""
+        """Write an event and wait until it is on the disk.
+
+        Args:
+            event: "batch" for the first line; "started", "done", "failed", "died", "quarantined" or "again" for a row.
+            fields: Other fields of the record.
+        Raises:
+            OSError: The file cannot be written.
+        """
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         record = {"event": event, "time": now, **fields}
         data = (json.dumps(record) + "\n").encode()
         while data:
             data = data[os.write(self._file, data) :]
         os.fsync(self._file)
-        self._take(record)
+        self._apply(record)
 
     def state(self, row: int) -> RowState:
-        """What is known of a row."""
+        """Return the state of a row."""
         return self.rows.setdefault(row, RowState())
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._file)
 
-    def _take(self, record: dict[str, Any]) -> None:
+    def _apply(self, record: dict[str, Any]) -> None:
         event = record["event"]
         if event == "batch":
             self.header = record
@@ -102,7 +126,7 @@ class Journal:
 
 
 def _whole_lines(path: Path) -> bytes:
-    """The file up to its last complete line."""
+    """Return the content of a file up to its last complete line."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:

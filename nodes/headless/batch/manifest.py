@@ -1,13 +1,14 @@
-"""`manifest.parquet`: a row of the table, a row of what became of it, in the table's order."""
+"""Table `manifest.parquet`: inputs, status and files of every row of a batch, in the order of the input table."""
 
 import json
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 from pyarrow import parquet
+
+from wuerstchen_core.files import replaced_whole
 
 from ..errors import UsageError
 from ..workflow.overrides import parse_seed
@@ -34,16 +35,19 @@ SCHEMA = pyarrow.schema(
         ("worker", pyarrow.string()),
     ]
 )
-"""inputs: what the row sets, as JSON. status: pending, done, failed or quarantined. files: relative to the folder."""
+"""Columns. `inputs` is a JSON object, `status` a status of the journal, `files` are paths relative to the folder."""
 
 
-def write_manifest(folder: Path, scratch: Path, plan: Plan, journal: Journal) -> Path:
-    """Write it anew, complete or not at all.
+def write_manifest(folder: Path, scratch: Path, plan: Plan, journal: Journal) -> None:
+    """Write the manifest from the journal, in place of any older one.
 
     Args:
-        scratch: a folder on the same file system for the unfinished file.
+        folder: Output folder.
+        scratch: Folder of the unfinished file, on the same file system.
+        plan: The batch.
+        journal: Its journal.
     Raises:
-        OSError: it cannot be written.
+        OSError: The file cannot be written.
     """
     rows = []
     for index, row in enumerate(plan.rows):
@@ -65,15 +69,12 @@ def write_manifest(folder: Path, scratch: Path, plan: Plan, journal: Journal) ->
                 "worker": state.worker,
             }
         )
-    partial = scratch / f"{NAME}.part"
-    with partial.open("wb") as file:
+    with replaced_whole(folder / NAME, durable=True, scratch=scratch) as partial, partial.open("wb") as file:
         parquet.write_table(pyarrow.Table.from_pylist(rows, SCHEMA), file)
-        file.flush()
-        os.fsync(file.fileno())
-    return partial.replace(folder / NAME)
 
 
 def _seed(seed: Any) -> int | None:
+    """Return a cell of the seed column as a number; None if it is empty or no seed."""
     try:
         return None if seed is None else parse_seed(seed)
     except UsageError:

@@ -1,4 +1,4 @@
-"""What the pictures of a batch are called."""
+"""Names of the images of a batch."""
 
 import re
 from collections.abc import Mapping
@@ -15,15 +15,19 @@ _OWN_FIELDS = ("id", "index")
 
 
 class NamePattern:
-    """Gives each row the name of its first picture; `numbered` has those of the others.
+    """Pattern of the name of each row's first image; `numbered` names the others.
+
+    Attributes:
+        pattern: The pattern as it was given.
 
     Args:
-        pattern: a path relative to the output folder that ends in .png, with the fields {id}, {index} (the row's
-            number, from 1; takes a format such as {index:05}) and any column of the table, such as {seed} or
-            {Prompt.value}. A column's text is cut to 80 characters, and what is no letter, digit or plain sign in it
-            becomes _.
+        pattern: Path relative to the output folder that ends in .png, with the fields {id}, {index} (number of the
+            row, from 1; takes a format such as {index:05}) and any column of the table, such as {seed} or
+            {Prompt.value}. The text of a column is cut to 80 characters; characters other than letters, digits, spaces
+            and _ . , = + - become _.
+        columns: Columns of the table, without `id`.
     Raises:
-        UsageError: the pattern is none, or has an unknown field.
+        UsageError: The pattern is damaged, does not end in .png, or has an unknown field.
     """
 
     def __init__(self, pattern: str, columns: list[str]) -> None:
@@ -41,19 +45,21 @@ class NamePattern:
             raise UsageError(f"--name is {pattern!r}; pictures are PNGs, so expected a name ending in {SUFFIX}.")
 
     def name_of(self, row_id: str, index: int, cells: Mapping[str, Value]) -> str:
-        """The row's name, with forward slashes.
+        """Return the name of a row's first image, with forward slashes.
 
         Args:
-            index: the row's number, from 1.
+            row_id: Id of the row.
+            index: Number of the row, from 1.
+            cells: {column: value} of the row.
         Raises:
-            UsageError: the name would lead out of the output folder, or is none.
+            UsageError: The name leads out of the output folder, or is no file name on every system.
         """
         name = "".join(
             literal + self._filled(field, spec, row_id, index, cells) for literal, field, spec, _ in self._parts
         )
         problem = _problem_of(name)
         if problem:
-            raise UsageError(f"the name of its picture would be {name!r}, which {problem}. Change its id or --name.")
+            raise UsageError(f"the name of its image would be {name!r}, which {problem}. Change its id or --name.")
         return name
 
     def _filled(self, field: str | None, spec: str | None, row_id: str, index: int, cells: Mapping[str, Value]) -> str:
@@ -68,7 +74,12 @@ class NamePattern:
 
 
 def numbered(name: str, suffixes: list[str]) -> list[str]:
-    """The names of all files of a row, which have those suffixes: `a.png`, then `a_2.png`, `a_3.png`, `a.latent`."""
+    """Return the names of all files of a row, such as `a.png`, `a_2.png`, `a_3.png`, `a.latent`.
+
+    Args:
+        name: Name of the first image.
+        suffixes: Suffix of each file, in the order of saving.
+    """
     stem = name.removesuffix(SUFFIX)
     earlier: list[str] = []
     names = []
@@ -83,6 +94,7 @@ _EXPECTED = "Expected a name such as '{id}.png' or 'pictures/{index:05}_{seed}.p
 
 
 def _problem_of(name: str) -> str | None:
+    """Return why a name is refused, as the rest of a sentence; None for a good name."""
     path = PurePosixPath(name)
     parts = name.split("/")
     if path.is_absolute() or ".." in parts:
@@ -90,7 +102,7 @@ def _problem_of(name: str) -> str | None:
     if any(part == "" or part.startswith(".") for part in parts):
         return "has a part that is empty or begins with a dot"
     if not name.isprintable() or "\\" in name:
-        return "has a character in it that file names cannot have everywhere"
+        return "has a character that file names cannot have on every system"
     if any(len(part.encode()) > _LONGEST_PART for part in parts):
         return f"is longer than {_LONGEST_PART} bytes"
     return None

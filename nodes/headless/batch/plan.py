@@ -1,4 +1,4 @@
-"""A table read against a workflow: what each row sets, what its picture is called, in which order rows are drawn."""
+"""Plan of a batch: the inputs and image name of each row, and the order in which rows run."""
 
 import difflib
 import hashlib
@@ -19,7 +19,7 @@ from .names import NamePattern
 from .table import Table, Value
 
 ID, SEED = "id", "seed"
-"""Columns that are no input of the workflow."""
+"""Columns that name no input of the workflow."""
 STAGE_C_SAMPLER = "WuerstchenStageCSampler"
 _SAVERS = frozenset({"SaveImage", "SaveLatent"})
 _FOLDER_SAVERS = frozenset({"WuerstchenSaveStageC"})
@@ -27,7 +27,16 @@ _FOLDER_SAVERS = frozenset({"WuerstchenSaveStageC"})
 
 @dataclass(frozen=True)
 class Row:
-    """One row. id: unique. name: of its first picture. settings: {"NODE.input": value}. digest: of its API format."""
+    """One row of a batch.
+
+    Attributes:
+        id: Unique id.
+        name: Name of its first image, relative to the output folder.
+        settings: {"NODE.input": value}.
+        seed: Value for every seed input; None to leave them as they are.
+        digest: Digest of its workflow in the API format.
+        group: Rows of the same group have the same networks and the same Stage C result.
+    """
 
     id: str
     name: str
@@ -39,7 +48,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """A batch. rows: in the table's order. order: their places as they are drawn. digests: tell it from others."""
+    """Plan of a batch.
+
+    Attributes:
+        prepared: The workflow, with the inputs set that are the same for all rows.
+        rows: Rows in the order of the table.
+        order: Indices of the rows, in the order of running.
+        workflow_digest: Digest of the workflow.
+        table_digest: Digest of ids, names and workflows of all rows.
+    """
 
     prepared: Prepared
     rows: list[Row]
@@ -49,15 +66,18 @@ class Plan:
 
 
 def make_plan(prepared: Prepared, table: Table, pattern: str, catalog: Catalog) -> Plan:
-    """Plan a batch; nothing runs.
+    """Plan a batch. Nothing runs.
 
     Args:
-        prepared: what `run.resolve` gave.
-        pattern: the names of the pictures (see `NamePattern`).
+        prepared: A workflow that `run.resolve` returned.
+        table: The rows.
+        pattern: Pattern of the image names (see `NamePattern`).
+        catalog: Node classes.
     Raises:
-        UsageError: the table and the workflow do not fit: an unknown column, an id that is there twice, a name that
-            leads out of the output folder.
-        InvalidWorkflowError: no row can run. WeightsMissingError: nor one without weights that are not here.
+        UsageError: Table and workflow do not fit, such as by an unknown column, an id that is used twice, or a name
+            that leads out of the output folder.
+        InvalidWorkflowError: No row can run.
+        WeightsMissingError: Weights that every row needs are missing.
     """
     _check_outputs(prepared.prompt)
     set_by_rows = _check_columns(prepared.prompt, catalog, table)
@@ -71,11 +91,11 @@ def make_plan(prepared: Prepared, table: Table, pattern: str, catalog: Catalog) 
         settings = {column: value for column, value in cells.items() if column not in (ID, SEED)}
         try:
             prompt = prompt_of(prepared, catalog, settings, cells.get(SEED)).prompt
-        except UsageError:  # a value of the wrong type: that row's own failure, when its turn comes
+        except UsageError:  # a value of the wrong type; only this row fails, when it runs
             digest, key = _digest([settings, cells.get(SEED)]), ("", "")
         else:
             digest, key = _digest(prompt), _shared(prompt, catalog)
-            if not can_run:  # one row that can shows that the workflow can; each is checked again when its turn comes
+            if not can_run:  # one valid row is enough here; each row is validated again when it runs
                 can_run, reason = _can_run(prompt, catalog, reason)
         rows.append(Row(row_id, name, settings, cells.get(SEED), digest, key[1]))
         keys.append(key)
@@ -86,7 +106,16 @@ def make_plan(prepared: Prepared, table: Table, pattern: str, catalog: Catalog) 
 
 
 def prompt_of(prepared: Prepared, catalog: Catalog, settings: Mapping[str, Any], seed: Any) -> Prepared:
-    """The workflow of one row; not validated. Raises: UsageError."""
+    """Return the workflow of one row, which is not validated.
+
+    Args:
+        prepared: The workflow of the batch.
+        catalog: Node classes.
+        settings: {"NODE.input": value} of the row.
+        seed: Value for every seed input; None to leave them as they are.
+    Raises:
+        UsageError: A value does not fit its input.
+    """
     number = None if seed is None else parse_seed(seed)
     try:
         workflow, prompt = apply(prepared.workflow, prepared.prompt, catalog, settings, number)
@@ -99,14 +128,14 @@ def _check_outputs(prompt: Prompt) -> None:
     classes = {node["class_type"] for node in prompt.values()}
     for name in sorted(classes & _FOLDER_SAVERS):
         raise UsageError(
-            f"The workflow has a {name}, which saves a checkpoint; a batch would do it for each row. Take it out."
+            f"The workflow has a {name}, which saves a checkpoint; a batch would save one for each row. Remove it."
         )
     if not classes & _SAVERS:
-        raise UsageError("The workflow saves no picture; add a Save Image node to it.")
+        raise UsageError("The workflow saves no image; add a Save Image node.")
 
 
 def _check_weights(prompt: Prompt, catalog: Catalog, set_by_rows: set[str]) -> None:
-    """Raises WeightsMissingError where no row could run, rather than have every one of them fail."""
+    """Check that the weights of loaders that no row changes are there. Raises: WeightsMissingError."""
     for node_id, node in prompt.items():
         node_class = catalog.classes[node["class_type"]]
         if hasattr(node_class, "source_files") and node_id not in set_by_rows and not links_of(prompt, node_id):
@@ -114,7 +143,7 @@ def _check_weights(prompt: Prompt, catalog: Catalog, set_by_rows: set[str]) -> N
 
 
 def _check_columns(prompt: Prompt, catalog: Catalog, table: Table) -> set[str]:
-    """The nodes that columns set."""
+    """Check the columns of a table, and return the ids of the nodes that they set. Raises: UsageError."""
     found: dict[tuple[str, str], str] = {}
     settable = slots(prompt, catalog)
     for column in table.columns:
@@ -129,23 +158,24 @@ def _check_columns(prompt: Prompt, catalog: Catalog, table: Table) -> set[str]:
             node_id, declared = find_input(prompt, catalog, column)
         except UsageError as error:
             raise UsageError(f"{table.name}: unknown column {column!r}: {str(error).partition(': ')[2]}") from error
-        twin = found.setdefault((node_id, declared.name), column)
-        if twin != column:
-            raise UsageError(f"{table.name}: the columns {twin!r} and {column!r} are one input. Take one of them out.")
+        first = found.setdefault((node_id, declared.name), column)
+        if first != column:
+            raise UsageError(f"{table.name}: the columns {first!r} and {column!r} set the same input. Remove one.")
     return {node_id for node_id, _ in found}
 
 
 def _ids_of(table: Table) -> list[str]:
+    """Return the id of each row; its number, from 1, in a table without ids."""
     if ID not in table.columns:
         return [str(number) for number in range(1, len(table.rows) + 1)]
     places: dict[str, str] = {}
     for place, row in zip(table.places, table.rows, strict=True):
         if ID not in row:
-            raise UsageError(f"{table.name}, {place}: the id is missing; give every row one, or none at all.")
+            raise UsageError(f"{table.name}, {place}: the id is missing; give every row an id, or remove the column.")
         earlier = places.setdefault(str(row[ID]), place)
         if earlier != place:
             raise UsageError(
-                f"{table.name}, {place}: the id {str(row[ID])!r} is that of {earlier}, too; expected each once."
+                f"{table.name}, {place}: the id {str(row[ID])!r} is that of {earlier}, too; expected unique ids."
             )
     return list(places)
 
@@ -161,7 +191,7 @@ def _names_of(table: Table, ids: list[str], pattern: str) -> list[str]:
         earlier = places.setdefault(name, place)
         if earlier != place:
             raise UsageError(
-                f"{table.name}: the pictures of {earlier} and {place} would both be {name}. Put {{id}} into --name."
+                f"{table.name}: the images of {earlier} and {place} would both be {name}. Put {{id}} into --name."
             )
     return list(places)
 
@@ -169,7 +199,7 @@ def _names_of(table: Table, ids: list[str], pattern: str) -> list[str]:
 def _can_run(
     prompt: Prompt, catalog: Catalog, earlier: InvalidWorkflowError | None
 ) -> tuple[bool, InvalidWorkflowError | None]:
-    """Whether a row's workflow is valid, and the first reason why one was not."""
+    """Return whether a row's workflow is valid, and the first error so far."""
     try:
         validate(prompt, catalog)
     except InvalidWorkflowError as error:
@@ -178,10 +208,10 @@ def _can_run(
 
 
 def _shared(prompt: Prompt, catalog: Catalog) -> tuple[str, str]:
-    """What rows may have in common: the networks that they load, and what their Stage C Samplers give."""
+    """Return digests of the networks that a row loads, and of these and its Stage C results."""
     try:
         keys = cache_keys(prompt, set(prompt), catalog, None)
-    except Exception:  # a workflow that cannot run; whoever runs it says why
+    except Exception:  # the workflow cannot run; running it reports the error
         return "", ""
     networks = [keys.get(each) for each in prompt if not is_kept(prompt, each, catalog)]
     samplers = [keys.get(each) for each, node in prompt.items() if node["class_type"] == STAGE_C_SAMPLER]
@@ -189,7 +219,11 @@ def _shared(prompt: Prompt, catalog: Catalog) -> tuple[str, str]:
 
 
 def _order(keys: list[tuple[str, str]]) -> list[int]:
-    """Rows with the same networks together, among them those with the same Stage C; else in the table's order."""
+    """Return the order of rows: same networks together, among these same Stage C together, else the table's order.
+
+    Args:
+        keys: The digests of `_shared` for each row.
+    """
     first: dict[str, int] = {}
     for index, key in enumerate(keys):
         for part in key:

@@ -42,10 +42,14 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if self._has_bar:
-            # Rows may take from milliseconds to minutes, so draw after each, with the mean speed so far (smoothing=0).
             bar = tqdm(
-                *(), total=self._total, initial=self._earlier, unit="row", file=sys.stderr, dynamic_ncols=True,
-                miniters=1, smoothing=0,
+                total=self._total,
+                initial=self._earlier,
+                unit="row",
+                file=sys.stderr,
+                dynamic_ncols=True,
+                miniters=1,  # a row may take minutes, so each one is shown
+                smoothing=0,  # rows differ, so the time left is estimated from the mean of all
             )
             self._bar = self._context.enter_context(bar)
             self._context.enter_context(logging_redirect_tqdm([logging.getLogger(name) for name in LOGGERS]))

@@ -1,4 +1,4 @@
-"""Which worker draws which row next, so that shared work is done once."""
+"""Queue of tasks that keeps a group of rows with one worker, so that their shared Stage C runs once."""
 
 from collections import deque
 
@@ -6,10 +6,10 @@ from .tasks import Task
 
 
 class TaskQueue:
-    """Tasks by their groups. A worker stays with a group; then it takes one that nobody has, or helps with the largest.
+    """Tasks by group. A worker finishes its group, then takes a group without a worker, else helps with the largest.
 
     Args:
-        tasks: in the order of drawing.
+        tasks: Tasks, in the order of running.
     """
 
     def __init__(self, tasks: list[Task]) -> None:
@@ -17,9 +17,10 @@ class TaskQueue:
         for task in tasks:
             self._groups.setdefault(task.group, deque()).append(task)
         self._at: dict[int, str] = {}
+        """Group of each worker."""
 
     def take(self, worker: int) -> Task | None:
-        """The next task for a worker, or None where there is none."""
+        """Remove and return the next task of a worker; None if no task is left."""
         if not self._groups:
             return None
         group = self._at.get(worker)

@@ -1,4 +1,4 @@
-"""Drawing rows in this process: networks stay loaded from one to the next."""
+"""Run rows in this process, whose networks stay loaded from one row to the next."""
 
 import logging
 import os
@@ -16,20 +16,27 @@ from ..execution.calls import Outputs
 from ..execution.executor import Executor
 from ..run import Prepared
 from ..workflow.validate import validate
+from .cut import nodes_before_cut, packed
 from .host import StayingHost
 from .plan import prompt_of
-from .stages import nodes_before_cut, packed
-from .staging import CannotWriteError, StagedFiles
+from .row_files import CannotWriteError, RowFiles
 from .tasks import Draft, Drawn, Failed, Setup, Stopped, Task
 
 _log = logging.getLogger(__name__)
 
 
 class RowRunner:
-    """Draws the rows of one batch, one after the other.
+    """Runs the rows of one batch, one after the other.
+
+    Attributes:
+        setup: Settings that all rows share.
+        executor: Executor of all rows.
+        host: Host of all rows.
+        worker: Name of this process in events: host name and process id.
 
     Args:
-        device: None for CUDA where there is one, else the CPU.
+        setup: Settings that all rows share.
+        device: Device that networks compute on; None for CUDA if there is one, else the CPU.
     """
 
     def __init__(self, setup: Setup, device: str | None = None) -> None:
@@ -40,47 +47,56 @@ class RowRunner:
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
 
     def draw(self, task: Task, given: Mapping[str, Outputs] | None = None) -> Drawn | Failed | Stopped:
-        """Draw a row; whatever goes wrong with it is in the answer.
+        """Run a row. Never raises an Exception.
 
         Args:
-            given: what nodes of its workflow gave elsewhere.
+            task: The row.
+            given: Results of nodes that ran in another process, by node id.
+        Returns:
+            Drawn | Failed | Stopped: The row's last event.
         """
         start = time.monotonic()
         folder: Path | None = None
         try:
             prepared = self._prepared(task)
             folder = self.setup.folder / f"{task.row}-{task.attempt}-{os.urandom(4).hex()}"
-            files = StagedFiles(folder)
+            files = RowFiles(folder)
             self._run(prepared, files, given)
-        except Exception as error:  # a row may fail in any way; the others go on
+        except Exception as error:  # nodes may raise anything; the other rows go on
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
-            _end_with_the_card(error)
+            _exit_after_cuda_error(error)
             if blocked := _cannot_write(error):
                 return Stopped(str(blocked))
             return Failed(task.row, task.attempt, self.worker, _since(start), _explained(error))
         return Drawn(task.row, task.attempt, self.worker, _since(start), files.saved)
 
     def draft(self, task: Task) -> Draft | Failed:
-        """Run a row up to the cut (see `stages`)."""
+        """Run the nodes of a row before the cut (see `cut.nodes_before_cut`). Never raises an Exception.
+
+        Args:
+            task: The row.
+        Returns:
+            Draft | Failed: Results of these nodes.
+        """
         start = time.monotonic()
         try:
             prompt = self._prepared(task).prompt
             with hosts.using(self.host):
                 values = self.executor.values(prompt, nodes_before_cut(prompt, self.executor.catalog))
         except Exception as error:
-            _end_with_the_card(error)
+            _exit_after_cuda_error(error)
             return Failed(task.row, task.attempt, self.worker, _since(start), _explained(error))
         return Draft(packed(values), _since(start))
 
     def _prepared(self, task: Task) -> Prepared:
-        """The row's workflow, validated. Raises: WuerstchenError."""
+        """Return the validated workflow of a row. Raises: WuerstchenError."""
         with hosts.using(self.host):
             catalog = self.executor.reread()
             prepared = prompt_of(self.setup.prepared, catalog, task.settings, task.seed)
             return Prepared(validate(prepared.prompt, catalog), prepared.workflow)
 
-    def _run(self, prepared: Prepared, files: StagedFiles, given: Mapping[str, Outputs] | None) -> None:
+    def _run(self, prepared: Prepared, files: RowFiles, given: Mapping[str, Outputs] | None) -> None:
         self.host.files = files
         with tempfile.TemporaryDirectory(prefix="wuerstchen-preview-") as previews:
             self.host.preview_folder = Path(previews)
@@ -92,8 +108,8 @@ def _explained(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _end_with_the_card(error: BaseException | None) -> None:
-    """End this process where its graphics card can do nothing more for it: every later row would fail at once."""
+def _exit_after_cuda_error(error: BaseException | None) -> None:
+    """End this process after a CUDA error, which would make every later row fail; the batch starts a new process."""
     while error is not None:
         if "CUDA error" in str(error) and not isinstance(error, torch.OutOfMemoryError):
             _log.warning("%s", error)
@@ -102,6 +118,7 @@ def _end_with_the_card(error: BaseException | None) -> None:
 
 
 def _cannot_write(error: BaseException | None) -> CannotWriteError | None:
+    """Return the CannotWriteError among an error and its causes."""
     while error is not None and not isinstance(error, CannotWriteError):
         error = error.__cause__
     return error

@@ -1,4 +1,4 @@
-"""Files of one row: a worker writes them into a temporary folder, then they move to their names in the output folder."""
+"""Files of one row, which a worker writes into a temporary folder and the batch moves into the output folder."""
 
 import contextlib
 import hashlib

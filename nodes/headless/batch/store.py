@@ -1,4 +1,4 @@
-"""The output folder of a batch: pictures, the manifest, and in `.batch` the journal and files without a name yet."""
+"""Output folder of a batch: images, the manifest, and in `.batch` the journal and temporary files of the rows."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,32 +15,41 @@ from .journal import DONE, Journal
 from .manifest import NAME
 from .names import numbered
 from .plan import Plan
-from .staging import publish
-from .tasks import StagedFile
+from .row_files import publish
+from .tasks import RowFile
 
 OWN_FOLDER = ".batch"
 _VERSION = 1
+"""Version of the journal's format."""
 
 
 @dataclass
 class Store:
-    """What one batch has on the disk. folder: the output folder. work: where workers write."""
+    """Files of one batch.
+
+    Attributes:
+        folder: Output folder.
+        journal: Journal of the batch.
+    """
 
     folder: Path
     journal: Journal
 
     @property
     def work(self) -> Path:
+        """Folder in which workers write."""
         return work_folder(self.folder)
 
     def begin(self, plan: Plan) -> list[str]:
-        """Take up an interrupted batch, or begin one: names that were promised are given, what is left over goes.
+        """Resume or start: publish journaled files, delete leftovers.
 
+        Args:
+            plan: The batch.
         Returns:
-            the ids of rows that were done and whose files are gone; they are to be drawn again.
+            list[str]: Ids of rows that were done but whose files are missing. They are pending again.
         Raises:
-            UsageError: the folder holds another batch, or files of other origin under the batch's names.
-            OSError: it cannot be written to.
+            UsageError: The folder holds another batch, or other files under the names of this one.
+            OSError: The folder cannot be written.
         """
         header = {"version": _VERSION, "workflow": plan.workflow_digest, "table": plan.table_digest}
         if self.journal.header is None:
@@ -53,26 +62,38 @@ class Store:
         return lost
 
     def sweep(self) -> None:
-        """Take away what workers left behind. No worker may be running."""
+        """Delete the temporary files of all workers, none of which may be running."""
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True, exist_ok=True)
 
-    def promise(self, files: list[StagedFile], name: str) -> list[dict[str, str]]:
-        """What the journal says of a row's files: where they are, and what they will be called."""
+    def named(self, files: list[RowFile], name: str) -> list[dict[str, str]]:
+        """Return the files of a row with their final names, as the journal records them.
+
+        Args:
+            files: Files of the row.
+            name: Name of its first image.
+        """
         names = numbered(name, [file.suffix for file in files])
         return [
             {"staged": file.path, "name": each, "sha256": file.sha256} for file, each in zip(files, names, strict=True)
         ]
 
     def publish(self, row: int) -> None:
-        """Give a row's files their names. Raises: FileExistsError, a name is taken; OSError."""
+        """Move a row's files to the names that the journal records.
+
+        Args:
+            row: Index of a row that is done.
+        Raises:
+            FileExistsError: Another file has the name.
+            OSError: The folder cannot be written.
+        """
         for file in self.journal.state(row).files:
             publish(self.work / file["staged"], self.folder / file["name"], self.folder)
         for file in self.journal.state(row).files:
             shutil.rmtree((self.work / file["staged"]).parent, ignore_errors=True)
 
     def _recover(self, row: int) -> bool:
-        """Finish what was promised; False for a row whose files are gone."""
+        """Publish the files of a row that is done. Returns False if a file is missing."""
         state = self.journal.state(row)
         there = [(self.work / file["staged"]).exists() or (self.folder / file["name"]).exists() for file in state.files]
         if state.status == DONE and not all(there):
@@ -86,7 +107,12 @@ class Store:
         return True
 
     def fail(self, row: int, error: str) -> None:
-        """Say that a row that was drawn has no files after all."""
+        """Record that the files of a row cannot get their names.
+
+        Args:
+            row: Index of a row that is done.
+            error: Reason.
+        """
         state = self.journal.state(row)
         self.journal.append(
             "failed", row=row, attempt=state.attempts, worker=state.worker, seconds=state.seconds, error=error
@@ -97,33 +123,37 @@ class Store:
         taken += [NAME] if (self.folder / NAME).exists() else []
         if taken:
             raise UsageError(
-                f"{self.folder} has files already that are of no batch: {', '.join(taken[:3])}"
+                f"{self.folder} already has files that are of no batch: {', '.join(taken[:3])}"
                 f"{', ...' if len(taken) > 3 else ''}. Nothing is overwritten; choose another --out or --name."
             )
 
     def _check_same(self, header: dict[str, object]) -> None:
         theirs = self.journal.header or {}
-        parts = {"version": "program", "workflow": "workflow (or what --set says)", "table": "table (or --name)"}
-        for key, what in parts.items():
+        parts = {"version": "program", "workflow": "workflow (or --set)", "table": "table (or --name)"}
+        for key, part in parts.items():
             if theirs.get(key) != header[key]:
                 raise UsageError(
-                    f"{self.folder} holds a batch with another {what}. To finish that one, start it as it was; for "
-                    "the new one choose another --out."
+                    f"{self.folder} holds a batch with another {part}. To finish that batch, use its own arguments; "
+                    "for a new one, choose another --out."
                 )
 
 
 def work_folder(folder: Path) -> Path:
-    """Where workers write their files, below the output folder."""
+    """Return the folder in which workers write, below an output folder."""
     return folder / OWN_FOLDER / "work"
 
 
 @contextmanager
 def open_store(folder: Path) -> Iterator[Store]:
-    """The output folder, made where it is not there, for this process alone.
+    """Open an output folder and lock it for this process.
 
+    Args:
+        folder: Output folder; it is made if it is missing.
+    Yields:
+        Store: The open folder. An OSError inside the context becomes a WuerstchenError.
     Raises:
-        UsageError: another batch runs in it.
-        WuerstchenError: it cannot be written to, or its journal is damaged.
+        UsageError: Another batch is running in the folder.
+        WuerstchenError: The folder cannot be written, or its journal is damaged.
     """
     own = folder / OWN_FOLDER
     try:
@@ -136,11 +166,11 @@ def open_store(folder: Path) -> Iterator[Store]:
                 store.journal.close()
     except Timeout as error:
         raise UsageError(f"Another batch is running in {folder}. Wait for it, or choose another --out.") from error
-    except BrokenPipeError:  # of whoever read our output
+    except BrokenPipeError:  # stdout was closed; the folder is fine
         raise
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise WuerstchenError(
-            f"Cannot write to the output folder {folder}: {error.strerror or error}{where}. Nothing that was finished "
-            "is lost: see to it, and start the same command again."
+            f"Cannot write to the output folder {folder}: {error.strerror or error}{where}. Finished rows are kept. "
+            "Solve the problem and start the same command again to continue."
         ) from error

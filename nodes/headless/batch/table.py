@@ -1,4 +1,4 @@
-"""Reading tables of inputs: JSON lines, CSV and Parquet."""
+"""Read tables of inputs: JSON lines, CSV and Parquet."""
 
 import csv
 import json
@@ -11,15 +11,18 @@ from ..errors import UsageError
 from ..extras import require
 
 Value = str | int | float | bool
-"""What a cell may hold."""
+"""Types of a cell."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it was read.
+    """Table of inputs.
 
-    columns: the names that any row uses, in the order of their first appearance. rows: {column: value}; a cell that is
-    null (in CSV: empty) is not there. places: where each row stands in the file, as "line 3" or "row 3".
+    Attributes:
+        name: Path of the file, for messages.
+        columns: Columns of all rows, in the order of their first appearance.
+        rows: {column: value} of each row, without the cells that are null (in CSV: empty).
+        places: Position of each row in the file, such as "line 3" or "row 3".
     """
 
     name: str
@@ -29,16 +32,18 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a table; its suffix says what it is.
+    """Read a table, whose format is that of its suffix.
 
+    Args:
+        path: A .jsonl, .csv or .parquet file.
     Raises:
-        UsageError: it cannot be opened, is none of the three, is damaged (with the line), or has no rows.
+        UsageError: The file cannot be opened, has another suffix, is damaged, or has no rows.
     """
     readers: dict[str, Callable[[Path], Iterator[tuple[str, dict[str, Any]]]]]
     readers = {".jsonl": _json_lines, ".csv": _csv, ".parquet": _parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise UsageError(f"{path} is no table that can be read; expected a name ending in {', '.join(readers)}.")
+        raise UsageError(f"{path} cannot be read as a table; expected a name ending in {', '.join(readers)}.")
     try:
         found = list(reader(path))
     except OSError as error:
@@ -88,7 +93,7 @@ def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             columns = next(reader, [])
             twice = next((name for name in columns if columns.count(name) > 1), None)
             if twice is not None:
-                raise UsageError(f"{path}: the column {twice!r} is there twice; expected each name once.")
+                raise UsageError(f"{path}: the column {twice!r} is there twice; expected unique names.")
             for cells in reader:
                 if not cells:
                     continue
@@ -119,6 +124,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _value(cell: Any, name: str, path: Path, place: str) -> Value | None:
+    """Return a cell, or raise UsageError if its type is none of `Value`."""
     if cell is None or isinstance(cell, (str, int, float, bool)):
         return cell
     kind = type(cell).__name__

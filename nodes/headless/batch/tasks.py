@@ -1,4 +1,4 @@
-"""What travels between a job and the processes that draw for it."""
+"""Messages between a batch and the worker processes that run its rows."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,14 +9,20 @@ from ..execution.calls import Outputs
 from ..run import Prepared
 from ..workflow.catalog import Catalog
 
+MAX_DEATHS = 3
+"""Number of worker processes that a row may end before it is quarantined."""
+
 
 @dataclass(frozen=True)
 class Setup:
-    """What every row of a batch shares.
+    """Settings that all rows of a batch share.
 
-    prepared: the workflow with what was set for all rows. folder: where a row's files wait, on a file system that the
-    output folder is on, too. input_folders: where Load nodes look for a name. make_catalog: gives the node classes; a
-    function of a module, since other processes look it up by its name. threads: for the processor's part of the work.
+    Attributes:
+        prepared: The workflow, with the inputs set that are the same for all rows.
+        folder: Folder of temporary files, on the file system of the output folder.
+        input_folders: Folders in which nodes such as Load Image look up file names.
+        make_catalog: Module-level function that returns the node classes; other processes import it by its name.
+        threads: CPU threads of a worker.
     """
 
     prepared: Prepared
@@ -28,10 +34,14 @@ class Setup:
 
 @dataclass(frozen=True)
 class Task:
-    """One row to draw.
+    """One row to run.
 
-    row: its place in the table, from 0. attempt: which try this is, from 1. group: rows of one group share what Stage C
-    gives. settings, seed: as for `overrides.apply`.
+    Attributes:
+        row: Index of the row in the table, from 0.
+        attempt: Number of this attempt, from 1.
+        group: Rows of the same group have the same Stage C result.
+        settings: {"NODE.input": value}.
+        seed: Value for every seed input; None to leave them as they are.
     """
 
     row: int
@@ -43,7 +53,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Started:
-    """A worker has been given a row."""
+    """Event: a worker has received a row.
+
+    Attributes:
+        row: Index of the row.
+        attempt: Number of this attempt.
+        worker: Host name and process id of the worker.
+    """
 
     row: int
     attempt: int
@@ -51,8 +67,14 @@ class Started:
 
 
 @dataclass(frozen=True)
-class StagedFile:
-    """A finished file that waits for its name. path: relative to the batch's folder. suffix: such as ".png"."""
+class RowFile:
+    """Finished file in the temporary folder of its row.
+
+    Attributes:
+        path: Path relative to `Setup.folder`.
+        suffix: Suffix, such as ".png".
+        sha256: Digest of the content, as hexadecimal digits.
+    """
 
     path: str
     suffix: str
@@ -61,18 +83,31 @@ class StagedFile:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A row is finished, and its files are complete on the disk."""
+    """Event: a row has run, and its files are complete on the disk.
+
+    Attributes:
+        row: Index of the row.
+        attempt: Number of this attempt.
+        worker: Host name and process id of the worker.
+        seconds: Time that the row took.
+        files: Its files, in the order of saving.
+    """
 
     row: int
     attempt: int
     worker: str
     seconds: float
-    files: list[StagedFile]
+    files: list[RowFile]
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A row up to the cut between Stage C and what follows. outputs: what crosses it, by the nodes that gave it."""
+    """Result of a row up to the cut after Stage C.
+
+    Attributes:
+        outputs: Results of the nodes before the cut, by node id.
+        seconds: Time that they took.
+    """
 
     outputs: Mapping[str, Outputs]
     seconds: float
@@ -80,7 +115,17 @@ class Draft:
 
 @dataclass(frozen=True)
 class Failed:
-    """A row cannot be drawn. died: its process ended with it. quarantined: it was not tried any more."""
+    """Event: a row failed.
+
+    Attributes:
+        row: Index of the row.
+        attempt: Number of this attempt.
+        worker: Host name and process id of the worker.
+        seconds: Time until it failed.
+        error: Reason.
+        died: True if the worker process ended while it ran the row.
+        quarantined: True if the row ended too many worker processes and was not run again.
+    """
 
     row: int
     attempt: int
@@ -93,11 +138,13 @@ class Failed:
 
 @dataclass(frozen=True)
 class Stopped:
-    """Nothing can go on: the output folder cannot be written to."""
+    """Event: no row can be saved, since the output folder cannot be written.
+
+    Attributes:
+        error: Reason.
+    """
 
     error: str
 
 
 Event = Started | Drawn | Failed | Stopped
-MOST_DEATHS = 3
-"""A row that has ended this many processes is not tried again."""

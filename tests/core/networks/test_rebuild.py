@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -27,23 +28,27 @@ class HostOperations:
     compute_dtype = torch.bfloat16
 
 
+HOST: Any = HostOperations
+
+
 class OtherStageC(StageC):
     """The same network by another name."""
 
 
 def test_rules_come_from_the_operations():
+    network: Any
     for network in (tiny.stage_a(), tiny.stage_b()):
         assert network.reads_weights is is_plain
-        assert rebuild(network, HostOperations).reads_weights is reads_nothing
+        assert rebuild(network, HOST).reads_weights is reads_nothing
     for network in (tiny.stage_b(), tiny.stage_c()):
         assert network.compute_dtype is None
-        assert rebuild(network, HostOperations).compute_dtype == torch.bfloat16
-        assert rebuild(rebuild(network, HostOperations), nn).compute_dtype is None
+        assert rebuild(network, HOST).compute_dtype == torch.bfloat16
+        assert rebuild(rebuild(network, HOST), nn).compute_dtype is None
 
 
 def test_weights_are_folded_only_where_the_operations_allow_it():
     plain = tiny.stage_b().to(torch.bfloat16)
-    called = rebuild(plain, HostOperations)
+    called = rebuild(plain, HOST)
     inputs = torch.ones(1, 16, 3, 3), None, (32, 32)
     with torch.inference_mode():
         for network, folds in ((plain, True), (called, False)):
@@ -54,7 +59,7 @@ def test_weights_are_folded_only_where_the_operations_allow_it():
 def test_the_compute_dtype_is_used():
     network = tiny.stage_c()
     x, t, text = torch.ones(1, 16, 3, 3), torch.full((1,), 0.5), torch.ones(1, 5, 32)
-    host = rebuild(network.to(torch.bfloat16), HostOperations)
+    host = rebuild(network.to(torch.bfloat16), HOST)
     assert torch.equal(host(x, t, text), network(x, t, text))
     assert host.condition(text).texts[0][0].dtype == torch.bfloat16
 
@@ -80,7 +85,7 @@ def test_another_class_and_other_weights():
 
 
 @NETWORKS
-@pytest.mark.parametrize("operations", [nn, HostOperations], ids=["torch", "host"])
+@pytest.mark.parametrize("operations", [nn, HOST], ids=["torch", "host"])
 def test_a_network_can_be_pickled_and_copied(build, operations):
     network = rebuild(build(), operations)
     for other in (pickle.loads(pickle.dumps(network)), copy.deepcopy(network)):

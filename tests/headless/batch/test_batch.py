@@ -1,4 +1,4 @@
-"""A batch from its table to its manifest, with the rows run in this process."""
+"""Batches from the table to the manifest, with the rows run in this process."""
 
 import errno
 import json
@@ -13,14 +13,14 @@ from support.batches import BROKEN, check_complete, make_catalog, manifest, ran,
 from support.workflows import editor, editor_node, node, socket
 from wuerstchen_core.errors import WuerstchenError
 from wuerstchen_nodes.headless import load_workflow
-from wuerstchen_nodes.headless.batch import command, row, staging
+from wuerstchen_nodes.headless.batch import command, row
 from wuerstchen_nodes.headless.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("inline")
 ROWS = [{"id": "a", "seed": 1, "Paint.value": 1}, {"id": "b", "seed": 2}, {"id": "c", "seed": 1, "Paint.value": 3}]
 
 
-def test_every_row_gives_a_picture_that_carries_what_made_it():
+def test_every_row_gives_an_image_with_its_workflow():
     summary = run(ROWS)
     assert summary.counts == {"done": 3}
     assert summary.files == [Path("out", f"{each}.png") for each in "abc"]
@@ -34,18 +34,18 @@ def test_every_row_gives_a_picture_that_carries_what_made_it():
     assert first["started"] <= first["finished"]
 
 
-def test_networks_are_loaded_once_and_what_rows_share_runs_once():
+def test_networks_are_loaded_once_and_shared_nodes_run_once():
     run(ROWS)
     assert (ran("LoadBrush"), ran("Draft"), ran("Paint")) == (1, 2, 3)
 
 
-def test_equal_rows_give_a_picture_each():
+def test_equal_rows_give_an_image_each():
     run([{"id": "a"}, {"id": "b"}])
     check_complete(["a", "b"])
     assert (ran("Paint"), Path("out/a.png").read_bytes()) == (1, Path("out/b.png").read_bytes())
 
 
-def test_the_editor_s_document_is_in_the_picture_too():
+def test_the_editor_s_document_is_in_the_image_too():
     inputs = [socket("brush", "BRUSH", 1)]
     document = editor(
         [
@@ -62,7 +62,7 @@ def test_the_editor_s_document_is_in_the_picture_too():
     assert carried["nodes"][1]["widgets_values"] == [1, 77, "fixed"]
 
 
-def test_one_failure_is_a_row_and_can_be_tried_again(monkeypatch):
+def test_only_the_failed_rows_fail_and_they_can_be_tried_again(monkeypatch):
     rows = [{"id": "a"}, {"id": "b", "Paint.value": BROKEN}, {"id": "c", "Brush.width": "wide"}, {"id": "d"}]
     assert run(rows).counts == {"done": 2, "failed": 2}
     errors = {each["id"]: each["error"] for each in manifest()}
@@ -75,13 +75,13 @@ def test_one_failure_is_a_row_and_can_be_tried_again(monkeypatch):
     assert [each["attempts"] for each in manifest()] == [1, 2, 2, 1]
 
 
-def test_several_pictures_of_a_row_and_none(monkeypatch):
+def test_a_row_may_save_several_images_or_none(monkeypatch):
     assert run([{"id": "a", "Paint.pictures": 3}, {"id": "b", "Paint.pictures": 0}]).counts == {"done": 2}
     assert [each["files"] for each in manifest()] == [["a.png", "a_2.png", "a_3.png"], []]
     assert len({Image.open(f"out/{name}.png").tobytes() for name in ("a", "a_2", "a_3")}) == 3
 
 
-def test_a_second_picture_does_not_take_another_row_s_name():
+def test_a_second_image_does_not_take_another_row_s_name():
     rows = [{"id": "a", "Paint.pictures": 2}, {"id": "a_2"}]
     assert run(rows).counts == {"failed": 1, "done": 1}
     assert "a_2.png, which is another row's" in manifest()[0]["error"]
@@ -98,7 +98,7 @@ def test_names_may_be_in_folders_and_a_link_may_not_lead_them_out():
     assert "leads out of" in manifest()[1]["error"]
 
 
-def test_files_of_other_origin_are_not_overwritten():
+def test_files_of_no_batch_are_not_overwritten():
     Path("out").mkdir()
     Path("out/b.png").write_text("mine")
     with pytest.raises(UsageError, match=r"of no batch: b.png"):
@@ -112,7 +112,7 @@ def test_files_of_other_origin_are_not_overwritten():
     assert Path("out/b_2.png").read_text() == "mine"
 
 
-def test_a_picture_that_was_taken_away_is_drawn_again():
+def test_a_row_whose_image_was_deleted_runs_again():
     run(ROWS)
     Path("out/b.png").unlink()
     run(ROWS)
@@ -155,7 +155,7 @@ def test_a_full_disk_stops_the_batch_and_it_goes_on_when_there_is_room(monkeypat
         fsync(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(staging.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         for _ in range(3):
             with pytest.raises(WuerstchenError, match=r"No space left on device.*start the same command again"):
                 run(ROWS)
@@ -171,7 +171,7 @@ def test_a_folder_that_cannot_be_written_to(folder):
         command.run_batch(load_workflow(workflow()), write_rows(ROWS), Path(folder), make_catalog=make_catalog)
 
 
-def test_an_interruption_leaves_a_manifest_and_the_rest_for_later(monkeypatch):
+def test_an_interrupted_batch_leaves_a_manifest_and_can_be_resumed(monkeypatch):
     draw = row.RowRunner.draw
 
     def interrupted(self, task, given=None):
@@ -189,7 +189,7 @@ def test_an_interruption_leaves_a_manifest_and_the_rest_for_later(monkeypatch):
     assert ran("Paint") == 3
 
 
-def test_rows_under_way_when_a_batch_was_killed_come_last_next_time(monkeypatch):
+def test_rows_that_ran_when_the_batch_was_killed_come_last_next_time(monkeypatch):
     order = []
     draw = row.RowRunner.draw
 

@@ -1,21 +1,23 @@
-"""`wuerstchen batch`, from what is typed to what is printed."""
+"""`wuerstchen batch`, from its arguments to its output."""
 
 import io
 import json
+import logging
+import re
 from pathlib import Path
 
 import pytest
 
 from support.batches import COPIES, manifest, write_copying, write_rows
-from wuerstchen_nodes.headless import cli
-from wuerstchen_nodes.headless import extras as extra
+from wuerstchen_nodes.headless import cli, extras
+from wuerstchen_nodes.headless.batch import progress, row
 
 pytestmark = pytest.mark.usefixtures("inline")
 
 
 @pytest.fixture
 def batch(capsys):
-    """Run the command in this process: its exit code, and the lines on stdout and stderr."""
+    """Return a function that runs the command in this process: exit code, lines on stdout, lines on stderr."""
     write_copying()
 
     def command(*options: str, table="rows.jsonl"):
@@ -26,7 +28,7 @@ def batch(capsys):
     return command
 
 
-def test_each_picture_is_printed_and_the_code_is_0(batch):
+def test_each_file_is_printed_and_the_code_is_0(batch):
     code, out, err = batch()
     assert (code, out) == (0, [f"out/{number}.png" for number in COPIES])
     assert err[-1] == "64 done. What became of each row: out/manifest.parquet"
@@ -34,7 +36,7 @@ def test_each_picture_is_printed_and_the_code_is_0(batch):
     assert (code, out, err) == (0, [], [])
 
 
-def test_a_failure_is_said_and_the_code_is_5(batch):
+def test_a_failure_is_printed_and_the_code_is_5(batch):
     rows = write_rows([{"id": "a", "Load Image.image": "1.png"}, {"id": "b", "Load Image.image": "none.png"}])
     code, out, err = batch(table=rows)
     assert (code, out) == (5, ["out/a.png"])
@@ -42,7 +44,7 @@ def test_a_failure_is_said_and_the_code_is_5(batch):
     assert err[-1] == "1 done, 1 failed. What became of each row: out/manifest.parquet"
 
 
-def test_in_json_there_is_one_object_a_row(batch):
+def test_with_json_there_is_one_object_per_row(batch):
     rows = write_rows([{"id": "b", "Load Image.image": "none.png"}, {"id": "a", "Load Image.image": "1.png"}])
     code, out, _ = batch("--json", "--name", "p/{id}.png", table=rows)
     start, failed, done, end = (json.loads(line) for line in out)
@@ -53,17 +55,104 @@ def test_in_json_there_is_one_object_a_row(batch):
 
 
 class Terminal(io.StringIO):
-    def isatty(self):
+    """Terminal that keeps everything it was sent."""
+
+    def isatty(self) -> bool:
         return True
 
+    def screen(self) -> list[str]:
+        """Return the lines that stay visible, where "\\r" goes back to the start of a line."""
+        lines = []
+        for line in self.getvalue().removesuffix("\n").split("\n"):
+            shown = ""
+            for part in line.split("\r"):
+                shown = part + shown[len(part) :]
+            lines.append(shown.rstrip())
+        return lines
 
-def test_a_terminal_has_a_bar_and_no_list(batch, monkeypatch):
-    monkeypatch.setattr("sys.stderr", shown := Terminal())
+
+BAR = re.compile(r"\s*(\d+)%\|[^|]*\| (\d+)/(\d+) \[\S+<\S+, +\S+(, \d+ failed)?\]")
+"""Bar with rows done, time left and the number of failed rows."""
+
+
+@pytest.fixture
+def on_terminal(monkeypatch):
+    """Return a function that makes stderr a terminal. Called in the test itself: pytest captures anew after setup."""
+
+    def show() -> Terminal:
+        monkeypatch.setattr("sys.stderr", shown := Terminal())
+        return shown
+
+    return show
+
+
+def test_a_terminal_has_a_bar_and_no_list(batch, on_terminal, monkeypatch):
+    terminal = on_terminal()
     monkeypatch.setattr("sys.stdout", listed := Terminal())
     assert batch()[0] == 0
     assert listed.getvalue() == ""
-    assert f"\r\x1b[K[{'#' * 12:<24}] 32 of 64 rows, " in shown.getvalue()
-    assert f"[{'#' * 24}] 64 of 64 rows, 0 s left\n64 done. " in shown.getvalue()
+    steps = [match.groups() for match in BAR.finditer(terminal.getvalue())]
+    assert steps[0] == ("0", "0", "64", None)
+    assert len({done for _, done, _, _ in steps}) > 2
+    bar, end = terminal.screen()
+    shown = BAR.fullmatch(bar)
+    assert shown is not None and shown.groups() == ("100", "64", "64", None)
+    assert end.startswith("64 done. ")
+
+
+@pytest.mark.parametrize("option", ["--json", "--debug"])
+def test_no_line_touches_the_bar(batch, on_terminal, monkeypatch, option):
+    terminal = on_terminal()
+    draw = row.RowRunner.draw
+
+    def warned(self, task, given=None):
+        logging.getLogger(row.__name__).warning("careful")
+        return draw(self, task, given)
+
+    monkeypatch.setattr(row.RowRunner, "draw", warned)
+    if option == "--json":
+        monkeypatch.setattr("sys.stdout", terminal)
+    rows = write_rows([{"Load Image.image": f"{name}.png"} for name in ("1", "none", "2", "gone")])
+    code, out, _ = batch(option, table=rows)
+    assert code == 5
+    lines = terminal.screen()
+    assert lines.count("warning: careful") == 4
+    assert len([line for line in lines if line.startswith("row ")]) == 2
+    if option == "--json":
+        printed = [json.loads(line) for line in lines if line.startswith("{")]
+        assert [each["event"] for each in printed] == ["batch", *["row"] * 4, "done"]
+    else:
+        assert out == ["out/1.png", "out/3.png"]
+    bars = [line for line in lines if "%" in line]
+    shown = BAR.fullmatch(bars[0])
+    assert len(bars) == 1 and shown is not None and shown.groups() == ("100", "4", "4", ", 2 failed")
+
+
+def test_a_resumed_batch_starts_its_bar_at_the_finished_rows(batch, on_terminal):
+    terminal = on_terminal()
+    rows = write_rows([{"Load Image.image": f"{name}.png"} for name in ("1", "none", "2", "3")])
+    assert batch(table=rows)[0] == 5
+    terminal.truncate(0)
+    assert batch("--retry-failed", table=rows)[0] == 5
+    steps = [match[2] for match in BAR.finditer(terminal.getvalue())]
+    assert (steps[0], steps[-1]) == ("3", "4")
+    terminal.truncate(0)
+    assert batch(table=rows)[0] == 5
+    assert not BAR.search(terminal.getvalue())
+
+
+def test_quiet_shows_no_bar(batch, on_terminal):
+    terminal = on_terminal()
+    assert batch("--quiet")[0] == 0
+    assert terminal.getvalue() == ""
+
+
+def test_without_a_terminal_progress_is_lines(batch, monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0)
+    _, _, err = batch()
+    lines = [line for line in err if " rows, " in line]
+    assert len(lines) == 64
+    assert lines[-1] == "64 of 64 rows, 0 s left"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +165,7 @@ def test_a_terminal_has_a_bar_and_no_list(batch, monkeypatch):
         (["--engine", "x"], "rows.jsonl", "--engine: invalid choice"),
     ],
 )
-def test_bad_usage_is_2_and_nothing_is_made(batch, capsys, options, table, says):
+def test_bad_usage_is_2_and_nothing_is_written(batch, capsys, options, table, says):
     try:
         code, _, err = batch(*options, table=table)
     except SystemExit as end:
@@ -86,8 +175,8 @@ def test_bad_usage_is_2_and_nothing_is_made(batch, capsys, options, table, says)
     assert not Path("out").exists()
 
 
-def test_a_library_that_is_missing_is_named_with_what_installs_it(batch, monkeypatch):
-    monkeypatch.setattr(extra, "find_spec", lambda name: None)
+def test_a_missing_library_is_named_with_the_command_that_installs_it(batch, monkeypatch):
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     code, _, err = batch()
     assert code == 2
     assert err == [
@@ -114,7 +203,7 @@ def test_rows_that_are_tried_again_are_counted_once(batch):
     assert json.loads(out[0]) == {"event": "batch", "rows": 2, "left": 1}
 
 
-def test_what_is_for_ray_alone_is_refused_without_it(batch):
+def test_options_of_ray_are_refused_for_another_engine(batch):
     for option in ("--layout=staged", "--address=auto"):
         code, _, err = batch(option)
         assert code == 2 and "--engine ray" in err[-1]

@@ -1,3 +1,5 @@
+"""Networks that stay on the device between rows."""
+
 import gc
 from typing import Any
 
@@ -9,7 +11,7 @@ from wuerstchen_nodes.headless.batch.host import StayingHost
 
 
 class Card(StayingHost):
-    """A device with room for so many bytes; its networks are on `meta`, where nothing is computed."""
+    """Host of a device with `room` bytes. Its networks are on the device `meta`, where nothing is computed."""
 
     def __init__(self, room: int) -> None:
         super().__init__(device="meta")
@@ -22,7 +24,7 @@ class Card(StayingHost):
 
 
 class Network(nn.Linear):
-    """100 weights, 400 bytes. Brought back, its weights are new ones."""
+    """Network of 100 weights, 400 bytes. Moving it gives it new weights, since `meta` has none to copy."""
 
     def __init__(self) -> None:
         super().__init__(10, 10, bias=False)
@@ -35,7 +37,7 @@ def where(*networks: nn.Module) -> list[str]:
     return [next(network.parameters()).device.type for network in networks]
 
 
-def test_networks_stay_and_those_unused_for_longest_make_room():
+def test_networks_stay_and_the_least_recently_used_make_room():
     card = Card(1300)
     one, two, three = card.networks = [Network(), Network(), Network()]
     for network in (one, two, one):
@@ -49,7 +51,7 @@ def test_networks_stay_and_those_unused_for_longest_make_room():
         assert where(one, two, three) == ["meta", "cpu", "cpu"]
 
 
-def test_a_network_is_not_held():
+def test_a_deleted_network_is_not_kept():
     host = StayingHost(device="cpu")
     network = Network()
     with host.resident(network):

@@ -1,3 +1,5 @@
+"""Journal of a batch, read again after an end at any point."""
+
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ def written() -> Journal:
     return journal
 
 
-def test_a_journal_read_again_says_the_same():
+def test_a_journal_that_is_read_again_has_the_same_states():
     first = written()
     first.close()
     again = Journal(PATH)
@@ -30,7 +32,7 @@ def test_a_journal_read_again_says_the_same():
     assert again.state(2).attempts == 0
 
 
-def test_a_line_that_was_cut_off_never_was():
+def test_an_incomplete_last_line_is_removed():
     written().close()
     whole = PATH.read_bytes()
     for cut in (1, 20, len(whole.splitlines()[-1])):
@@ -44,7 +46,7 @@ def test_a_line_that_was_cut_off_never_was():
         again.close()
 
 
-def test_a_damaged_line_is_named():
+def test_a_damaged_line_is_an_error_with_its_number():
     written().close()
     lines = PATH.read_text().splitlines(keepends=True)
     PATH.write_text(lines[0] + "x" + lines[1] + lines[2])
@@ -52,7 +54,7 @@ def test_a_damaged_line_is_named():
         Journal(PATH)
 
 
-def test_a_row_begun_again_keeps_its_count_of_attempts_alone():
+def test_a_row_that_is_set_back_keeps_only_its_number_of_attempts():
     journal = written()
     for _ in range(3):
         journal.append("died", row=1, seconds=0, error="gone", **WHO)

@@ -1,3 +1,5 @@
+"""Names of the images of a batch."""
+
 import pytest
 
 from wuerstchen_nodes.headless.batch.names import NamePattern, numbered
@@ -27,8 +29,8 @@ def test_a_long_text_is_cut():
 @pytest.mark.parametrize(
     "row_id", ["../x", "/etc/x", "a/../../x", "..", ".hidden", "a//b", "a\\b", "a\0b", "a\nb", "", "x" * 300]
 )
-def test_an_id_that_is_no_name_or_leads_out_is_refused(row_id):
-    with pytest.raises(UsageError, match=r"the name of its picture would be .* Change its id"):
+def test_an_id_that_is_no_file_name_or_leads_out_is_refused(row_id):
+    with pytest.raises(UsageError, match=r"the name of its image would be .* Change its id"):
         NamePattern("{id}.png", COLUMNS).name_of(row_id, 1, {})
 
 
@@ -46,11 +48,11 @@ def test_a_bad_pattern_is_refused(pattern, says):
         NamePattern(pattern, COLUMNS)
 
 
-def test_a_format_that_does_not_fit():
+def test_a_format_that_does_not_fit_is_refused():
     with pytest.raises(UsageError, match="does not fit 'x'"):
         NamePattern("{id:05d}.png", COLUMNS).name_of("x", 1, {})
 
 
-def test_further_files_of_a_row_are_numbered_by_their_kind():
+def test_further_files_of_a_row_are_numbered_by_suffix():
     names = ["p/a.png", "p/a_2.png", "p/a.latent", "p/a_3.png"]
     assert numbered("p/a.png", [".png", ".png", ".latent", ".png"]) == names

@@ -1,3 +1,5 @@
+"""Plans of batches: checks of the table, names, order, digests."""
+
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,12 @@ def planned(rows: list[dict[str, Any]], document=None, settings=None, name="{id}
     return make_plan(prepared, table, name, catalog)
 
 
-def test_rows_without_ids_are_called_by_their_number():
+def test_rows_without_ids_are_numbered():
     plan = planned([{"Paint.value": 1}, {"Paint.value": 2}])
     assert [(row.id, row.name) for row in plan.rows] == [("1", "1.png"), ("2", "2.png")]
 
 
-def test_rows_that_share_stage_c_are_drawn_together_and_those_with_one_network_too():
+def test_rows_with_the_same_networks_or_stage_c_run_together():
     rows = [
         {"Brush.width": 8, "seed": 1, "Paint.value": 1},
         {"Brush.width": 9, "seed": 1},
@@ -49,7 +51,7 @@ def test_rows_that_share_stage_c_are_drawn_together_and_those_with_one_network_t
         ([{"Pant.value": 1}], r"unknown column 'Pant.value': the workflow has no node 'Pant'. Did you mean 'Paint'"),
         ([{"Paint.valu": 1}], r"unknown column 'Paint.valu': node 3 .* has no input 'valu'; did you mean value"),
         ([{"Paint.draft": 1}], "takes a link of type LATENT"),
-        ([{"Paint.value": 1, "3.value": 2}], "the columns 'Paint.value' and '3.value' are one input"),
+        ([{"Paint.value": 1, "3.value": 2}], "the columns 'Paint.value' and '3.value' set the same input"),
         ([{"id": "a"}, {"id": "b"}, {"id": "a"}], "line 3: the id 'a' is that of line 1, too"),
         ([{"id": 1}, {"id": "1"}], "line 2: the id '1' is that of line 1"),
         ([{"id": "a"}, {"seed": 1}], "line 2: the id is missing"),
@@ -61,28 +63,28 @@ def test_a_table_that_does_not_fit_is_refused(rows, says):
         planned(rows)
 
 
-def test_two_rows_of_one_name_are_refused():
-    with pytest.raises(UsageError, match=r"pictures of line 1 and line 2 would both be 5.png. Put \{id\} into --name"):
+def test_two_rows_with_the_same_name_are_refused():
+    with pytest.raises(UsageError, match=r"images of line 1 and line 2 would both be 5.png. Put \{id\} into --name"):
         planned([{"seed": 5}, {"seed": 5}], name="{seed}.png")
 
 
-def test_a_seed_column_wants_a_seed():
+def test_a_seed_column_needs_a_seed_input():
     document = {"1": node("LoadImage", image="x.png"), "2": node("SaveImage", images=["1", 0], filename_prefix="x")}
     with pytest.raises(UsageError, match="unknown column 'seed'"):
         planned([{"seed": 1}], document)
 
 
-def test_a_workflow_without_a_picture_or_that_saves_folders_is_refused():
+def test_a_workflow_that_saves_no_image_or_saves_folders_is_refused():
     document = workflow()
     document["4"] = node("PreviewImage", images=["3", 0])
-    with pytest.raises(UsageError, match="saves no picture"):
+    with pytest.raises(UsageError, match="saves no image"):
         planned([{"seed": 1}], document)
     document = {**workflow(), "5": node("WuerstchenSaveStageC", stage_c=["1", 0], filename_prefix="x")}
     with pytest.raises(UsageError, match="WuerstchenSaveStageC"):
         planned([{"seed": 1}], document)
 
 
-def test_a_workflow_that_cannot_run_with_any_row_is_refused_and_one_bad_row_is_not():
+def test_a_workflow_is_refused_only_if_no_row_can_run():
     document = workflow()
     del document["3"]["inputs"]["draft"]
     with pytest.raises(InvalidWorkflowError, match="draft"):
@@ -90,7 +92,7 @@ def test_a_workflow_that_cannot_run_with_any_row_is_refused_and_one_bad_row_is_n
     assert len(planned([{"Brush.width": 1000}, {"Brush.width": 8}, {"Brush.width": "wide"}]).rows) == 3
 
 
-def test_what_a_batch_is_told_from_others_by():
+def test_digests_change_with_the_batch():
     rows: list[dict[str, Any]] = [{"id": "a", "Paint.value": "1"}, {"id": "b"}]
     plan = planned(rows)
     same = planned([{"id": "a", "Paint.value": 1}, {"id": "b"}])
@@ -101,8 +103,8 @@ def test_what_a_batch_is_told_from_others_by():
     assert not list(Path().iterdir())
 
 
-def test_choices_and_dates_in_a_workflow_are_the_same_whenever_it_is_read():
-    """Or a batch that was killed would not be known again."""
+def test_random_choices_and_dates_are_the_same_each_time_the_workflow_is_read():
+    """Otherwise a batch could not be resumed, since its digest would change."""
     document = editor(
         [
             editor_node(1, "LoadBrush", widgets_values=[8]),
@@ -142,7 +144,7 @@ class LoadAbsent:
         return []
 
 
-def test_weights_that_are_missing_for_every_row_are_said_at_once():
+def test_weights_that_every_row_needs_are_checked_first():
     document = {**workflow(), "1": node("LoadAbsent", "Load", model="elsewhere")}
     catalog = Catalog({**make_catalog().classes, "LoadAbsent": LoadAbsent})
     with pytest.raises(WeightsMissingError):

@@ -1,3 +1,5 @@
+"""Order in which workers take rows."""
+
 from wuerstchen_nodes.headless.batch.queue import TaskQueue
 from wuerstchen_nodes.headless.batch.tasks import Task
 
@@ -14,9 +16,9 @@ def test_one_worker_goes_group_by_group():
     assert taken(queue("abab"), "00000") == [0, 2, 1, 3, None]
 
 
-def test_a_worker_stays_with_its_group_and_another_takes_one_of_its_own():
+def test_each_worker_stays_with_a_group_of_its_own():
     assert taken(queue("aabbcc"), "0101012") == [0, 2, 1, 3, 4, 5, None]
 
 
-def test_who_is_free_helps_with_the_largest_group():
+def test_a_free_worker_helps_with_the_largest_group():
     assert taken(queue("aabbbb"), "0120101") == [0, 2, 3, 1, 4, 5, None]

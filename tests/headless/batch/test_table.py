@@ -1,3 +1,5 @@
+"""Tables of inputs in three formats, and damaged ones."""
+
 from pathlib import Path
 
 import pyarrow
@@ -32,13 +34,13 @@ def test_the_three_formats_hold_the_same():
     )
 
 
-def test_a_byte_order_mark_is_no_part_of_a_name():
+def test_a_byte_order_mark_is_not_part_of_a_name():
     for name, text in (("t.jsonl", '{"id": 1}'), ("t.csv", "id\n1")):
         Path(name).write_text(text, encoding="utf-8-sig")
         assert read_table(Path(name)).columns == ["id"]
 
 
-def test_what_is_null_or_an_empty_field_is_not_set():
+def test_null_and_empty_csv_fields_set_nothing():
     Path("t.jsonl").write_text('{"id": 1, "a.b": null}\n{"id": 2, "a.b": ""}\n')
     Path("t.csv").write_text("id,a.b\n1,\n2,x\n")
     assert read_table(Path("t.jsonl")).rows == [{"id": 1}, {"id": 2, "a.b": ""}]
@@ -67,12 +69,12 @@ def test_what_is_null_or_an_empty_field_is_not_set():
         ("t.txt", b"", "expected a name ending in .jsonl, .csv, .parquet"),
     ],
 )
-def test_a_damaged_table_is_named_with_the_place(name, content, says):
+def test_a_damaged_table_is_an_error_with_the_place(name, content, says):
     Path(name).write_bytes(content)
     with pytest.raises(UsageError, match=says):
         read_table(Path(name))
 
 
-def test_a_table_that_is_not_there():
+def test_a_missing_table_is_an_error():
     with pytest.raises(UsageError, match=r"no.csv cannot be opened: No such file"):
         read_table(Path("no.csv"))

@@ -239,7 +239,7 @@ def test_a_prompt_that_the_server_lost_is_an_error(monkeypatch):
 
 def test_a_websocket_that_stays_closed_is_an_error(monkeypatch):
     waited = []
-    monkeypatch.setattr(client.time, "sleep", waited.append)
+    monkeypatch.setattr("time.sleep", waited.append)
     with pytest.raises(BackendError, match=r"The connection to http://127\.0\.0\.1:9 broke: .*refused"):
         Server("http://127.0.0.1:9").run({}, None, lambda kind, data: None)
     assert waited == [1, 2, 3, 4]

@@ -9,6 +9,7 @@ from support.workflows import Toy, node, toys
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError, RunError
 from wuerstchen_nodes.headless.execution.executor import Executor
 from wuerstchen_nodes.headless.stock import nodes as stock
+from wuerstchen_nodes.headless.stock.latents import LoadLatent
 from wuerstchen_nodes.headless.workflow.catalog import Catalog
 from wuerstchen_nodes.headless.workflow.validate import validate
 
@@ -119,7 +120,7 @@ def test_a_changed_file_is_loaded_again(host):
 def test_latents_are_saved_and_loaded(host):
     shown = run({"1": node("Latent"), "2": node("SaveLatent", samples=["1", 0], filename_prefix="l/x")})
     assert shown["2"]["latents"] == [{"filename": "x_00001_.latent", "subfolder": "l", "type": "output"}]
-    loaded = stock.LoadLatent().load(str(host.output_folder() / "l" / "x_00001_.latent"))
+    loaded = LoadLatent().load(str(host.output_folder() / "l" / "x_00001_.latent"))
     assert torch.equal(loaded[0]["samples"], torch.arange(16.0).reshape(1, 16, 1, 1))
 
 

@@ -179,6 +179,7 @@ def test_a_widget_set_from_outside_is_written_back_and_unplugged():
     )
     pair = editor_node(1, "Pair", widgets_values=["x"], outputs=[{"name": "t", "type": "STRING", "links": [1]}])
     workflow = load_workflow(editor([pair, thing], [[1, 1, 0, 2, 4, "STRING"]]))
+    assert workflow.editor is not None
     set_widget(workflow.editor, toys(), "2", "text", "new")
     set_widget(workflow.editor, toys(), "2", "mode", "fast")
     inputs = convert(workflow, toys())["2"]["inputs"]

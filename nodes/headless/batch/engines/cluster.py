@@ -1,4 +1,4 @@
-"""A Ray cluster: joining it or starting one, and seeing that a batch can run there before it waits for ever."""
+"""Join or start a Ray cluster, and check that a batch fits into it. Otherwise Ray would wait without an error."""
 
 import logging
 import os
@@ -15,12 +15,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ...errors import BackendError, UsageError
 
 _FORWARDED = ("WUERSTCHEN_MODELS", "HF_HOME")
-"""Variables of the environment that say where weights are."""
+"""Environment variables that name the folders of weights; actors get them, too."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one actor asks Ray for. cpus: whole ones, and so many threads it computes with. gpus: may be a fraction."""
+    """Resources of one actor.
+
+    Attributes:
+        cpus: Number of CPUs, and of CPU threads.
+        gpus: Number of graphics cards, such as 0.5 if two actors share a card.
+    """
 
     cpus: int
     gpus: float
@@ -30,12 +35,13 @@ def join(address: str | None, cpus: int) -> None:
     """Connect this process to a cluster.
 
     Args:
-        address: None to start one on this machine. cpus: what that one says it has.
+        address: Address of the cluster; None to start one on this machine.
+        cpus: Number of CPUs of a cluster that is started.
     Raises:
-        BackendError: there is none at the address.
+        BackendError: There is no cluster at the address, or none can be started.
     """
     if address is not None:
-        _knock(address)
+        _check_reachable(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None and not _can_keep_token():
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -54,10 +60,10 @@ def join(address: str | None, cpus: int) -> None:
         raise BackendError(f"No Ray cluster {where}: {error}") from error
 
 
-def _knock(address: str) -> None:
-    """See that somebody listens there: Ray itself would try for minutes."""
+def _check_reachable(address: str) -> None:
+    """Raise BackendError if nothing listens at an address; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdigit():  # a name that Ray knows, such as auto
+    if not port.isdigit():  # a name that Ray resolves, such as "auto"
         return
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
@@ -65,48 +71,49 @@ def _knock(address: str) -> None:
         raise BackendError(f"No Ray cluster at {address}: {error.strerror or error}.") from error
 
 
-def shares(actors: int, threads: int | None) -> Share:
-    """What each of so many actors may ask for, so that all of them run at once and Ray Data keeps one CPU for itself.
+def share_of(actors: int, threads: int | None) -> Share:
+    """Return the resources of each actor, so that all run at the same time. One CPU is left for Ray Data.
 
     Args:
-        threads: for each; what fits where None.
+        actors: Number of actors.
+        threads: CPU threads of each actor; None for as many as fit.
     Raises:
-        UsageError: they cannot all run.
+        UsageError: The actors do not fit into the cluster.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     total = int(sum(node.get("CPU", 0) for node in nodes))
     cards = int(sum(node.get("GPU", 0) for node in nodes))
-    on_card = -(-actors // cards) if cards else 0
-    gpus = 1 / on_card if on_card else 0.0
+    per_card = -(-actors // cards) if cards else 0
+    gpus = 1 / per_card if per_card else 0.0
     largest = threads or max(1, (total - 1) // actors)
     for cpus in range(largest, 0, -1) if threads is None else [threads]:
-        places = sum(_places(node, cpus, gpus) for node in nodes)
-        if places >= actors and total >= actors * cpus + 1:
+        fitting = sum(_actors_on(node, cpus, gpus) for node in nodes)
+        if fitting >= actors and total >= actors * cpus + 1:
             return Share(cpus, gpus)
     each = f"{threads or 1} CPUs" + (f" and {gpus:.2g} GPUs" if cards else "")
     raise UsageError(
         f"The Ray cluster has {total} CPUs on {len(nodes)} nodes; {actors} actors of {each} each, and one CPU for Ray "
-        "Data itself, do not fit there. Take fewer --workers or --threads."
+        "Data itself, do not fit there. Use fewer --workers or --threads."
     )
 
 
 def check_nodes(folder: Path) -> None:
-    """See that every node has this package and the output folder.
+    """Check that every node of the cluster has this package and the output folder.
 
     Args:
-        folder: inside the output folder.
+        folder: A folder inside the output folder.
     Raises:
-        UsageError: a node has not.
+        UsageError: A node lacks one of them.
     """
     token = folder / "seen"
     token.write_text(secrets.token_hex(8))
-    look = ray.remote(num_cpus=0, max_retries=0)(_look)
+    read = ray.remote(num_cpus=0, max_retries=0)(_text_of)
     for node in ray.nodes():
         if not node["Alive"]:
             continue
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         try:
-            found = ray.get(look.options(scheduling_strategy=there).remote(str(token)))
+            found = ray.get(read.options(scheduling_strategy=there).remote(str(token)))
         except RayError as error:
             cause = str(error).strip().splitlines()[-1]
             raise UsageError(f"Node {node['NodeManagerAddress']} cannot take part: {cause}") from error
@@ -118,18 +125,17 @@ def check_nodes(folder: Path) -> None:
     token.unlink()
 
 
-def _look(path: str) -> str | None:
-
+def _text_of(path: str) -> str | None:
     return Path(path).read_text() if Path(path).exists() else None
 
 
-def _places(node: dict[str, float], cpus: int, gpus: float) -> int:
-    """How many actors a node has room for."""
+def _actors_on(node: dict[str, float], cpus: int, gpus: float) -> int:
+    """Return the number of actors that fit on a node."""
     by_cpu = int(node.get("CPU", 0) // cpus)
     return min(by_cpu, int(node.get("GPU", 0) / gpus + 1e-6)) if gpus else by_cpu
 
 
 def _can_keep_token() -> bool:
-    """Whether Ray can write the token that protects its cluster where it wants to."""
+    """Return whether Ray can keep the token that protects a cluster in the home folder."""
     home = Path.home()
     return (home / ".ray" / "auth_token").exists() or os.access(home, os.W_OK)

@@ -1,4 +1,4 @@
-"""Rows in worker processes of this machine, which may die without the batch."""
+"""Engine that runs rows in worker processes on this machine. The batch goes on if one of them dies."""
 
 import logging
 import multiprocessing
@@ -21,29 +21,30 @@ from ..tasks import Event, Failed, Setup, Started, Task
 _log = logging.getLogger(__name__)
 _SPAWN = multiprocessing.get_context("spawn")
 _READY = "ready"
+"""Message: a worker has started."""
 
 
 @dataclass(frozen=True)
-class _Line:
-    """What a worker's log says."""
+class _LogLine:
+    """Message: a line of a worker's log."""
 
     level: int
     text: str
 
 
 @dataclass(frozen=True)
-class _Broken:
-    """A worker cannot start."""
+class _StartError:
+    """Message: a worker cannot start."""
 
     error: str
 
 
 class LocalEngine:
-    """Runs tasks in `workers` processes. As a context, which ends them.
+    """Engine that runs tasks in worker processes. As a context, it ends them.
 
     Args:
-        setup: what all rows share.
-        workers: how many processes; each has its networks once.
+        setup: Settings that all rows share.
+        workers: Number of processes, each with its own networks.
     """
 
     def __init__(self, setup: Setup, workers: int) -> None:
@@ -60,40 +61,42 @@ class LocalEngine:
         self._workers.clear()
 
     def run(self, tasks: list[Task]) -> Iterator[Event]:
-        """Run tasks, and tell of each as it begins and ends; a task that ended its process is not tried again here.
+        """Run tasks and yield Started, then Drawn, Failed or Stopped of each. No task is run twice.
 
+        Args:
+            tasks: Rows to run.
         Raises:
-            WuerstchenError: a worker cannot start.
+            WuerstchenError: A worker cannot start.
         """
         queue = TaskQueue(tasks)
         for number in range(min(self._count, len(tasks))):
-            yield from self._hand_out(number, queue)
+            yield from self._assign(number, queue)
         while any(worker.task for worker in self._workers.values()):
             ready = wait([worker.connection for worker in self._workers.values() if worker.task])
             for number, worker in list(self._workers.items()):
                 if worker.connection in ready:
-                    yield from self._listen(number, worker, queue)
+                    yield from self._receive(number, worker, queue)
 
-    def _listen(self, number: int, worker: "_Worker", queue: TaskQueue) -> Iterator[Event]:
+    def _receive(self, number: int, worker: "_Worker", queue: TaskQueue) -> Iterator[Event]:
         try:
             message = worker.connection.recv()
         except (EOFError, ConnectionError):
             yield worker.died()
             del self._workers[number]
-            yield from self._hand_out(number, queue)
+            yield from self._assign(number, queue)
             return
-        if isinstance(message, _Line):
+        if isinstance(message, _LogLine):
             _log.log(message.level, "%s: %s", worker.name, message.text)
-        elif isinstance(message, _Broken):
+        elif isinstance(message, _StartError):
             raise WuerstchenError(f"A worker cannot start: {message.error}")
         elif message == _READY:
             worker.ready = True
         else:
             worker.task = None
             yield message
-            yield from self._hand_out(number, queue)
+            yield from self._assign(number, queue)
 
-    def _hand_out(self, number: int, queue: TaskQueue) -> Iterator[Event]:
+    def _assign(self, number: int, queue: TaskQueue) -> Iterator[Event]:
         task = queue.take(number)
         if task is None:
             return
@@ -106,7 +109,16 @@ class LocalEngine:
 
 @dataclass
 class _Worker:
-    """A process, and the task that it has."""
+    """Worker process and its current task.
+
+    Attributes:
+        number: Number of the worker, from 0.
+        setup: Settings that all rows share.
+        task: Task that it runs; None while it has none.
+        ready: True after it has started, so that it can run rows.
+        process: The process.
+        connection: Sends tasks; receives events and log lines.
+    """
 
     number: int
     setup: Setup
@@ -123,36 +135,43 @@ class _Worker:
 
     @property
     def name(self) -> str:
+        """Host name and process id."""
         return f"{socket.gethostname()}:{self.process.pid}"
 
     def give(self, task: Task) -> None:
+        """Send a task to the process."""
         self.task = task
-        with suppress(ConnectionError):  # it has just died, which `wait` will say
+        with suppress(ConnectionError):  # it has just died, which `wait` will report
             self.connection.send(task)
 
     def died(self) -> Failed:
-        """What became of the task. Raises: WuerstchenError where the process had not even begun it."""
+        """Return the event of a task whose process ended. Raises: WuerstchenError if the worker was still starting."""
         self.process.join()
         code = self.process.exitcode
         how = f"signal {-code}, {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         assert self.task is not None
         if not self.ready:
-            raise WuerstchenError(f"A worker ended while it started ({how}).")
+            raise WuerstchenError(f"A worker process died while it was starting ({how}).")
         self.connection.close()
-        return Failed(
-            self.task.row, self.task.attempt, self.name, 0, f"its worker process ended with it ({how})", died=True
-        )
+        return Failed(self.task.row, self.task.attempt, self.name, 0, f"its worker process died ({how})", died=True)
 
     def end(self) -> None:
+        """Kill the process."""
         self.process.kill()
         self.process.join()
         self.connection.close()
 
 
 def serve(connection: Connection, setup: Setup, number: int) -> None:
-    """A worker's whole life: draw the tasks that come, until no more can."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent decides
-    os.dup2(2, 1)  # stdout is the parent's, for results
+    """Run tasks in a worker process until the connection closes.
+
+    Args:
+        connection: Receives tasks; sends events and log lines.
+        setup: Settings that all rows share.
+        number: Number of the worker, which chooses its graphics card.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends its workers
+    os.dup2(2, 1)  # stdout is for the results that the parent prints
     threading.Thread(target=_end_with_parent, daemon=True).start()
     handler = _Forward(connection)
     for name in LOGGERS:
@@ -165,7 +184,7 @@ def serve(connection: Connection, setup: Setup, number: int) -> None:
         cards = torch.cuda.device_count()
         runner = RowRunner(setup, f"cuda:{number % cards}" if cards else None)
     except Exception as error:
-        connection.send(_Broken(f"{type(error).__name__}: {error}"))
+        connection.send(_StartError(f"{type(error).__name__}: {error}"))
         return
     connection.send(_READY)
     while True:
@@ -177,14 +196,14 @@ def serve(connection: Connection, setup: Setup, number: int) -> None:
 
 
 class _Forward(logging.Handler):
-    """Sends warnings to the parent."""
+    """Log handler that sends warnings to the parent."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(logging.WARNING)
         self._connection = connection
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._connection.send(_Line(record.levelno, record.getMessage()))
+        self._connection.send(_LogLine(record.levelno, record.getMessage()))
 
 
 def _end_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""Rows as a Ray Data pipeline, on this machine or on a cluster whose nodes share a file system."""
+"""Engine that runs rows as a Ray Data pipeline, on this machine or on a cluster whose nodes share a file system."""
 
 import dataclasses
 import logging
@@ -13,28 +13,29 @@ from ray.exceptions import RayError
 
 from wuerstchen_core.errors import WuerstchenError
 
+from ..cut import nodes_before_cut
 from ..row import RowRunner
-from ..stages import nodes_before_cut
 from ..tasks import Drawn, Event, Failed, Setup, Task
 from . import cluster
-from .marks import Marks
+from .attempts import Attempts
 
-_LARGEST_CHUNK = 8
-"""Rows that one actor takes at a time; more of a group are shared among several."""
+_MAX_CHUNK = 8
+"""Rows that one actor receives at a time. A larger group is split among actors."""
 
 
 class RayEngine:
-    """Runs tasks in actors. As a context, which leaves the cluster, and ends one that it started.
+    """Engine that runs tasks in Ray actors. As a context, it joins the cluster, or starts one and ends it.
 
     Args:
-        setup: what all rows share; its threads do not count here.
-        workers: actors; with the layout "staged", before and behind the cut so many each.
-        threads: for each actor; its share of the cluster where None.
-        address: of a cluster; None for one of this machine's own.
-        layout: "fused": an actor runs whole rows. "staged": see `stages`.
+        setup: Settings that all rows share; `threads` is replaced.
+        workers: Number of actors; with the layout "staged", on each side of the cut.
+        threads: CPU threads of each actor; None for its share of the cluster.
+        address: Address of a cluster; None to start one on this machine.
+        layout: "fused" for whole rows in each actor, "staged" for actors before and after the cut (see `cut`).
     Raises:
-        UsageError: the actors do not fit into the cluster, a node cannot take part, or the workflow cannot be cut.
-        BackendError: there is no cluster.
+        UsageError: The actors do not fit into the cluster, a cluster node lacks the package or the output folder, or
+            the workflow cannot be cut.
+        BackendError: There is no cluster.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class RayEngine:
         threads = self._threads or max(1, cores // self._actors)
         cluster.join(self._address, self._actors * threads + 1)
         try:
-            self._share = cluster.shares(self._actors, self._threads)
+            self._share = cluster.share_of(self._actors, self._threads)
             cluster.check_nodes(self._setup.folder)
         except BaseException:
             ray.shutdown()
@@ -63,17 +64,25 @@ class RayEngine:
         ray.shutdown()
 
     def run(self, tasks: list[Task]) -> Iterator[Event]:
-        """Run tasks, and tell of each when it ends. One that ends three processes is quarantined."""
+        """Run tasks and yield Drawn, Failed or Stopped at the end of each.
+
+        Ray repeats a task whose process ended; after `MAX_DEATHS` such attempts it is quarantined.
+
+        Args:
+            tasks: Rows to run.
+        Raises:
+            WuerstchenError: Ray failed.
+        """
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        context.max_errored_blocks = 0  # else Ray Data drops what fails, and says nothing
-        context.target_max_block_size = 1  # a row is passed on when it is done, not when there are many
+        context.max_errored_blocks = 0  # otherwise Ray Data drops failed blocks silently
+        context.target_max_block_size = 1  # pass on each row as soon as it is done
         chunks = _chunks(tasks)
         dataset: Any = ray.data.from_items(
             [{"tasks": pickle.dumps(each)} for each in chunks], override_num_blocks=len(chunks)
         )
-        for actor in (_Before, _Behind) if self._layout == "staged" else (_Whole,):
+        for actor in (_BeforeCut, _AfterCut) if self._layout == "staged" else (_WholeRows,):
             dataset = dataset.map_batches(
                 actor,
                 fn_constructor_args=(self._setup,),
@@ -87,41 +96,43 @@ class RayEngine:
                 yield pickle.loads(row["event"])
         except RayError as error:
             cause = str(error).strip().splitlines()[-1]
-            raise WuerstchenError(f"Ray cannot go on: {cause}. What is finished is kept; start it again.") from error
+            raise WuerstchenError(
+                f"Ray failed: {cause}. Finished rows are kept. Start the same command again to continue."
+            ) from error
 
 
-class _Whole:
-    """An actor that runs rows from the text to the picture."""
+class _WholeRows:
+    """Actor that runs whole rows."""
 
     def __init__(self, setup: Setup) -> None:
         self._runner = RowRunner(setup)
-        self._marks = Marks(setup.folder / "whole")
+        self._attempts = Attempts(setup.folder / "whole")
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[bytes]]]:
         for task in (task for chunk in batch["tasks"] for task in pickle.loads(chunk)):
-            event = self._marks.once(task, self._runner.worker, lambda task=task: self._runner.draw(task))
+            event = self._attempts.run_once(task, self._runner.worker, lambda task=task: self._runner.draw(task))
             yield {"event": [pickle.dumps(event)]}
 
 
-class _Before:
-    """An actor that runs rows up to the cut."""
+class _BeforeCut:
+    """Actor that runs the nodes before the cut."""
 
     def __init__(self, setup: Setup) -> None:
         self._runner = RowRunner(setup)
-        self._marks = Marks(setup.folder / "before")
+        self._attempts = Attempts(setup.folder / "before")
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[bytes]]]:
         for task in (task for chunk in batch["tasks"] for task in pickle.loads(chunk)):
-            values = self._marks.once(task, self._runner.worker, lambda task=task: self._runner.draft(task))
+            values = self._attempts.run_once(task, self._runner.worker, lambda task=task: self._runner.draft(task))
             yield {"task": [pickle.dumps(task)], "values": [pickle.dumps(values)]}
 
 
-class _Behind:
-    """An actor that runs rows from the cut on."""
+class _AfterCut:
+    """Actor that runs the nodes after the cut."""
 
     def __init__(self, setup: Setup) -> None:
         self._runner = RowRunner(setup)
-        self._marks = Marks(setup.folder / "behind")
+        self._attempts = Attempts(setup.folder / "after")
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[bytes]]]:
         for task_data, data in zip(batch["task"], batch["values"], strict=True):
@@ -129,7 +140,7 @@ class _Behind:
             event = (
                 values
                 if isinstance(values, Failed)
-                else self._marks.once(
+                else self._attempts.run_once(
                     task, self._runner.worker, lambda task=task, values=values: self._runner.draw(task, values.outputs)
                 )
             )
@@ -139,10 +150,10 @@ class _Behind:
 
 
 def _chunks(tasks: list[Task]) -> list[list[Task]]:
-    """Neighbours of one group together."""
+    """Return tasks in chunks of neighbors of the same group."""
     chunks: list[list[Task]] = []
     for task in tasks:
-        if chunks and chunks[-1][-1].group == task.group and len(chunks[-1]) < _LARGEST_CHUNK:
+        if chunks and chunks[-1][-1].group == task.group and len(chunks[-1]) < _MAX_CHUNK:
             chunks[-1].append(task)
         else:
             chunks.append([task])

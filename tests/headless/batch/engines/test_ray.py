@@ -40,7 +40,7 @@ ROWS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Three nodes with a CPU each, whose Python finds the helpers."""
+    """Start a cluster of three nodes with a CPU each, which can import the test helpers, and yield its address."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
@@ -53,19 +53,19 @@ def address() -> Iterator[str]:
 
 
 def outcome() -> dict[str, tuple[Any, ...]]:
-    """What the manifest says of each row, without when and where."""
+    """Return {id: (status, files, sha256, error)} of the manifest."""
     return {row["id"]: (row["status"], row["files"], row["sha256"], row["error"]) for row in manifest()}
 
 
 @pytest.mark.parametrize(("layout", "workers"), [("fused", 2), ("staged", 1)])
-def test_the_same_comes_out_as_without_ray_and_a_deadly_row_is_quarantined(address, layout, workers, monkeypatch):
+def test_results_are_those_of_the_local_engine_and_a_deadly_row_is_quarantined(address, layout, workers, monkeypatch):
     rows = [*ROWS[:3], {"id": "deadly", "seed": 2, "Paint.value": DEADLY}, *ROWS[3:]]
     run(rows, engine="ray", address=address, layout=layout, workers=workers)
     with_ray = outcome()
     assert not ray.is_initialized()
     status, files, _, error = with_ray.pop("deadly")
     assert (status, files) == ("quarantined", [])
-    assert "its worker process ended with it, 3 times" in error
+    assert "its worker process died, 3 times" in error
     for name, digest in zip(with_ray["e"][1], with_ray["e"][2], strict=True):
         assert hashlib.sha256(Path("out", name).read_bytes()).hexdigest() == digest
     Path("out").rename("ray")
@@ -121,7 +121,7 @@ def test_64_rows_with_the_driver_and_workers_killed_are_64_pictures(address):
 
 
 def kill_a_worker() -> None:
-    """The actor that finished a row last."""
+    """Kill the actor that finished a row last."""
     lines = Path("out/.batch/journal.jsonl").read_text().splitlines()
     pid = next(line for line in reversed(lines) if '"worker"' in line).partition('"worker": "')[2].partition('"')[0]
     os.kill(int(pid.rpartition(":")[2]), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Rows in worker processes: what happens when one of them dies, and when all of it does."""
+"""Rows in worker processes, when one of them dies, and when the whole batch is killed."""
 
 import os
 import random
@@ -27,12 +27,12 @@ from wuerstchen_nodes.headless.batch import row
 from wuerstchen_nodes.headless.errors import RunError
 
 
-def test_a_row_that_kills_its_process_is_tried_three_times_and_the_others_are_drawn(monkeypatch):
+def test_a_row_that_kills_its_process_is_tried_three_times_and_the_others_run(monkeypatch):
     rows = [{"seed": 1, "Paint.value": DEADLY}, {"seed": 2, "Paint.value": BROKEN}, {"seed": 3}, {"seed": 4}]
     assert run(rows, workers=2).counts == {"quarantined": 1, "failed": 1, "done": 2}
     deadly, broken, *others = manifest()
     assert (deadly["attempts"], broken["attempts"]) == (3, 1)
-    assert "its worker process ended with it (signal 9, SIGKILL), 3 times" in deadly["error"]
+    assert "its worker process died (signal 9, SIGKILL), 3 times" in deadly["error"]
     assert [each["attempts"] for each in others] == [1, 1]
     assert ran("Paint") == 3 + 1 + 2
     assert run(rows).counts == {"quarantined": 1, "failed": 1, "done": 2}
@@ -41,7 +41,7 @@ def test_a_row_that_kills_its_process_is_tried_three_times_and_the_others_are_dr
     assert manifest()[0]["attempts"] == 6
 
 
-def test_a_worker_whose_card_broke_ends_and_one_whose_memory_was_too_small_goes_on(monkeypatch):
+def test_a_worker_ends_after_a_cuda_error_but_not_for_lack_of_memory(monkeypatch):
     def ended(code):
         raise SystemExit(code)
 
@@ -49,18 +49,18 @@ def test_a_worker_whose_card_broke_ends_and_one_whose_memory_was_too_small_goes_
     failure = RunError("8", "Sampler", "Sampler", RuntimeError("CUDA error: an illegal memory access was encountered"))
     failure.__cause__ = RuntimeError("CUDA error: an illegal memory access was encountered")
     with pytest.raises(SystemExit):
-        row._end_with_the_card(failure)
-    row._end_with_the_card(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"))
-    row._end_with_the_card(None)
+        row._exit_after_cuda_error(failure)
+    row._exit_after_cuda_error(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"))
+    row._exit_after_cuda_error(None)
 
 
-def test_workers_that_cannot_start_are_an_error_and_no_loop():
+def test_workers_that_cannot_start_are_an_error_and_are_not_started_again():
     with pytest.raises(WuerstchenError, match="A worker cannot start: RuntimeError: no nodes here"):
         run([{"seed": 1}], make_catalog=catalog_of_the_parent)
 
 
 def test_64_rows_killed_ten_times_are_64_pictures():
-    """The whole process group or the parent alone; while it starts, between rows, and within one."""
+    """Kill the process group or the parent alone: while it starts, between rows, and during a row."""
     write_copying()
     chance = random.Random(5)
     for number in range(10):
@@ -78,7 +78,7 @@ def test_64_rows_killed_ten_times_are_64_pictures():
         assert Image.open(f"out/{number}.png").getpixel((0, 0)) == (int(number), 0, 0)
 
 
-def test_ctrl_c_ends_all_of_it_and_the_rest_is_drawn_later():
+def test_ctrl_c_ends_every_process_and_the_batch_can_be_resumed():
     write_copying()
     process = start_copying()
     finished_lines(process, 1)
@@ -93,5 +93,6 @@ def test_ctrl_c_ends_all_of_it_and_the_rest_is_drawn_later():
             os.killpg(process.pid, 0)
             time.sleep(0.1)
     process = start_copying()
-    assert process.wait() == 0
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
     check_complete(COPIES)

@@ -1,10 +1,12 @@
+"""Cutting a workflow after Stage C."""
+
 import pickle
 
 import pytest
 import torch
 
 from wuerstchen_nodes.headless import load_workflow
-from wuerstchen_nodes.headless.batch.stages import nodes_before_cut, packed
+from wuerstchen_nodes.headless.batch.cut import nodes_before_cut, packed
 from wuerstchen_nodes.headless.execution.calls import Outputs
 from wuerstchen_nodes.headless.run import resolve
 from wuerstchen_nodes.headless.stock.nodes import default_catalog
@@ -19,7 +21,7 @@ from wuerstchen_nodes.headless.workflow.examples import locate
         ("stage_reuse", 1, {"WuerstchenStageCSampler"}),
     ],
 )
-def test_the_examples_are_cut_behind_stage_c_and_the_text(name, before, classes):
+def test_the_examples_are_cut_after_stage_c_and_the_text(name, before, classes):
     prompt = resolve(load_workflow(locate(name))).prompt
     cut = nodes_before_cut(prompt, default_catalog())
     samplers = [node_id for node_id in cut if prompt[node_id]["class_type"] == "WuerstchenStageCSampler"]
@@ -28,7 +30,7 @@ def test_the_examples_are_cut_behind_stage_c_and_the_text(name, before, classes)
     assert len(cut) >= before
 
 
-def test_a_part_of_a_tensor_travels_alone():
+def test_a_view_of_a_tensor_is_sent_without_the_rest():
     whole = torch.zeros(1000, 1000)
     values = {"1": Outputs([[{"samples": whole[:1, :4]}], [[whole[0, :2], {"pooled_output": None}]]])}
     data = pickle.dumps(packed(values))
