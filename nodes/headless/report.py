@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import traceback
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from wuerstchen_core.errors import WeightsMissingError, WorkflowError, WuerstchenError
@@ -29,7 +30,7 @@ class Report:
         self.as_json = as_json
         self.quiet = quiet
         self.debug = debug
-        self._handler = logging.StreamHandler(sys.stderr)
+        self._handler = _Handler(sys.stderr)
         self._handler.setFormatter(_Formatter())
 
     def __enter__(self) -> "Report":
@@ -46,21 +47,22 @@ class Report:
 
     def result(self, plain: str, **fields: Any) -> None:
         """Print one line on stdout: the plain text, or the fields as JSON."""
-        print(json.dumps(fields) if self.as_json else plain, flush=True)
+        with _without_bars():
+            print(json.dumps(fields) if self.as_json else plain, flush=True)
 
     def event(self, **fields: Any) -> None:
         """Print the fields as a line of JSON on stdout; nothing without --json."""
         if self.as_json:
-            print(json.dumps(fields), flush=True)
+            self.result("", **fields)
 
     def note(self, text: str) -> None:
         """Print a line on stderr, unless quiet."""
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            self._to_stderr(text)
 
     def interrupted(self) -> int:
         """Report that the user interrupted the command, and return the exit code."""
-        print("wuerstchen: interrupted", file=sys.stderr)
+        self._to_stderr("wuerstchen: interrupted")
         self.event(event="error", exit_code=INTERRUPTED, type="interrupted", message="interrupted")
         return INTERRUPTED
 
@@ -71,8 +73,8 @@ class Report:
         if not isinstance(error, WuerstchenError):
             message = f"unexpected {type(error).__name__}: {error}. Run again with --debug to see where."
         if self.debug:
-            traceback.print_exception(error)
-        print(f"wuerstchen: error: {message}", file=sys.stderr, flush=True)
+            self._to_stderr("".join(traceback.format_exception(error)).rstrip())
+        self._to_stderr(f"wuerstchen: error: {message}")
         fields: dict[str, Any] = {"event": "error", "exit_code": code, "type": type(error).__name__, "message": message}
         if isinstance(error, InvalidWorkflowError):
             fields |= {"error": error.error, "node_errors": error.node_errors}
@@ -80,6 +82,10 @@ class Report:
             fields |= {"node": error.node_id, "class_type": error.class_type}
         self.event(**fields)
         return code
+
+    def _to_stderr(self, text: str) -> None:
+        with _without_bars():
+            print(text, file=sys.stderr, flush=True)
 
 
 def exit_code(error: BaseException) -> int:
@@ -95,9 +101,26 @@ def exit_code(error: BaseException) -> int:
     return WEIGHTS_MISSING if isinstance(error, WeightsMissingError) else FAILED
 
 
+class _Handler(logging.StreamHandler):
+    """Handler whose lines never touch a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with _without_bars():
+            super().emit(record)
+
+
 class _Formatter(logging.Formatter):
     """Format the message only, with the level before warnings and errors."""
 
     def format(self, record: logging.LogRecord) -> str:
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         return f"{level}{record.getMessage()}"
+
+
+def _without_bars() -> AbstractContextManager[Any]:
+    """Hide tqdm's bars while lines are printed. tqdm is imported only where there are any."""
+    if "tqdm" not in sys.modules:
+        return nullcontext()
+    from tqdm import tqdm
+
+    return tqdm.external_write_mode()

@@ -1,4 +1,4 @@
-"""ComfyUI's real page in Chromium, as a person uses it: open a template, click Run, look."""
+"""Driver of ComfyUI's page in Chromium: open a template, click Run, read what the page shows."""
 
 import os
 import shutil
@@ -8,13 +8,18 @@ from typing import Any
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 PACK = "wuerstchen-nodes"
-"""The folder in custom_nodes/ that the pack lies in; the template browser lists its workflows under that name."""
+"""Folder of the pack in custom_nodes/; the template browser lists its workflows under this name."""
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic", "--no-first-run"]
 
 
 @contextmanager
 def opened(url: str, **options: Any) -> Iterator[Any]:
-    """The page of the server at `url`, ready, for as long as the context lasts; options are Playwright's."""
+    """Open the page of a server for a `with` block, and wait until it is ready.
+
+    Args:
+        url: URL of the server.
+        options: Options of Playwright's new_page.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -23,7 +28,7 @@ def opened(url: str, **options: Any) -> Iterator[Any]:
         page.set_default_timeout(120_000)
         page.goto(url)
         page.wait_for_function("window.app?.graph && app.extensionManager?.command && app.canvas")
-        # The default graph comes in a little later, and would take the place of what is opened before it.
+        # The page loads its default graph last; it would replace a template that was opened before.
         page.wait_for_function("app.graph.nodes.length > 0")
         page.wait_for_timeout(3000)
         yield page
@@ -31,7 +36,7 @@ def opened(url: str, **options: Any) -> Iterator[Any]:
 
 
 def open_template(page: Any, name: str) -> None:
-    """Click one of the pack's workflows in the template browser; a second copy of it is named "name (2)"."""
+    """Open a workflow of the pack in the template browser; a second copy of it is named "name (2)"."""
     before = page.evaluate("app.extensionManager.workflow.activeWorkflow?.path")
     page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_text(PACK, exact=True).first.click()
@@ -47,7 +52,7 @@ def open_template(page: Any, name: str) -> None:
 
 
 def run(page: Any) -> dict[str, Any]:
-    """Click Run and wait for the end; gives what the page was told of progress on the way."""
+    """Click Run, wait for the end, and return {"progress": [event], "previews": count, "ended": event}."""
     page.evaluate(
         """() => {
             window.told = {progress: [], previews: 0, ended: null};

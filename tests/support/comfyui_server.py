@@ -1,4 +1,4 @@
-"""A real ComfyUI server as the tests drive it: over HTTP and its websocket, as its own page does."""
+"""Driver of a real ComfyUI server over HTTP and its websocket, as its page uses it."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from support.comfyui_page import PACK
 Prompt = dict[str, dict[str, Any]]
 
 PREVIEW_IMAGE = 1
-"""Type of a binary message that holds a preview."""
+"""Type of a binary websocket message that holds a preview."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Run:
 
 
 class RefusedError(Exception):
-    """The server did not take a prompt, or only a part of it."""
+    """The server refused a prompt or one of its outputs."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
         super().__init__(answer)
@@ -74,14 +74,16 @@ class Server:
 
     @property
     def log(self) -> str:
+        """Return the output of the server."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def get(self, path: str) -> Any:
+        """Return the JSON of a GET request."""
         with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return json.load(answer)
 
     def post(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        """(HTTP status, what came back); an error status is an answer like any other."""
+        """Return (status, JSON) of a POST request, also for an error status."""
         request = urllib.request.Request(
             self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
         )
@@ -93,7 +95,7 @@ class Server:
         return status, json.loads(content) if content else None
 
     def run(self, prompt: Prompt, *, seconds: float = 300) -> Run:
-        """Queue a prompt and wait for its end."""
+        """Queue a prompt and wait for its end, for at most `seconds`."""
         status, queued = self.post("/prompt", {"prompt": prompt})
         assert status == 200, queued
         until = time.monotonic() + seconds
@@ -105,7 +107,7 @@ class Server:
         raise TimeoutError(f"no end after {seconds} s; the log ends:\n{self.log[-3000:]}")
 
     def settled(self, *, seconds: float = 60) -> dict[str, Any]:
-        """The history of the latest prompt, once nothing is queued or running."""
+        """Wait until nothing is queued or running, and return the history of the latest prompt."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             queue = self.get("/queue")
@@ -115,7 +117,7 @@ class Server:
         raise TimeoutError(f"still busy after {seconds} s; the log ends:\n{self.log[-3000:]}")
 
     def watch(self, prompt: Prompt, on_event: Callable[[dict[str, Any]], None] | None = None) -> Run:
-        """Queue a prompt as the page does, and listen until it ends. Raises: RefusedError."""
+        """Queue a prompt as the page does and collect its events until it ends. Raises RefusedError."""
         from websockets.sync.client import connect
 
         client = uuid.uuid4().hex
@@ -143,11 +145,12 @@ class Server:
         return Run(ended.status, ended.cached, ended.outputs, ended.error, events, previews)
 
     def images(self, run: Run) -> list[NDArray[np.uint8]]:
-        """The pictures that a run showed, by node and then in order."""
+        """Return the images that a run showed, each [height, width, 3], uint8, ordered by node id."""
         shown = [image for node in sorted(run.outputs, key=int) for image in run.outputs[node].get("images", [])]
         return [self.view(image) for image in shown]
 
     def view(self, image: dict[str, str]) -> NDArray[np.uint8]:
+        """Return an image that a node shows, [height, width, 3], uint8."""
         with urllib.request.urlopen(f"{self.url}/view?{urllib.parse.urlencode(image)}", timeout=60) as answer:
             return np.asarray(Image.open(BytesIO(answer.read())).convert("RGB"))
 
@@ -164,19 +167,25 @@ def _run_of(entry: dict[str, Any]) -> Run:
 
 
 def with_the_pack(folder: Path) -> None:
-    """Make `folder` a base directory whose custom_nodes/ holds this pack, of a user who knows the page."""
+    """Make `folder` a base directory with this pack in custom_nodes/, and turn off the page's tour."""
     for name in ("custom_nodes", "input", "output", "models/wuerstchen", "user/default"):
         (folder / name).mkdir(parents=True)
     (folder / "custom_nodes" / PACK).symlink_to(Path(__file__).parents[2], target_is_directory=True)
-    settings = {"Comfy.TutorialCompleted": True}  # or the page opens with a tour
+    settings = {"Comfy.TutorialCompleted": True}
     (folder / "user/default/comfy.settings.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
 @contextmanager
 def started(folder: Path, *arguments: str) -> Iterator[Server]:
-    """The ComfyUI of $COMFYUI_DIR with `folder` as its base directory, for as long as the context lasts.
+    """Run the ComfyUI of $COMFYUI_DIR for a `with` block.
 
-    $COMFYUI_PYTHON is the interpreter with its requirements; without it, this one.
+    $COMFYUI_PYTHON is an interpreter with its requirements; without it, this one is used.
+
+    Args:
+        folder: Base directory of the server.
+        arguments: Further arguments of ComfyUI's main.py.
+    Raises:
+        RuntimeError: The server did not start within 180 s.
     """
     python, port = os.environ.get("COMFYUI_PYTHON", sys.executable), _free_port()
     comfyui = os.environ["COMFYUI_DIR"]

@@ -1,4 +1,4 @@
-"""Reads a picture of the drawn world back by image analysis: colours, shape and place. No network."""
+"""Recognise the scene in an image of the drawn world by image analysis: colours, shape and position."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -9,13 +9,21 @@ from numpy.typing import NDArray
 from wuerstchen_core.training.world import COLOURS, POSITIONS, SHAPES, Scene
 
 GRID = 48
+"""Side of the masks that are compared with the shapes, in samples."""
 VISIBLE = 0.1
-"""Least distance of figure and ground, in RGB 0..1, at which there is a figure at all."""
+"""Smallest distance between the colours of figure and background, in RGB 0..1, that counts as a figure."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Content of an image. gaps: distance of the figure to each edge, as a share of the image's shorter side."""
+    """Scene that was recognised in an image.
+
+    Attributes:
+        colour: Name of the figure's colour.
+        background: Name of the background's colour.
+        shape: Name of the figure's shape.
+        gaps: {edge: distance of the figure from it}, as a share of the image's shorter side.
+    """
 
     colour: str
     background: str
@@ -25,7 +33,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Parts of a scene that an image shows correctly; `position` is None if the scene names none."""
+    """Comparison of an image with the scene that it should show.
+
+    Attributes:
+        colour: Whether the figure's colour is right.
+        background: Whether the background's colour is right.
+        shape: Whether the shape is right.
+        position: Whether the position is right; None if the scene names none.
+    """
 
     colour: bool
     background: bool
@@ -40,7 +55,7 @@ def _nearest_colour(rgb: NDArray[np.floating]) -> str:
 
 
 def _normalised(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask, its bounding box centred in a square and sampled on a grid."""
+    """Centre the bounding box of a mask in a square and sample it on a grid, [GRID, GRID]."""
     ys, xs = np.nonzero(mask)
     half = max(np.ptp(xs), np.ptp(ys)) / 2 + 0.5
     steps = (np.arange(GRID) + 0.5) / GRID * 2 - 1
@@ -58,7 +73,7 @@ def _templates() -> dict[str, NDArray[np.bool_]]:
 
 
 def read(image: NDArray[np.floating]) -> Reading | None:
-    """Read a picture [height, width, 3] in 0..1; None where no figure stands out."""
+    """Recognise the scene in an image, [height, width, 3], in 0..1; None if there is no figure."""
     height, width = image.shape[:2]
     edge = max(2, min(height, width) // 64)
     border = np.concatenate([part.reshape(-1, 3) for part in (image[:edge], image[-edge:])])
@@ -89,13 +104,13 @@ def read(image: NDArray[np.floating]) -> Reading | None:
 
 
 def _in_place(position: str, gaps: dict[str, float]) -> bool:
-    """Near the named edge, and clearly nearer to it than to the one across."""
+    """Return whether a figure is near an edge, and clearly nearer to it than to the opposite one."""
     opposite = {POSITIONS[name]: name for name in POSITIONS}[-POSITIONS[position][0], -POSITIONS[position][1]]
     return gaps[position] < 0.13 and gaps[opposite] - gaps[position] > 0.02
 
 
 def judge(image: NDArray[np.floating], scene: Scene) -> Verdict:
-    """Compare a picture [height, width, 3] in 0..1 with the scene it should show."""
+    """Compare an image, [height, width, 3], in 0..1, with the scene that it should show."""
     reading = read(image)
     if reading is None:
         return Verdict(False, False, False, False if scene.position else None)

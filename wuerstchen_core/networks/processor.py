@@ -1,23 +1,30 @@
-"""Features of this machine's processor."""
+"""Features of this machine's processor. Needs no torch where the system lists them."""
 
+from functools import cache
 from pathlib import Path
 
-import torch
 
-
-def _features() -> set[str]:
-    """Return the names of the processor's features; empty where the system does not list them."""
-    ask = getattr(torch.cpu, "get_capabilities", None)
-    if ask is not None:
-        return {name for name, able in ask().items() if able}
-    try:  # torch before 2.11; Linux uses the same names
+@cache
+def listed_features() -> tuple[str, ...]:
+    """Return the features that Linux lists, such as "avx512_bf16", in its order; empty on other systems."""
+    try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
-        return set()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
+        return ()
+    found = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return tuple(found.partition(":")[2].split())
 
 
-HAS_BFLOAT16_TILES = "amx_bf16" in _features()
+def _has(feature: str) -> bool:
+    if listed_features():
+        return feature in listed_features()
+    import torch
+
+    ask = getattr(torch.cpu, "get_capabilities", None)  # since torch 2.11, with the names that Linux uses
+    return ask is not None and bool(ask().get(feature))
+
+
+HAS_BFLOAT16_TILES = _has("amx_bf16")
 """True if the processor multiplies bfloat16 matrices in tiles (AMX)."""
-HAS_BFLOAT16 = HAS_BFLOAT16_TILES or "avx512_bf16" in _features()
+HAS_BFLOAT16 = HAS_BFLOAT16_TILES or _has("avx512_bf16")
 """True if the processor has bfloat16 products. One without them takes ten times as long as in float32."""

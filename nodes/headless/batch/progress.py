@@ -1,15 +1,12 @@
 """Progress of a running batch on the terminal."""
 
-import logging
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..report import LOGGERS, Report
+from ..report import Report
 from .journal import DONE, RowState
 from .plan import Row
 
@@ -20,7 +17,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Progress:
     """Progress on stderr: a bar on a terminal, lines elsewhere. Finished files go to stdout if that is no terminal.
 
-    As a context, it shows the bar, and prints the log of the core and the nodes above it.
+    As a context, it shows the bar.
 
     Args:
         report: Prints the lines.
@@ -38,11 +35,10 @@ class Progress:
         self._has_bar = sys.stderr.isatty() and not report.quiet
         self._lists_files = report.as_json or not (sys.stdout.isatty() and self._has_bar)
         self._bar: tqdm | None = None
-        self._context = ExitStack()
 
     def __enter__(self) -> "Progress":
         if self._has_bar:
-            bar = tqdm(
+            self._bar = tqdm(
                 total=self._total,
                 initial=self._earlier,
                 unit="row",
@@ -51,12 +47,11 @@ class Progress:
                 miniters=1,  # a row may take minutes, so each one is shown
                 smoothing=0,  # rows differ, so the time left is estimated from the mean of all
             )
-            self._bar = self._context.enter_context(bar)
-            self._context.enter_context(logging_redirect_tqdm([logging.getLogger(name) for name in LOGGERS]))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._context.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def row(self, row: Row, state: RowState, folder: Path) -> None:
         """Report a row that has ended.
@@ -68,8 +63,7 @@ class Progress:
         """
         self._finished += 1
         self._failed += state.status != DONE
-        with tqdm.external_write_mode():  # clears the bar while lines are printed
-            self._print(row, state, [str(folder / file["name"]) for file in state.files])
+        self._print(row, state, [str(folder / file["name"]) for file in state.files])
         if self._bar is not None:
             self._bar.set_postfix_str(f"{self._failed} failed" if self._failed else "", refresh=False)
             self._bar.update()

@@ -13,6 +13,7 @@ from typing import Any
 
 import wuerstchen_core
 from wuerstchen_core.errors import CheckpointError, WeightsMissingError
+from wuerstchen_core.networks.processor import listed_features
 
 from ... import host as hosts
 from ..errors import describe
@@ -146,12 +147,8 @@ def _hardware() -> str:
 
 @cache
 def _processor() -> str:
-    """Return the kind of processor and a digest of its features, where the system tells them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    features = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    """Return the kind of processor and a digest of its features."""
+    features = " ".join(listed_features()) or platform.processor()
     return f"{platform.machine()} {hashlib.sha256(features.encode()).hexdigest()}"
 
 

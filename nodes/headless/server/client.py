@@ -61,6 +61,7 @@ class Server:
             base_url=self.url,
             transport=transport,
             timeout=_TIMEOUT,
+            limits=httpx.Limits(max_keepalive_connections=0),  # requests are far apart, and nothing stays open
             trust_env=False,
             follow_redirects=True,
             verify=ssl.create_default_context(),  # the system's certificates, as for the websocket

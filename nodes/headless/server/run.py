@@ -125,9 +125,10 @@ class _EventHandler:
                 self._set_running(node_id)
             self.fetched(node_id, data.get("output") or {})
         elif kind == "progress" and node_id is not None:
-            label = title_of(self.prompt, node_id) if node_id in self.prompt else node_id
-            update = self.progress.setdefault(node_id, self.host.progress(int(data["max"]), label))
-            update(int(data["value"]), None)
+            if node_id not in self.progress:
+                label = title_of(self.prompt, node_id) if node_id in self.prompt else node_id
+                self.progress[node_id] = self.host.progress(int(data["max"]), label)
+            self.progress[node_id](int(data["value"]), None)
         elif kind == "execution_success":
             self._set_running(None)
 

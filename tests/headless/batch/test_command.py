@@ -129,14 +129,13 @@ def test_no_line_touches_the_bar(batch, on_terminal, monkeypatch, option):
 
 
 def test_a_resumed_batch_starts_its_bar_at_the_finished_rows(batch, on_terminal):
-    terminal = on_terminal()
     rows = write_rows([{"Load Image.image": f"{name}.png"} for name in ("1", "none", "2", "3")])
     assert batch(table=rows)[0] == 5
-    terminal.truncate(0)
+    terminal = on_terminal()
     assert batch("--retry-failed", table=rows)[0] == 5
     steps = [match[2] for match in BAR.finditer(terminal.getvalue())]
     assert (steps[0], steps[-1]) == ("3", "4")
-    terminal.truncate(0)
+    terminal = on_terminal()
     assert batch(table=rows)[0] == 5
     assert not BAR.search(terminal.getvalue())
 
