@@ -23,7 +23,7 @@ def replaced_whole(path: Path, *, durable: bool = False, scratch: Path | None = 
     try:
         yield partial
         if durable:
-            with partial.open("rb") as file:
+            with partial.open("rb+") as file:  # not "rb", which Windows refuses to sync
                 os.fsync(file.fileno())
         os.replace(partial, path)
     finally:

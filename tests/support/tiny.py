@@ -24,8 +24,8 @@ STAGE_B = StageBConfig(
     inject_effnet=(False, True, True),
     clip_embd=32,
 )
-STAGE_B_OWN_TEXT = replace(STAGE_B, clip_embd=20)
-"""Stage B that takes another text width than Stage C, so that a text of the wrong stage fails."""
+STAGE_B_OWN_TEXT = replace(STAGE_B, c_hidden=(8, 16, 32), nhead=(-1, 1, 2), blocks=(1, 1, 1), clip_embd=20)
+"""Smaller Stage B whose text width differs from Stage C's, so that a text of the wrong stage fails."""
 STAGE_A = StageAConfig(bottleneck_blocks=2, embed_dim=16, num_vq_embeddings=32)
 MAX_TOKENS = 77
 """Tokens that the tiny text encoders read."""
