@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from support.hosts import FakeHost, Kept, tiny_stage_a, tiny_stage_b, tiny_stage_c
+from support import tiny
+from support.hosts import FakeHost, Kept
 from wuerstchen_core import StageA, StageB, StageC
 from wuerstchen_core.checkpoints.saving import save_stage_a, save_stage_b, save_stage_c
 from wuerstchen_core.errors import CheckpointError, InputError, WeightsMissingError
@@ -18,9 +19,9 @@ from wuerstchen_nodes.text import TextEncode
 @pytest.fixture
 def folder(fake_host: FakeHost) -> Path:
     """Return a model folder with one checkpoint of each stage."""
-    save_stage_a(tiny_stage_a(), fake_host.folder / "a")
-    save_stage_b(tiny_stage_b(), fake_host.folder / "sub" / "b")
-    save_stage_c(tiny_stage_c(), fake_host.folder / "c")
+    save_stage_a(tiny.stage_a(), fake_host.folder / "a")
+    save_stage_b(tiny.stage_b(), fake_host.folder / "sub" / "b")
+    save_stage_c(tiny.stage_c(), fake_host.folder / "c")
     return fake_host.folder
 
 

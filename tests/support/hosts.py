@@ -9,10 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from support import tiny
 from wuerstchen_nodes import models
-
-tiny_stage_a, tiny_stage_b, tiny_stage_c = tiny.stage_a, tiny.stage_b, tiny.stage_c
 
 
 @dataclass(frozen=True)
