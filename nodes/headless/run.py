@@ -31,11 +31,6 @@ class Prepared:
     prompt: Prompt
     workflow: Workflow
 
-    @property
-    def extra_pnginfo(self) -> dict[str, Any] | None:
-        """Return the metadata that saved files carry beside the prompt."""
-        return self.workflow.extra_pnginfo
-
 
 @dataclass(frozen=True)
 class Result:
@@ -138,7 +133,7 @@ def execute(
     prepared = prepare(workflow, settings, seed=seed, host=host, catalog=executor.reread())
     host.files.check()
     with hosts.using(host):
-        shown = executor.run(prepared.prompt, extra_pnginfo=prepared.extra_pnginfo, on_node=on_node)
+        shown = executor.run(prepared.prompt, extra_pnginfo=prepared.workflow.extra_pnginfo, on_node=on_node)
     return Result.of(shown, prepared.prompt, host)
 
 

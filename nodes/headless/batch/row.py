@@ -101,7 +101,7 @@ class RowRunner:
         with tempfile.TemporaryDirectory(prefix="wuerstchen-preview-") as previews:
             self.host.preview_folder = Path(previews)
             with hosts.using(self.host):
-                self.executor.run(prepared.prompt, extra_pnginfo=prepared.extra_pnginfo, given=given)
+                self.executor.run(prepared.prompt, extra_pnginfo=prepared.workflow.extra_pnginfo, given=given)
 
 
 def _explained(error: Exception) -> str:

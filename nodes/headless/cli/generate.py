@@ -23,7 +23,8 @@ def settings_for(
         workflow: The example.
         prompt: Text prompt.
         negative: Negative text prompt; None for the example's own.
-        width, height: Size of the image in pixels; None for the size that the model was made for.
+        width: Width of the image in pixels; None for the width that the model was made for.
+        height: Height of the image in pixels, like `width`.
         model: A preset for every stage, or a checkpoint in the model folder for Stage C; None for the example's own.
     Raises:
         UsageError: There is no such model.

@@ -65,7 +65,7 @@ def execute_on(
     prompt = _with_uploads(resolved.prompt, server, host)
     outputs = {node_id for node_id, node in prompt.items() if catalog.is_output(node["class_type"])}
     events = _EventHandler(server, prompt, outputs, host, on_node or (lambda state, node_id, ui: None))
-    history = server.run(prompt, resolved.extra_pnginfo, events.handle)
+    history = server.run(prompt, resolved.workflow.extra_pnginfo, events.handle)
     for kind, data in history["status"]["messages"]:
         if kind in ("execution_error", "execution_interrupted"):
             raise _failure(kind, data, prompt)
