@@ -25,7 +25,7 @@ from wuerstchen_core import (
 from wuerstchen_core.checkpoints.presets import stage_b_guidance
 from wuerstchen_core.training.world import Scene, random_scene, triples
 
-PARTS = ("colour", "background", "shape", "position")
+PARTS = ("colour", "background", "shape", "outline", "position")
 BATCH = 20
 
 

@@ -4,6 +4,7 @@ transformers is imported on first use, because it takes longer to import than th
 """
 
 import logging
+import re
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from .errors import CheckpointError, InputError
 
 logger = logging.getLogger("wuerstchen_core.text")
 
+WORDS = "words"
+"""Entry in tokenizer_config.json that lists the words of the captions that the model was trained on."""
+_WORD = re.compile(r"[^\W\d_]+")
 _UNUSED = ("text_projection.", "position_ids", "logit_scale", "vision_model.", "visual_projection.")
 """Parts of the keys that a CLIP file may hold without an effect on the text model's hidden states."""
 
@@ -81,7 +85,9 @@ class TextEncoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Return the last hidden state of each text prompt. An end that does not fit is cut, with a warning in the log.
+        """Return the last hidden state of each text prompt.
+
+        The log warns of an end that does not fit and is cut, and of words that the model was not trained on.
 
         Args:
             prompts: One or more text prompts; an empty one is the unconditional prompt.
@@ -99,6 +105,12 @@ class TextEncoder(nn.Module):
                 logger.warning(
                     "The prompt is longer than %d tokens; this end of it is ignored: %r", self.max_tokens, removed
                 )
+            unknown = self.unknown_words(prompt)
+            if unknown:
+                logger.warning(
+                    "The model does not know %s. It knows these words: %s.",
+                    ", ".join(map(repr, unknown)), ", ".join(self.words),
+                )  # fmt: skip
         tokens = self.tokenizer(
             list(prompts), padding="max_length", max_length=self.max_tokens, truncation=True, return_tensors="pt"
         )
@@ -112,6 +124,24 @@ class TextEncoder(nn.Module):
         if len(ids) <= self.max_tokens:
             return ""
         return self.tokenizer.decode(ids[self.max_tokens - 1 : -1]).strip()
+
+    @property
+    def words(self) -> list[str]:
+        """All words that the model was trained on, sorted; empty where its tokenizer does not say, as published ones.
+
+        A tokenizer of `training.text.make_tokenizer` says so.
+        """
+        return self.tokenizer.init_kwargs.get(WORDS, [])
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Return the words of a text prompt that are not in `words`, in their order; empty where `words` is."""
+        known = self.words
+        return [word for word in dict.fromkeys(words_of(prompt)) if known and word not in known]
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in lower case, without numbers and punctuation."""
+    return _WORD.findall(text.lower())
 
 
 def _check_report(report: dict[str, Any], encoder: Path) -> None:

@@ -6,10 +6,12 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from wuerstchen_core.training.world import COLOURS, POSITIONS, SHAPES, Scene
+from wuerstchen_core.training.world import COLOURS, SHAPES, Scene
 
 GRID = 48
 """Side of the masks that are compared with the shapes, in samples."""
+CLEAN = 0.9
+"""Smallest overlap with the shape, as intersection over union, that the stricter judgement of a shape accepts."""
 VISIBLE = 0.1
 """Smallest distance between the colours of figure and background, in RGB 0..1, that counts as a figure."""
 
@@ -22,12 +24,14 @@ class Reading:
         colour: Name of the figure's colour.
         background: Name of the background's colour.
         shape: Name of the figure's shape.
+        overlaps: {shape: intersection over union with it}, 0..1.
         gaps: {edge: distance of the figure from it}, as a share of the image's shorter side.
     """
 
     colour: str
     background: str
     shape: str
+    overlaps: dict[str, float]
     gaps: dict[str, float]
 
 
@@ -39,12 +43,14 @@ class Verdict:
         colour: Whether the figure's colour is right.
         background: Whether the background's colour is right.
         shape: Whether the shape is right.
+        outline: Whether the figure's outline is that of the shape, a stricter judgement: it covers `CLEAN` of it.
         position: Whether the position is right; None if the scene names none.
     """
 
     colour: bool
     background: bool
     shape: bool
+    outline: bool
     position: bool | None
 
 
@@ -87,7 +93,7 @@ def read(image: NDArray[np.floating]) -> Reading | None:
     along = (image - ground) @ (figure - ground) / np.square(figure - ground).sum()
     mask = along > 0.5
     found = _normalised(mask)
-    overlap = {name: (found & form).sum() / (found | form).sum() for name, form in _templates().items()}
+    overlaps = {name: float((found & form).sum() / (found | form).sum()) for name, form in _templates().items()}
     ys, xs = np.nonzero(mask)
     short = min(height, width)
     left, right, top, bottom = xs.min(), xs.max() + 1, ys.min(), ys.max() + 1
@@ -98,25 +104,28 @@ def read(image: NDArray[np.floating]) -> Reading | None:
     return Reading(
         _nearest_colour(figure),
         _nearest_colour(ground),
-        max(overlap, key=lambda name: overlap[name]),
+        max(overlaps, key=lambda name: overlaps[name]),
+        overlaps,
         {name: float(gap) / short for name, gap in gaps.items()},
     )
 
 
 def _in_place(position: str, gaps: dict[str, float]) -> bool:
-    """Return whether a figure is near an edge, and clearly nearer to it than to the opposite one."""
-    opposite = {POSITIONS[name]: name for name in POSITIONS}[-POSITIONS[position][0], -POSITIONS[position][1]]
-    return gaps[position] < 0.13 and gaps[opposite] - gaps[position] > 0.02
+    """Return whether a figure is near each edge of a position, and clearly nearer to it than to the opposite one."""
+    edges = position.split()
+    opposites = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
+    return all(gaps[edge] < 0.13 and gaps[opposites[edge]] - gaps[edge] > 0.02 for edge in edges)
 
 
 def judge(image: NDArray[np.floating], scene: Scene) -> Verdict:
     """Compare an image, [height, width, 3], in 0..1, with the scene that it should show."""
     reading = read(image)
     if reading is None:
-        return Verdict(False, False, False, False if scene.position else None)
+        return Verdict(False, False, False, False, False if scene.position else None)
     return Verdict(
         reading.colour == scene.colour,
         reading.background == scene.background,
         reading.shape == scene.shape,
+        reading.overlaps[scene.shape] >= CLEAN,
         _in_place(scene.position, reading.gaps) if scene.position else None,
     )

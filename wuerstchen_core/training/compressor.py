@@ -27,6 +27,10 @@ STRIDE = 16
 """Pixels of the compressor's input along one position. The input is the image at 16/42.67 of its size."""
 WIDTHS = (32, 64, 96, 128)
 """Channels at stride 2, 4, 8 and 16."""
+BLOCKS = 4
+"""Residual blocks after the last stride, in which positions see their neighbours."""
+PATCH = 8
+"""Side in pixels of a position of Stage B's finest level."""
 BOUND = 3.0
 """Largest embedding, in standard deviations. Rare extremes would decide much of the image at high noise."""
 WEIGHTS = "model.safetensors"
@@ -51,7 +55,9 @@ class SemanticCompressor(nn.Module):
         layers: list[nn.Module] = []
         for before, width in zip((4, *WIDTHS), WIDTHS, strict=False):
             layers.append(_convolution(before, width, 2))
-        layers += [_convolution(WIDTHS[-1], WIDTHS[-1], 1), nn.Conv2d(WIDTHS[-1], STAGE_C_CHANNELS, kernel_size=1)]
+        layers.append(_convolution(WIDTHS[-1], WIDTHS[-1], 1))
+        layers += [ResBlock(WIDTHS[-1]) for _ in range(BLOCKS)]
+        layers.append(nn.Conv2d(WIDTHS[-1], STAGE_C_CHANNELS, kernel_size=1))
         self.encoder = nn.Sequential(*layers)
         self.normalise = nn.BatchNorm2d(STAGE_C_CHANNELS, affine=False)
 
@@ -63,8 +69,11 @@ class SemanticCompressor(nn.Module):
         Returns:
             Tensor: [batch, 16, height/42.67, width/42.67] in -3..3, about zero mean and unit variance.
         """
-        size = [ceil(side / PIXELS_PER_STAGE_C) * STRIDE for side in images.shape[-2:]]
-        x = F.interpolate(images, size=size, mode="bilinear", antialias=True) * 2 - 1
+        positions = [ceil(side / PIXELS_PER_STAGE_C) for side in images.shape[-2:]]
+        x = F.interpolate(
+            _widen(images, positions), size=[count * STRIDE for count in positions], mode="bilinear", antialias=True
+        )
+        x = x * 2 - 1
         x = torch.cat([x, main_contrast(x)], dim=1)
         x = self.normalise(self.encoder(x.contiguous(memory_format=torch.channels_last)))
         return BOUND * torch.tanh(x / BOUND)
@@ -79,6 +88,25 @@ class SemanticCompressor(nn.Module):
             Tensor: [batch, 16, height/42.67, width/42.67].
         """
         return self.features(images) * EMBEDDING_SCALE - EMBEDDING_SHIFT
+
+
+def _widen(images: Tensor, positions: list[int]) -> Tensor:
+    """Repeat the images' edges so that positions lie where Stage B looks for them.
+
+    Stage B enlarges the embeddings with aligned corners: the centre of the first position falls on the centre of the
+    first patch of 8x8 pixels, the last one on that of the last patch.
+
+    Args:
+        images (Tensor): [batch, 3, height, width].
+        positions: Rows and columns of embeddings; 2 at least.
+    Returns:
+        Tensor: [batch, 3, height + 2 * above, width + 2 * beside].
+    """
+    above, beside = (
+        max(0, round(((side - PATCH) * count / (count - 1) - side) / 2)) if count > 1 else 0
+        for side, count in zip(images.shape[-2:], positions, strict=True)
+    )
+    return F.pad(images, (beside, beside, above, above), mode="replicate")
 
 
 def load_compressor(folder: Path) -> SemanticCompressor:

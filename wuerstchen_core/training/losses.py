@@ -76,6 +76,19 @@ def compressor_loss(compressor: SemanticCompressor, heads: ReadingHeads, images:
     return reconstruction_loss(drawn / contrast, target / contrast) + 0.5 * told
 
 
+def features_loss(compressor: SemanticCompressor, images: Tensor, features: Tensor) -> Tensor:
+    """Return the error of the features that the compressor sees in images.
+
+    Args:
+        compressor: Network to train.
+        images (Tensor): [batch, 3, height, width] in 0..1.
+        features (Tensor): [batch, 16, height/42.67, width/42.67], as they should be.
+    """
+    compressor.normalise.eval()  # the features have their own scale, which must not depend on the batch
+    error = compressor.features(images) - features
+    return error.square().mean() + 0.1 * error.abs().mean()
+
+
 def random_ratios(rng: np.random.Generator, count: int) -> Tensor:
     """Return timestep ratios [count] for Stage C; half of them are above 3/4, where the text decides."""
     return torch.from_numpy((1 - _even(rng, count) ** 2).astype(np.float32)).clamp(0.001, 1)

@@ -3,8 +3,9 @@
 """Sources of captioned images for training: the drawn world, or a folder."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,7 +13,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..errors import InputError
-from .world import FIGURE_SIZES, Array, Scene, Size, Style, draw, random_scene, triples
+from .fields import features
+from .phrases import phrase
+from .world import FIGURE_SIZES, Array, Size, Style, draw, random_layout, random_scene, triples
 
 SIZES: dict[tuple[int, int], float] = {
     (256, 256): 0.6,
@@ -24,19 +27,26 @@ SIZES: dict[tuple[int, int], float] = {
 """Size of training images (width, height) in pixels -> its share of them."""
 
 
+class Sample(NamedTuple):
+    """One captioned image.
+
+    Attributes:
+        image: [height, width, 3], float32 in 0..1.
+        caption: Its caption.
+        features: [16, height/42.67, width/42.67], the features that the compressor has to see in it; None where it
+            has to find features of its own.
+    """
+
+    image: Array
+    caption: str
+    features: Array | None = None
+
+
 class Pictures(Protocol):
     """Source of captioned images."""
 
-    def sample(self, rng: np.random.Generator, width: int, height: int) -> tuple[Array, str]:
-        """Draw a random image and its caption.
-
-        Args:
-            rng: Random generator.
-            width: Width in pixels.
-            height: Height in pixels.
-        Returns:
-            tuple[Array, str]: Image [height, width, 3], float32 in 0..1, and its caption.
-        """
+    def sample(self, rng: np.random.Generator, width: int, height: int) -> Sample:
+        """Return a random image of `width` x `height` pixels. All images of a source have features, or none has."""
         ...
 
     def captions(self) -> Iterable[str]:
@@ -57,22 +67,17 @@ class WorldPictures:
         self._sizes = sizes
         self._scenes = triples(held_out=False)
 
-    def sample(self, rng: np.random.Generator, width: int, height: int) -> tuple[Array, str]:
+    def sample(self, rng: np.random.Generator, width: int, height: int) -> Sample:
         scene = random_scene(rng, self._scenes, self._sizes)
         style = self._styles[rng.integers(len(self._styles))]
-        return draw(scene, width, height, rng, style), _vary(scene, rng)
+        layout = random_layout(scene, width, height, rng)
+        return Sample(draw(scene, layout, style), phrase(scene, rng), features(scene, layout, style))
 
     def captions(self) -> Iterator[str]:
         rng = np.random.default_rng(0)
         for scene in self._scenes:
-            yield _vary(random_scene(rng, [scene]), rng)
-
-
-def _vary(scene: Scene, rng: np.random.Generator) -> str:
-    """Return the caption of a scene, with "an orange" as often as "a orange"."""
-    if rng.random() < 0.5:
-        return scene.caption.replace("a orange", "an orange")
-    return scene.caption
+            for _ in range(4):
+                yield phrase(random_scene(rng, [scene]), rng)
 
 
 class FolderPictures:
@@ -98,11 +103,11 @@ class FolderPictures:
                 "each beside a .txt file of the same name that holds its caption."
             )
 
-    def sample(self, rng: np.random.Generator, width: int, height: int) -> tuple[Array, str]:
+    def sample(self, rng: np.random.Generator, width: int, height: int) -> Sample:
         path, caption = self._pairs[rng.integers(len(self._pairs))]
         with Image.open(path) as image:
             fitted = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (width, height))
-        return (np.asarray(fitted) / 255).astype(np.float32), caption
+        return Sample((np.asarray(fitted) / 255).astype(np.float32), caption)
 
     def captions(self) -> list[str]:
         return [caption for _, caption in self._pairs]
@@ -119,19 +124,26 @@ def batch_of(count: int, width: int, height: int) -> int:
     return max(1, count * 256 * 256 // (width * height))
 
 
-def draw_batch(
-    pictures: Pictures, rng: np.random.Generator, count: int, width: int, height: int
-) -> tuple[Tensor, list[str]]:
-    """Draw images of one size.
+@dataclass(frozen=True)
+class Batch:
+    """Captioned images of one size.
 
-    Args:
-        pictures: Source of the images.
-        rng: Random generator.
-        count: Number of images.
-        width: Width in pixels.
-        height: Height in pixels.
-    Returns:
-        tuple[Tensor, list[str]]: Images [count, 3, height, width], float32 in 0..1, and their captions.
+    Attributes:
+        images (Tensor): [count, 3, height, width], float32 in 0..1.
+        captions (list[str]): One for each image.
+        features (Tensor | None): [count, 16, height/42.67, width/42.67]; None as in `Sample`.
     """
-    images, captions = zip(*(pictures.sample(rng, width, height) for _ in range(count)), strict=True)
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), list(captions)
+
+    images: Tensor
+    captions: list[str]
+    features: Tensor | None
+
+
+def draw_batch(pictures: Pictures, rng: np.random.Generator, count: int, width: int, height: int) -> Batch:
+    """Draw `count` images of `width` x `height` pixels."""
+    images, captions, known = zip(*(pictures.sample(rng, width, height) for _ in range(count)), strict=True)
+    return Batch(
+        torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
+        list(captions),
+        None if known[0] is None else torch.from_numpy(np.stack(known)),
+    )

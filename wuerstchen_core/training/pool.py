@@ -13,12 +13,12 @@ from torch import Tensor
 
 from ..files import replaced_whole
 from ..networks.processor import HAS_BFLOAT16
-from .pictures import SIZES, Pictures, batch_of, draw_batch
+from .pictures import SIZES, Batch, Pictures, batch_of, draw_batch
 
 log = logging.getLogger(__name__)
 
-Encoder = Callable[[Tensor], Tensor]
-"""Function from images [batch, 3, height, width] in 0..1 to the encoded tensors [batch, ...]."""
+Encoder = Callable[[Batch], Tensor]
+"""Function from images to encoded tensors [count, ...]."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ def make_pool(pictures: Pictures, encoders: dict[str, Encoder], count: int, path
         parts: dict[str, list[Tensor]] = {name: [] for name in encoders}
         captions: list[str] = []
         while len(captions) < count * share:
-            images, drawn = draw_batch(pictures, rng, 16, width, height)
-            captions += drawn
+            batch = draw_batch(pictures, rng, 16, width, height)
+            captions += batch.captions
             with torch.autocast("cpu", torch.bfloat16, enabled=HAS_BFLOAT16):
                 for name, encode in encoders.items():
-                    parts[name].append(encode(images).to(torch.bfloat16))
+                    parts[name].append(encode(batch).to(torch.bfloat16))
         buckets[width, height] = Bucket({name: torch.cat(part) for name, part in parts.items()}, captions)
         log.info("%s: %d images of %dx%d encoded", path.stem, len(captions), width, height)
     with replaced_whole(path) as partial:

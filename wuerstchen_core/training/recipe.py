@@ -20,8 +20,16 @@ from ..stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from .compressor import ReadingHeads, SemanticCompressor
 from .initialise import freeze_mappers, initialise_stage_a, initialise_stage_b, initialise_stage_c
 from .loop import LoopConfig, train
-from .losses import compressor_loss, diffusion_loss, random_decoder_ratios, random_ratios, recolour, stage_a_loss
-from .pictures import Pictures, batch_of, draw_batch, random_size
+from .losses import (
+    compressor_loss,
+    diffusion_loss,
+    features_loss,
+    random_decoder_ratios,
+    random_ratios,
+    recolour,
+    stage_a_loss,
+)
+from .pictures import Batch, Pictures, batch_of, draw_batch, random_size
 from .pool import Encoder, make_pool
 from .text import encode, make_text_model, present_words
 
@@ -87,7 +95,7 @@ def train_stage_a(recipe: Recipe, pictures: Pictures, folder: Path) -> StageA:
 
     def loss(rng: np.random.Generator) -> Tensor:
         side = int(rng.choice([96, 128]))
-        images, _ = draw_batch(pictures, rng, recipe.stage_a_batch, side, side)
+        images = draw_batch(pictures, rng, recipe.stage_a_batch, side, side).images
         changed = recolour(images[::2])
         return stage_a_loss(stage_a, torch.cat([images[1::2], changed]))
 
@@ -98,7 +106,9 @@ def train_stage_a(recipe: Recipe, pictures: Pictures, folder: Path) -> StageA:
 def train_compressor(
     recipe: Recipe, pictures: Pictures, tokenizer: "CLIPTokenizer", folder: Path
 ) -> SemanticCompressor:
-    """Train the semantic compressor on images of every size and the words of their captions.
+    """Train the semantic compressor on images of every size.
+
+    It learns the images' features where they are known, else those that serve to read captions and redraw images.
 
     Args:
         recipe: Length and batch.
@@ -112,12 +122,25 @@ def train_compressor(
     def loss(rng: np.random.Generator) -> Tensor:
         width, height = random_size(rng)
         count = batch_of(recipe.compressor_batch, width, height)
-        images, captions = draw_batch(pictures, rng, count, width, height)
-        return compressor_loss(compressor, heads, images, present_words(tokenizer, captions))
+        batch = draw_batch(pictures, rng, count, width, height)
+        if batch.features is not None:
+            return features_loss(compressor, batch.images, batch.features)
+        return compressor_loss(compressor, heads, batch.images, present_words(tokenizer, batch.captions))
 
     both = nn.ModuleDict({"compressor": compressor, "heads": heads})
     train("compressor", both, loss, recipe.compressor_loop, folder)
     return compressor
+
+
+def _embeddings_by(compressor: SemanticCompressor) -> Encoder:
+    """Return the encoder to image embeddings: the known features where there are any, else the compressor's."""
+
+    def encode(batch: Batch) -> Tensor:
+        if batch.features is not None:
+            return batch.features * EMBEDDING_SCALE - EMBEDDING_SHIFT
+        return compressor(batch.images)
+
+    return encode
 
 
 def _drop(captions: list[str], rng: np.random.Generator) -> list[str]:
@@ -149,10 +172,10 @@ def train_stage_b(
         start: Stage B and text encoder to train further; None for random weights.
     """
 
-    def latents(images: Tensor) -> Tensor:
-        return stage_a.encode(images) / recipe.stage_a.scale_factor
+    def latents(batch: Batch) -> Tensor:
+        return stage_a.encode(batch.images) / recipe.stage_a.scale_factor
 
-    encoders: dict[str, Encoder] = {"latents": latents, "embeddings": compressor}
+    encoders: dict[str, Encoder] = {"latents": latents, "embeddings": _embeddings_by(compressor)}
     pool = make_pool(pictures, encoders, recipe.stage_b_pool, folder / "stage_b_pool.pt", seed=1)
     torch.manual_seed(1)
     if start is None:
@@ -245,7 +268,7 @@ def _train_prior(
     tokenizer: "CLIPTokenizer",
     folder: Path,
 ) -> None:
-    encoders: dict[str, Encoder] = {"embeddings": compressor}
+    encoders: dict[str, Encoder] = {"embeddings": _embeddings_by(compressor)}
     pool = make_pool(pictures, encoders, recipe.stage_c_pool, folder / f"{name}_pool.pt", seed=2)
     stage_c, text_model = cast(StageC, both["stage_c"]), both["text_model"]
 
@@ -280,6 +303,7 @@ def fit_previews(
     Returns:
         tuple[Tensor, Tensor]: [17, 3] for Stage C and [5, 3] for Stage B, as `fit_latent_rgb` returns them.
     """
-    images, _ = draw_batch(pictures, np.random.default_rng(3), count, 256, 256)
-    latents = stage_a.encode(images) / stage_a.config.scale_factor
-    return fit_latent_rgb(compressor.features(images), images), fit_latent_rgb(latents, images)
+    batch = draw_batch(pictures, np.random.default_rng(3), count, 256, 256)
+    latents = stage_a.encode(batch.images) / stage_a.config.scale_factor
+    features = compressor.features(batch.images) if batch.features is None else batch.features
+    return fit_latent_rgb(features, batch.images), fit_latent_rgb(latents, batch.images)

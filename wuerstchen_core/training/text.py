@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..text import WORDS, words_of
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -22,7 +23,7 @@ MAX_TOKENS = 32
 
 
 def make_tokenizer(captions: Iterable[str], folder: Path, vocabulary: int = 1024) -> "CLIPTokenizer":
-    """Learn a CLIP tokenizer from captions and save it. Frequent words become one token each.
+    """Learn a CLIP tokenizer from captions and save it with a list of their words. Frequent ones become one token each.
 
     Args:
         captions: Texts to learn from.
@@ -32,6 +33,8 @@ def make_tokenizer(captions: Iterable[str], folder: Path, vocabulary: int = 1024
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
+    captions = list(captions)
+    words = sorted({word for caption in captions for word in words_of(caption)})
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = normalizers.Lowercase()  # pyright: ignore[reportAttributeAccessIssue]
     learner.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
@@ -42,7 +45,7 @@ def make_tokenizer(captions: Iterable[str], folder: Path, vocabulary: int = 1024
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges] + [START, END]
     vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS, **{WORDS: words})
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     return tokenizer

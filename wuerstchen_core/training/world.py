@@ -30,8 +30,19 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (15, 15, 15),
 }
 """Name -> sRGB in 0..255."""
-POSITIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
+POSITIONS: dict[str, tuple[int, int]] = {
+    "left": (-1, 0),
+    "right": (1, 0),
+    "top": (0, -1),
+    "bottom": (0, 1),
+    "top left": (-1, -1),
+    "top right": (1, -1),
+    "bottom left": (-1, 1),
+    "bottom right": (1, 1),
+}
 """Name -> direction from the centre (x to the right, y down)."""
+CORNERS = frozenset(name for name, direction in POSITIONS.items() if all(direction))
+"""Positions that are corners."""
 Size = Literal["small", "large"] | None
 """Size of a figure; None for the middle one, which captions do not name."""
 RADII: dict[Size, tuple[float, float]] = {"small": (0.14, 0.18), None: (0.21, 0.27), "large": (0.31, 0.37)}
@@ -49,7 +60,7 @@ class Scene:
         shape: Shape of the figure, a key of `SHAPES`.
         background: Colour of the background, a key of `COLOURS`.
         size: Size of the figure.
-        position: Side of the image that the figure is at, a key of `POSITIONS`; None for the middle.
+        position: Side or corner of the image that the figure is at, a key of `POSITIONS`; None for the middle.
     """
 
     colour: str
@@ -63,7 +74,7 @@ class Scene:
         """Caption of the image."""
         words = ["a", self.size, self.colour, self.shape]
         if self.position:
-            words += ["at the", self.position]
+            words += ["in the" if self.position in CORNERS else "at the", self.position]
         words += ["on a", self.background, "background"]
         return " ".join(word for word in words if word)
 
@@ -87,7 +98,7 @@ def random_scene(rng: np.random.Generator, scenes: list[Scene], sizes: Sequence[
     """Return one of `scenes` with one of `sizes`, and with a position half of the time."""
     scene = scenes[rng.integers(len(scenes))]
     size = sizes[int(rng.integers(len(sizes)))]
-    position = list(POSITIONS)[rng.integers(4)] if rng.random() < 0.5 else None
+    position = list(POSITIONS)[rng.integers(len(POSITIONS))] if rng.random() < 0.5 else None
     return Scene(scene.colour, scene.shape, scene.background, size, position)
 
 
@@ -144,28 +155,50 @@ SHAPES: dict[str, Distance] = {
 }
 
 
-def draw(scene: Scene, width: int, height: int, rng: np.random.Generator, style: Style = "flat") -> Array:
-    """Draw a scene with random place and radius.
+@dataclass(frozen=True)
+class Layout:
+    """Place of the figure in an image, in pixels.
 
-    Args:
-        scene: Content of the image.
-        width: Width in pixels.
-        height: Height in pixels.
-        rng: Random generator.
-        style: "flat" colours, or "aesthetic": lit from the upper left, with a glow around the figure.
-    Returns:
-        Array: [height, width, 3], float32, sRGB in 0..1.
+    Attributes:
+        width: Width of the image.
+        height: Height of the image.
+        x: Column of the figure's centre.
+        y: Row of the figure's centre.
+        radius: Radius of the figure.
     """
+
+    width: int
+    height: int
+    x: float
+    y: float
+    radius: float
+
+
+def random_layout(scene: Scene, width: int, height: int, rng: np.random.Generator) -> Layout:
+    """Return a random place and radius that fit the scene, for an image of `width` x `height` pixels."""
     short = min(width, height)
     radius = rng.uniform(*RADII[scene.size]) * short
     jitter = rng.uniform(-0.05, 0.05, 2) * short
     margin = rng.uniform(0.03, 0.09) * short
     toward_x, toward_y = POSITIONS.get(scene.position or "", (0, 0))
-    centre_x = width / 2 + (toward_x * (width / 2 - radius - margin) if toward_x else jitter[0])
-    centre_y = height / 2 + (toward_y * (height / 2 - radius - margin) if toward_y else jitter[1])
+    x = width / 2 + (toward_x * (width / 2 - radius - margin) if toward_x else jitter[0])
+    y = height / 2 + (toward_y * (height / 2 - radius - margin) if toward_y else jitter[1])
+    return Layout(width, height, float(x), float(y), float(radius))
 
-    x = ((np.arange(width) + 0.5 - centre_x) / radius).astype(np.float32)
-    y = ((np.arange(height) + 0.5 - centre_y) / radius).astype(np.float32)
+
+def draw(scene: Scene, layout: Layout, style: Style = "flat") -> Array:
+    """Draw a scene.
+
+    Args:
+        scene: Content of the image.
+        layout: Size of the image, and the figure's place.
+        style: "flat" colours, or "aesthetic": lit from the upper left, with a glow around the figure.
+    Returns:
+        Array: [height, width, 3], float32, sRGB in 0..1.
+    """
+    width, height, radius = layout.width, layout.height, layout.radius
+    x = ((np.arange(width) + 0.5 - layout.x) / radius).astype(np.float32)
+    y = ((np.arange(height) + 0.5 - layout.y) / radius).astype(np.float32)
     figure = np.asarray(COLOURS[scene.colour], np.float32) / 255
     image = np.empty((height, width, 3), np.float32)
     image[:] = np.asarray(COLOURS[scene.background], np.float32) / 255

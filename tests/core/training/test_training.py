@@ -1,5 +1,7 @@
 """Test training on a very small model: it learns, continues after a kill, and writes checkpoints."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -14,11 +16,14 @@ from wuerstchen_core.networks.stage_b import StageBConfig
 from wuerstchen_core.networks.stage_c import StageCConfig
 from wuerstchen_core.training.cocktail import Training
 from wuerstchen_core.training.compressor import BOUND, SemanticCompressor, main_contrast
+from wuerstchen_core.training.fields import CODES, features
 from wuerstchen_core.training.loop import LoopConfig, train
+from wuerstchen_core.training.losses import features_loss
+from wuerstchen_core.training.phrases import phrase
 from wuerstchen_core.training.pictures import FolderPictures, WorldPictures, draw_batch
 from wuerstchen_core.training.recipe import Recipe
 from wuerstchen_core.training.text import make_tokenizer
-from wuerstchen_core.training.world import Scene, draw
+from wuerstchen_core.training.world import Layout, Scene, draw, random_layout
 
 LOOP = LoopConfig(2, warmup=1, save_every=1, autocast=False)
 TINY = Recipe(
@@ -97,7 +102,7 @@ def test_the_whole_recipe_writes_what_diffusers_reads(tmp_path):
     }  # fmt: skip
 
     again = Training(tmp_path / "further", world, world, world, TINY, start=folder)
-    images = draw_batch(world, np.random.default_rng(0), 2, 256, 256)[0]
+    images = draw_batch(world, np.random.default_rng(0), 2, 256, 256).images
     first = Training(tmp_path, world, world, world, TINY).compressor
     assert torch.allclose(again.compressor(images), first(images), rtol=0.02, atol=0.5)
     again.export(tmp_path / "more")
@@ -112,12 +117,14 @@ def test_the_whole_recipe_writes_what_diffusers_reads(tmp_path):
 
 def test_a_folder_of_captioned_pictures_is_a_source(tmp_path):
     rng = np.random.default_rng(0)
-    pixels = draw(Scene("red", "star", "white"), 300, 200, rng)
+    scene = Scene("red", "star", "white")
+    pixels = draw(scene, random_layout(scene, 300, 200, rng))
     Image.fromarray((pixels * 255).astype(np.uint8)).save(tmp_path / "star.png")
     (tmp_path / "star.txt").write_text("a red star\n", encoding="utf-8")
     Image.new("RGB", (8, 8)).save(tmp_path / "without_caption.png")
     pictures = FolderPictures(tmp_path)
-    image, caption = pictures.sample(rng, 256, 384)
+    image, caption, known = pictures.sample(rng, 256, 384)
+    assert known is None
     assert image.shape == (384, 256, 3)
     assert 0 <= image.min() <= image.max() <= 1
     assert caption == "a red star"
@@ -137,6 +144,49 @@ def test_a_folder_without_captions_is_refused(tmp_path):
         FolderPictures(tmp_path)
 
 
+def test_features_tell_the_place_size_and_colours_of_the_figure():
+    layout = Layout(512, 256, x=300, y=100, radius=60)
+    maps = features(Scene("white", "star", "black"), layout, "flat")
+    assert maps.shape == (16, 6, 12)
+    across, down = maps[2], maps[3]
+    # Positions lie between the centres of the first and the last patch of 8 pixels.
+    columns, rows = np.linspace(4, 508, 12), np.linspace(4, 252, 6)
+    assert ((across[0] > 0) == (columns > 300)).all()
+    assert ((down[:, 0] > 0) == (rows > 100)).all()
+    assert np.allclose(maps[5:8], 1.5 * (250 / 127.5 - 1))
+    smaller = features(Scene("white", "star", "black"), Layout(512, 256, x=300, y=100, radius=40), "flat")
+    assert (smaller[4] < maps[4]).all()
+
+
+def test_shapes_have_codes_that_are_far_apart():
+    codes = list(CODES.values())
+    apart = [np.linalg.norm(a - b) for a, b in itertools.combinations(codes, 2)]
+    assert min(apart) > 2.8
+
+
+def test_captions_say_the_same_in_many_words():
+    rng = np.random.default_rng(0)
+    said = {phrase(Scene("gray", "star", "orange", "small", "top left"), rng) for _ in range(400)}
+    words = {word for caption in said for word in caption.split()}
+    assert {"gray", "grey", "small", "tiny", "corner", "in", "an", "a", "star"} <= words
+    assert any("orange" not in caption for caption in said)
+    assert all("top left" in caption for caption in said)
+
+
+def test_the_compressor_learns_known_features(tmp_path):
+    torch.manual_seed(0)
+    compressor = SemanticCompressor()
+    batch = draw_batch(WorldPictures("flat"), np.random.default_rng(0), 4, 128, 128)
+    first = features_loss(compressor, batch.images, batch.features)
+    optimizer = torch.optim.Adam(compressor.parameters(), 1e-3)
+    for _ in range(10):
+        loss = features_loss(compressor, batch.images, batch.features)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.8 * first
+
+
 def test_world_words_are_one_token_each(tmp_path):
     tokenizer = make_tokenizer(WorldPictures("flat").captions(), tmp_path)
     caption = "a large purple triangle at the bottom on a orange background"
@@ -145,7 +195,7 @@ def test_world_words_are_one_token_each(tmp_path):
 
 
 def test_embeddings_have_the_geometry_and_scale_of_stage_c():
-    images = draw_batch(WorldPictures("flat", "aesthetic"), np.random.default_rng(0), 50, 128, 256)[0]
+    images = draw_batch(WorldPictures("flat", "aesthetic"), np.random.default_rng(0), 50, 128, 256).images
     compressor = SemanticCompressor()
     for module in compressor.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -161,7 +211,7 @@ def test_embeddings_have_the_geometry_and_scale_of_stage_c():
 def test_main_contrast_is_the_same_whatever_the_colours():
     def contrast(colour, background):
         scene = Scene(colour, "heart", background)
-        image = torch.from_numpy(draw(scene, 128, 128, np.random.default_rng(0))).permute(2, 0, 1)
+        image = torch.from_numpy(draw(scene, random_layout(scene, 128, 128, np.random.default_rng(0)))).permute(2, 0, 1)
         return main_contrast(image[None])
 
     first = contrast("red", "white")
