@@ -26,7 +26,7 @@ STAGE_B_CHANNELS = 4
 
 @dataclass(frozen=True)
 class Size:
-    """Size of an image, and of its latents.
+    """Size of an image, and of its latents. Its string is "512x768", width first.
 
     Attributes:
         width: Pixels, 1 to 8192.
@@ -45,6 +45,9 @@ class Size:
                     f"{name} is {value!r}; expected a whole number of pixels from 1 to {MAX_SIZE}. "
                     f"Multiples of {STEP} are drawn without cropping."
                 )
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
 
     @property
     def rounded(self) -> "Size":

@@ -1,14 +1,24 @@
 """A text prompt to images in one call: encode, sample Stage C, sample Stage B, decode with Stage A."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from .checkpoints.loading import Device, load_stage_a, load_stage_b, load_stage_c, load_text_encoder
-from .checkpoints.presets import natural_size, preset, stage_b_guidance
+from .checkpoints.presets import (
+    DEFAULT_GUIDANCE_SCALE,
+    DEFAULT_SEED,
+    DEFAULT_STAGE_B_STEPS,
+    DEFAULT_STEPS,
+    natural_size,
+    preset,
+    size_warnings,
+    stage_b_guidance,
+)
 from .checkpoints.sources import locate
 from .errors import InputError
 from .geometry import Size
@@ -30,11 +40,11 @@ def generate(
     width: int | None = None,
     height: int | None = None,
     negative_prompt: str = "",
-    seed: int = 0,
+    seed: int = DEFAULT_SEED,
     batch_size: int = 1,
-    steps: int = 29,
-    guidance_scale: float = 4.0,
-    stage_b_steps: int = 12,
+    steps: int = DEFAULT_STEPS,
+    guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
+    stage_b_steps: int = DEFAULT_STAGE_B_STEPS,
     stage_b_guidance_scale: float | None = None,
     device: Device = "cpu",
     dtype: torch.dtype | None = None,
@@ -47,9 +57,9 @@ def generate(
         prompt: Text prompt.
         model: Name of a preset, such as "cocktail" or "v2-interpolated".
         width: Width in pixels, 1 to 8192; None for the size the model was made for. Images are drawn in steps of 128
-            pixels and cropped.
+            pixels and cropped. A size that the model was not trained on, or that is cropped, is warned of.
         height: Height in pixels, like `width`.
-        negative_prompt: Text prompt of what to avoid; used with guidance only.
+        negative_prompt: Text prompt of what to avoid. Stage C uses it, if it has guidance.
         seed: Seed of the first image. Image i has seed + i, and is the same alone and in a batch.
         batch_size: Number of images, at least 1.
         steps: Steps of Stage C, at least 1.
@@ -77,24 +87,24 @@ def generate(
     if type(seed) is not int:
         raise InputError(f"seed is {seed!r}; expected a whole number.")
     stage_c_timesteps, stage_b_timesteps = v2_timesteps(steps), linear_timesteps(stage_b_steps)
+    for text in size_warnings(size, model):
+        warnings.warn(text, stacklevel=2)
     for part in places:
         locate(model, part, download=download)
     seeds = [seed + i for i in range(batch_size)]
 
-    def encode(stage: str, guidance: float) -> tuple[Tensor, Tensor | None]:
-        encoder = load_text_encoder(
-            model, for_stage="C" if stage == "C" else "B", device=device, dtype=dtype, download=download
-        )
-        return encoder.encode([prompt]), encoder.encode([negative_prompt]) if guidance > 1 else None
+    def encode(stage: Literal["C", "B"], texts: list[str]) -> list[Tensor]:
+        encoder = load_text_encoder(model, for_stage=stage, device=device, dtype=dtype, download=download)
+        return [encoder.encode([text]) for text in texts]
 
     def report_as(stage: str) -> Callback | None:
         return None if callback is None else partial(callback, stage)
 
-    positive, negative = encode("C", guidance_scale)
+    positive, *negative = encode("C", [prompt, negative_prompt] if guidance_scale > 1 else [prompt])
     embeddings = sample_stage_c(
         load_stage_c(model, device=device, dtype=dtype, download=download),
         positive,
-        negative,
+        *negative,
         width=size.width,
         height=size.height,
         seeds=seeds,
@@ -102,12 +112,11 @@ def generate(
         guidance_scale=guidance_scale,
         callback=report_as("C"),
     )
-    positive, negative = encode("B", stage_b_guidance_scale)
+    (positive,) = encode("B", [prompt])
     latents = sample_stage_b(
         load_stage_b(model, device=device, dtype=dtype, download=download),
         embeddings,
         positive,
-        negative,
         seeds=seeds,
         timesteps=stage_b_timesteps,
         guidance_scale=stage_b_guidance_scale,

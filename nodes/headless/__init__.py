@@ -19,6 +19,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .batch.command import Batch as Batch
     from .batch.command import run_batch as run_batch
     from .errors import BackendError as BackendError
     from .errors import InvalidWorkflowError as InvalidWorkflowError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BackendError": "errors",
+    "Batch": "batch.command",
     "DiskCache": "execution.disk_cache",
     "Executor": "execution.executor",
     "HeadlessHost": "host",

@@ -3,7 +3,8 @@
 The whole tree of exceptions is drawn in `wuerstchen_core.errors`.
 """
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from wuerstchen_core.errors import WorkflowError, WuerstchenError
@@ -73,6 +74,12 @@ def describe(node_id: str, class_type: str, title: str | None = None) -> str:
     if not title or title == class_type:
         return f"{node_id} ({class_type})"
     return f'{node_id} "{title}" ({class_type})'
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "Did you mean 'run'?" with the known words that are like a misspelled one; empty if none is."""
+    near = difflib.get_close_matches(word, list(known), n=3)
+    return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def node_error(kind: str, message: str, details: str, **extra_info: Any) -> dict[str, Any]:

@@ -5,6 +5,11 @@ from importlib.util import find_spec
 from .errors import UsageError
 
 
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra, to be run in this project's folder."""
+    return f"pip install -e '.[{extra}]'"
+
+
 def require(module: str, extra: str) -> None:
     """Check that an optional library is installed.
 
@@ -16,5 +21,5 @@ def require(module: str, extra: str) -> None:
     """
     if find_spec(module) is None:
         raise UsageError(
-            f"This needs {module}, which is not installed. In this project's folder, `pip install -e '.[{extra}]'`."
+            f"This needs {module}, which is not installed. In this project's folder, run `{install_command(extra)}`."
         )

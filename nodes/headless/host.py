@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from wuerstchen_core.networks.blocks import Operations
+
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps, {remaining} left"
+"""Format of a progress bar. The time left is shown as 01:30."""
 
 
 @dataclass(frozen=True)
@@ -148,15 +152,16 @@ class HeadlessHost:
         return False
 
     def progress(self, steps: int, label: str) -> Callable[[int, torch.Tensor | None], None]:
-        """Return a function that shows steps on stderr: a bar on a terminal, a line each quarter elsewhere."""
+        """Return a function that shows steps and the time left: a bar on a terminal, a line each quarter elsewhere."""
         stream = self._progress
         if stream is None:
             return lambda done, preview: None
         if not stream.isatty():
-            return lambda done, preview: _line_each_quarter(stream, label, done, steps)
+            start = time.monotonic()
+            return lambda done, preview: _line_each_quarter(stream, label, done, steps, time.monotonic() - start)
         from tqdm import tqdm
 
-        bar = tqdm(total=steps, desc=label, file=stream, unit="step", dynamic_ncols=True)
+        bar = tqdm(total=steps, desc=label, file=stream, dynamic_ncols=True, bar_format=_BAR)
 
         def update(done: int, preview: torch.Tensor | None) -> None:
             bar.update(done - bar.n)
@@ -200,7 +205,10 @@ def _files_below(folder: Path) -> list[str]:
     return found
 
 
-def _line_each_quarter(stream: TextIO, label: str, done: int, steps: int) -> None:
-    if done * 4 // steps > (done - 1) * 4 // steps:
-        stream.write(f"{label}: step {done} of {steps}\n")
-        stream.flush()
+def _line_each_quarter(stream: TextIO, label: str, done: int, steps: int, seconds: float) -> None:
+    """Write a line after each quarter of the steps, with the time that the rest takes at the same speed."""
+    if done * 4 // steps == (done - 1) * 4 // steps:
+        return
+    left = f", {round(seconds / done * (steps - done))} s left" if done < steps else ""
+    stream.write(f"{label}: step {done} of {steps}{left}\n")
+    stream.flush()

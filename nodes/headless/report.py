@@ -4,7 +4,8 @@ import json
 import logging
 import sys
 import traceback
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from wuerstchen_core.errors import WeightsMissingError, WorkflowError, WuerstchenError
@@ -18,7 +19,10 @@ LOGGERS = ("wuerstchen_core", "wuerstchen_nodes")
 
 
 class Report:
-    """Prints the output of one command. As a context, it shows the log of the core and the nodes on stderr.
+    """Prints the output of one command.
+
+    As a context, it shows the log of the core and the nodes, and Python's warnings, on stderr. Each warning is shown
+    once, in one line.
 
     Args:
         as_json: Print one JSON object a line on stdout instead of plain lines.
@@ -30,10 +34,13 @@ class Report:
         self.as_json = as_json
         self.quiet = quiet
         self.debug = debug
-        self._handler = _Handler(sys.stderr)
-        self._handler.setFormatter(_Formatter())
+        self._handler = _Handler(self)
+        self._warned: set[str] = set()
+        self._restored = ExitStack()
 
     def __enter__(self) -> "Report":
+        self._restored.enter_context(warnings.catch_warnings())
+        warnings.showwarning = lambda message, *_: self.warn(str(message))
         for name in LOGGERS:
             logger = logging.getLogger(name)
             logger.addHandler(self._handler)
@@ -44,6 +51,7 @@ class Report:
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(self._handler)
             logging.getLogger(name).setLevel(logging.NOTSET)
+        self._restored.close()
 
     def result(self, plain: str, **fields: Any) -> None:
         """Print one line on stdout: the plain text, or the fields as JSON."""
@@ -60,6 +68,13 @@ class Report:
         if not self.quiet:
             self._to_stderr(text)
 
+    def warn(self, text: str) -> None:
+        """Print the first line of a warning on stderr, also if quiet. Each warning is printed once."""
+        text = text.strip().partition("\n")[0]
+        if text not in self._warned:
+            self._warned.add(text)
+            self._to_stderr(f"warning: {text}")
+
     def interrupted(self) -> int:
         """Report that the user interrupted the command, and return the exit code."""
         self._to_stderr("wuerstchen: interrupted")
@@ -74,7 +89,9 @@ class Report:
             message = f"unexpected {type(error).__name__}: {error}. Run again with --debug to see where."
         if self.debug:
             self._to_stderr("".join(traceback.format_exception(error)).rstrip())
-        self._to_stderr(f"wuerstchen: error: {message}")
+        first, *others = message.splitlines() or [""]
+        shown = f"{first} (and {len(others)} more)" if self.quiet and others else message
+        self._to_stderr(f"wuerstchen: error: {shown}")
         fields: dict[str, Any] = {"event": "error", "exit_code": code, "type": type(error).__name__, "message": message}
         if isinstance(error, InvalidWorkflowError):
             fields |= {"error": error.error, "node_errors": error.node_errors}
@@ -101,20 +118,27 @@ def exit_code(error: BaseException) -> int:
     return WEIGHTS_MISSING if isinstance(error, WeightsMissingError) else FAILED
 
 
-class _Handler(logging.StreamHandler):
-    """Handler whose lines never touch a progress bar."""
+class _Handler(logging.Handler):
+    """Handler that prints the message of each record, without its time, level and place."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self._report = report
 
     def emit(self, record: logging.LogRecord) -> None:
-        with _without_bars():
-            super().emit(record)
+        if record.levelno >= logging.WARNING:
+            self._report.warn(record.getMessage())
+        else:
+            self._report.note(record.getMessage())
 
 
-class _Formatter(logging.Formatter):
-    """Format the message only, with the level before warnings and errors."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        return f"{level}{record.getMessage()}"
+def size_text(size: float) -> str:
+    """Return a number of bytes for people, such as "4.0 GB"."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if size >= 10 or unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def _without_bars() -> AbstractContextManager[Any]:

@@ -1,6 +1,6 @@
 """Run a workflow in this process: convert it, set inputs, validate it, execute it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ class Prepared:
 
     prompt: Prompt
     workflow: Workflow
+
+
+OnPrepared = Callable[[Prompt], None]
+"""Called with the prompt of a run, in the API format, before its first node runs."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ def execute(
     host: HeadlessHost | None = None,
     executor: Executor | None = None,
     on_node: NodeEvent | None = None,
+    on_prepared: OnPrepared | None = None,
 ) -> Result:
     """Run a workflow.
 
@@ -124,6 +129,7 @@ def execute(
         host: Host of the run, which names the folder of the images: HeadlessHost(OutputFiles("folder")).
         executor: Executor of an earlier run, to run again only the nodes that changed; None for a new one.
         on_node: Called when a node starts, ends, or is a cache hit.
+        on_prepared: Called once, before anything runs.
     Raises:
         RunError: A node failed; `__cause__` is its error.
         WuerstchenError: The output folder cannot be written to. And the errors of `prepare`.
@@ -133,6 +139,8 @@ def execute(
     prepared = prepare(workflow, settings, seed=seed, host=host, catalog=executor.reread())
     host.files.check()
     with hosts.using(host):
+        if on_prepared is not None:
+            on_prepared(prepared.prompt)
         shown = executor.run(prepared.prompt, extra_pnginfo=prepared.workflow.extra_pnginfo, on_node=on_node)
     return Result.of(shown, prepared.prompt, host)
 

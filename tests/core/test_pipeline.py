@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from wuerstchen_core import (
 )
 from wuerstchen_core.checkpoints.saving import save_stage_c
 
+SMALL = "Würstchen v2 was trained on sides of 1024 to 1536 pixels"
+pytestmark = pytest.mark.filterwarnings(f"ignore:{SMALL}")
 QUICK = {"model": "v2-base", "width": 128, "height": 128, "steps": 3, "stage_b_steps": 2}
 
 
@@ -59,7 +62,6 @@ def test_it_does_what_the_verbs_do(models):
         tiny.stage_b(),
         embeddings,
         decoder.encode(["a red circle"]),
-        decoder.encode(["blur"]),
         seeds=[4],
         timesteps=linear_timesteps(2),
         guidance_scale=2.0,
@@ -81,7 +83,8 @@ def test_picture_i_has_seed_plus_i_alone_and_in_a_batch():
 
 def test_sizes_between_the_steps_are_cropped():
     options = {**QUICK, "width": 200, "height": 100}
-    [picture] = generate("a star", **options)
+    with pytest.warns(UserWarning, match="200x100 is drawn as 256x128 and cropped at the right and the bottom"):
+        [picture] = generate("a star", **options)
     [whole] = generate("a star", **{**options, "width": 256, "height": 128})
     assert picture.size == (200, 100)
     assert np.array_equal(_pixels(picture), _pixels(whole)[:100, :200])
@@ -117,6 +120,12 @@ def test_each_stage_is_freed_before_the_next_is_loaded(monkeypatch):
         monkeypatch.setattr(pipeline, name, watched(getattr(pipeline, name)))
     generate("a star", **QUICK)
     assert len(alive) == 5
+
+
+def test_a_size_that_the_model_was_not_trained_on_is_warned_of_once_where_it_is_asked_for():
+    with pytest.warns(UserWarning, match=SMALL) as seen:
+        generate("a star", **QUICK)
+    assert [Path(each.filename).name for each in seen] == [Path(__file__).name]
 
 
 def test_the_natural_size_is_drawn_unless_told(monkeypatch):

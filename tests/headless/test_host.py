@@ -1,4 +1,6 @@
 import io
+import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -85,12 +87,24 @@ def test_progress_is_a_line_each_quarter_or_a_bar():
         update = HeadlessHost(progress=stream).progress(29, "Stage C")
         for step in range(1, 30):
             update(step, None)
-    assert plain.getvalue().splitlines() == [f"Stage C: step {step} of 29" for step in (8, 15, 22, 29)]
+    lines = plain.getvalue().splitlines()
+    assert lines == [f"Stage C: step {step} of 29" + ", 0 s left" * (step < 29) for step in (8, 15, 22, 29)]
     first, *_, last = terminal.getvalue().strip().split("\r")
     assert "Stage C:   0%" in first and "| 0/29" in first
     assert "Stage C: 100%" in last and "| 29/29" in last
     assert terminal.getvalue().endswith("\n")
+    assert re.search(r"29/29 steps, \S+ left$", last)
     HeadlessHost().progress(3, "quiet")(1, None)
+
+
+def test_the_time_left_is_that_of_the_steps_so_far(monkeypatch):
+    clock = iter([100.0, 130.0, 160.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    update = HeadlessHost(progress=stream).progress(4, "Stage B")
+    update(1, None)
+    update(2, None)
+    assert stream.getvalue().splitlines() == ["Stage B: step 1 of 4, 90 s left", "Stage B: step 2 of 4, 60 s left"]
 
 
 def test_stock_nodes_say_when_another_host_is_in_use(tmp_path, monkeypatch):

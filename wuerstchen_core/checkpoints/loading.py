@@ -162,7 +162,7 @@ def _load(
     state = checkpoint.state
     if chosen is None:
         weights = sum(tensor.numel() for tensor in state.values())
-        chosen = cpu_dtype(weights) if target.type == "cpu" else _stored_dtype(state)
+        chosen = cpu_dtype(weights) if target.type == "cpu" else stored_dtype(state)
     for key in list(state):  # one by one, so that each stored tensor is freed once it is converted
         tensor = state.pop(key)
         state[key] = tensor.to(target, chosen if tensor.is_floating_point() else tensor.dtype)
@@ -253,7 +253,7 @@ def _set_preview(network: nn.Module, checkpoint: Checkpoint) -> None:
     network.latent_rgb = table
 
 
-def _stored_dtype(state: State) -> torch.dtype:
+def stored_dtype(state: State) -> torch.dtype:
     """Return the dtype of most of the weights, or float32 if networks do not run in it."""
     sizes: Counter[torch.dtype] = Counter()
     for tensor in state.values():

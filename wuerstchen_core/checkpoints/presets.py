@@ -1,8 +1,9 @@
-"""Table of the presets: named models and the place of each of their parts."""
+"""Table of the presets: named models, the place of each of their parts, and the settings that suit them."""
 
 from dataclasses import dataclass
 
 from ..errors import InputError
+from ..geometry import STEP, Size
 from .components import STAGE_A, STAGE_B, STAGE_C, TEXT_ENCODER_B, TEXT_ENCODER_C
 
 
@@ -20,6 +21,36 @@ class Place:
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.repo or "wuerstchen_core/cocktail", self.folder) if part)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Settings that suit the models of one family.
+
+    Attributes:
+        name: Name for people.
+        natural_size: Side of an image in pixels, for callers that name none.
+        smallest: Shortest side that the models were trained on, in pixels.
+        largest: Longest side that the models were trained on, in pixels.
+        stage_b_guidance_scale: Guidance of Stage B.
+    """
+
+    name: str
+    natural_size: int
+    smallest: int
+    largest: int
+    stage_b_guidance_scale: float
+
+
+COCKTAIL = Family("cocktail", natural_size=256, smallest=256, largest=512, stage_b_guidance_scale=3.0)
+V2 = Family("Würstchen v2", natural_size=1024, smallest=1024, largest=1536, stage_b_guidance_scale=0.0)
+
+DEFAULT_SEED = 0
+DEFAULT_STEPS = 29
+"""Steps of Stage C."""
+DEFAULT_GUIDANCE_SCALE = 4.0
+"""Guidance of Stage C."""
+DEFAULT_STAGE_B_STEPS = 12
 
 
 def _cocktail(stage_c: str) -> dict[str, Place]:
@@ -52,6 +83,16 @@ PRESETS: dict[str, dict[str, Place]] = {
 }
 """Preset -> part -> place, for every part of `components.COMPONENTS`."""
 
+FAMILIES: dict[str, Family] = {
+    "cocktail": COCKTAIL,
+    "cocktail-base": COCKTAIL,
+    "cocktail-aesthetic": COCKTAIL,
+    "v2-base": V2,
+    "v2-aesthetic": V2,
+    "v2-interpolated": V2,
+}
+"""Preset -> family."""
+
 
 def preset_names(part: str = "") -> list[str]:
     """List the presets that have a part whose name begins with `part`, such as "C" or "text_encoder"."""
@@ -69,23 +110,44 @@ def preset(name: str) -> dict[str, Place]:
     return PRESETS[name]
 
 
-def natural_size(name: str) -> int:
-    """Return the side in pixels of the images that a preset was trained on.
+def family(name: str) -> Family:
+    """Return the settings that suit a preset.
 
     Raises:
         InputError: There is no such preset.
     """
-    return 256 if _is_packaged(name) else 1024
+    preset(name)
+    return FAMILIES[name]
+
+
+def natural_size(name: str) -> int:
+    """Return the side in pixels of a preset's images where none is named. Raises: InputError as for `family`."""
+    return family(name).natural_size
 
 
 def stage_b_guidance(name: str) -> float:
-    """Return the best guidance scale for a preset's Stage B: 0 for the published models, 3 for the small ones.
+    """Return the best guidance scale for a preset's Stage B. Raises: InputError as for `family`."""
+    return family(name).stage_b_guidance_scale
 
-    Raises:
-        InputError: There is no such preset.
+
+def size_warnings(size: Size, model: str = "") -> list[str]:
+    """List the reasons why images of a size may not come out as asked for, one line each.
+
+    Args:
+        size: Size that was asked for.
+        model: Name of a preset; any other text for a model whose sizes are not known.
     """
-    return 3.0 if _is_packaged(name) else 0.0
-
-
-def _is_packaged(name: str) -> bool:
-    return preset(name)[STAGE_C.part].repo is None
+    found: list[str] = []
+    drawn = size.rounded
+    known = FAMILIES.get(model)
+    if known is not None and not all(known.smallest <= side <= known.largest for side in (drawn.width, drawn.height)):
+        found.append(
+            f"{known.name} was trained on sides of {known.smallest} to {known.largest} pixels; an image of {drawn} may "
+            "not match the prompt."
+        )
+    if drawn != size:
+        found.append(
+            f"An image of {size} is drawn as {drawn} and cropped at the right and the bottom, so figures may be cut; "
+            f"multiples of {STEP} are not cropped."
+        )
+    return found

@@ -41,13 +41,18 @@ class Presence:
         part: Name of the part.
         place: Repository and folder it comes from.
         path: Folder on this machine; None if it is missing.
-        size: Size of its files in bytes; 0 if it is missing.
+        files: Every file that loading reads; none if it is missing.
     """
 
     part: str
     place: Place
     path: Path | None
-    size: int
+    files: tuple[Path, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Size of its files in bytes; 0 if it is missing."""
+        return sum(path.stat().st_size for path in self.files)
 
 
 def models_folder() -> Path:
@@ -96,7 +101,7 @@ def presence(name: str) -> list[Presence]:
         try:
             found.append(_present(part, place, locate(name, part)))
         except (WeightsMissingError, OSError):
-            found.append(Presence(part, place, None, 0))
+            found.append(Presence(part, place, None))
     return found
 
 
@@ -114,7 +119,7 @@ def download_preset(name: str) -> Iterator[Presence]:
 
 
 def _present(part: str, place: Place, files: StageFiles | TextEncoderFiles) -> Presence:
-    return Presence(part, place, files.source, sum(path.stat().st_size for path in files.paths))
+    return Presence(part, place, files.source, files.paths)
 
 
 def _locate(source: str | Path, component: Component, find: Callable[[Path], Files], download: bool) -> Files:

@@ -10,7 +10,7 @@ from PIL.ImageFont import FreeTypeFont
 from .sweep import Axis, label, points
 
 GAP = 8
-_TEXT, _PAPER, _INK = 18, "white", "black"
+TEXT_SIZE, PAPER, INK = 18, "white", "black"
 MAX_SIDE = 16_000
 """Largest side of a sheet in pixels; images are scaled down to fit."""
 
@@ -38,16 +38,16 @@ def sheet(axes: Sequence[Axis], images: Sequence[Sequence[Path]]) -> bytes:
         width, height = max(1, int(width * scale)), max(1, int(height * scale))
         for cell in cells:
             cell.thumbnail((width, height))
-    font = ImageFont.load_default(_TEXT)
+    font = ImageFont.load_default(TEXT_SIZE)
     margin = min(int(max((font.getlength(text) for text in left), default=0)), 3 * width) + (2 * GAP if left else GAP)
-    header = _TEXT + 2 * GAP
-    page = Image.new("RGB", (margin + columns * (width + GAP), header + rows * (height + GAP)), _PAPER)
+    header = TEXT_SIZE + 2 * GAP
+    page = Image.new("RGB", (margin + columns * (width + GAP), header + rows * (height + GAP)), PAPER)
     draw = ImageDraw.Draw(page)
     for column, text in enumerate(top):
-        draw.text((margin + column * (width + GAP), GAP), _fitting(text, width, font), _INK, font)
+        draw.text((margin + column * (width + GAP), GAP), fitting(text, width, font), INK, font)
     for row, text in enumerate(left):
-        middle = header + row * (height + GAP) + (height - _TEXT) // 2
-        draw.text((GAP, middle), _fitting(text, margin - 2 * GAP, font), _INK, font)
+        middle = header + row * (height + GAP) + (height - TEXT_SIZE) // 2
+        draw.text((GAP, middle), fitting(text, margin - 2 * GAP, font), INK, font)
     for index, cell in enumerate(cells):
         row, column = divmod(index, columns)
         page.paste(cell, (margin + column * (width + GAP), header + row * (height + GAP)))
@@ -62,7 +62,7 @@ def _beside(paths: Sequence[Path]) -> Image.Image:
         with Image.open(path) as image:
             images.append(image.convert("RGB"))
     size = sum(each.width for each in images), max((each.height for each in images), default=0)
-    joined = Image.new("RGB", (max(size[0], 1), max(size[1], 1)), _PAPER)
+    joined = Image.new("RGB", (max(size[0], 1), max(size[1], 1)), PAPER)
     x = 0
     for each in images:
         joined.paste(each, (x, 0))
@@ -70,7 +70,8 @@ def _beside(paths: Sequence[Path]) -> Image.Image:
     return joined
 
 
-def _fitting(text: str, width: int, font: Font) -> str:
+def fitting(text: str, width: int, font: Font) -> str:
+    """Return a text, shortened to a width in pixels."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "...") > width:

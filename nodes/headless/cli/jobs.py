@@ -1,8 +1,8 @@
-"""Run a workflow as the command does: in many combinations if asked, reporting events and paths on the way."""
+"""Run a workflow as the command does: several times if asked, reporting events and paths on the way."""
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ..execution.disk_cache import DiskCache
 from ..execution.executor import Executor
 from ..host import HeadlessHost
 from ..output_files import OutputFiles
-from ..report import Report
+from ..report import Report, size_text
 from ..run import Prepared, execute, host_for, paths_of, prepare, resolve
 from ..server.client import Server
 from ..server.run import execute_on
@@ -21,8 +21,26 @@ from ..stock.nodes import default_catalog
 from ..workflow.catalog import Catalog, catalog_of_server
 from ..workflow.convert import convert
 from ..workflow.documents import Workflow
-from ..workflow.prompt import title_of
+from ..workflow.prompt import Prompt, title_of
+from .checks import Weights, report_missing, warnings_of, weights_of
 from .sweep import Axis, axes, label, points
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the runs of a job.
+
+    Attributes:
+        settings: {"NODE.input": value}, beside those of the job.
+        seed: Value for every seed input; None leaves them.
+        label: Name for people; empty for the only run.
+        fields: Fields that its events carry.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    label: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,7 @@ class RunJob:
         report: Output of the command.
         cache: Cache on disk; None for none.
         sweep: Texts "NODE.input=VALUES"; every combination runs.
+        variants: Runs of a job without a sweep; empty for a single one with `seed`.
         grid: File of the sheet of all images; None for no sheet.
         server: ComfyUI server that runs it; None for this process.
         prints_paths: Whether the path of each image is reported.
@@ -50,10 +69,58 @@ class RunJob:
     report: Report
     cache: DiskCache | None = None
     sweep: Sequence[str] = ()
+    variants: Sequence[Variant] = ()
     grid: OutputFiles | None = None
     server: Server | None = None
     prints_paths: bool = True
     compiles: bool = False
+
+
+class _Watch:
+    """Reports the progress of the runs of a job.
+
+    Args:
+        job: The job.
+        catalog: Node classes.
+        host: Host of the runs.
+    Attributes:
+        fields: Fields that the events of the current run carry.
+    """
+
+    def __init__(self, job: RunJob, catalog: Catalog, host: HeadlessHost) -> None:
+        self.fields: Mapping[str, Any] = {}
+        self._job = job
+        self._report = job.report
+        self._catalog = catalog
+        self._host = host
+        self._weights: dict[str, Weights] = {}
+        self._announced = False
+
+    def on_prepared(self, prompt: Prompt) -> None:
+        """Report the size of the job, and sizes of images that do not suit the model."""
+        weights = weights_of(prompt, self._catalog)
+        self._weights = {each.node_id: each for each in weights}
+        files = {path: path.stat().st_size for each in weights for path in each.files or ()}
+        if not self._announced:
+            self._announced = True
+            read = f", {size_text(sum(files.values()))} of weights" if files else ""
+            self._report.note(f"Running {self._job.workflow.name}: {len(prompt)} nodes{read}")
+        for text in warnings_of(prompt):
+            self._report.warn(text)
+
+    def on_node(self, state: str, node_id: str, ui: dict[str, list[Any]]) -> None:
+        """Report that a node starts, ends or is a cache hit, and what it shows."""
+        weights = self._weights.get(node_id)
+        if state == "running" and weights is not None and weights.files is not None:
+            self._report.note(f"Loading {weights.title}, {size_text(weights.size)}")
+        self._report.event(event="node", node=node_id, state=state, **self.fields)
+        if not self._job.prints_paths:
+            return
+        for path in paths_of(ui, "output", self._host):
+            self._report.result(str(path), event="saved", node=node_id, path=str(path), **self.fields)
+        for text in ui.get("text", []):
+            self._report.note(f"Node {node_id}: {text}")
+            self._report.event(event="text", node=node_id, text=text)
 
 
 def run_all(job: RunJob) -> list[Path]:
@@ -62,37 +129,33 @@ def run_all(job: RunJob) -> list[Path]:
     host = host_for(job.workflow, job.files, quiet=job.report.quiet, compiles=job.compiles)
     if job.server is None:
         catalog = default_catalog()
-        executor = Executor(catalog, job.cache, keep_networks=bool(job.sweep))
+        executor = Executor(catalog, job.cache, keep_networks=bool(job.sweep) or len(job.variants) > 1)
         executing = partial(execute, executor=executor)
     else:
         catalog = catalog_of_server(job.server.object_info(), job.server.url)
         executing = partial(execute_on, job.server, catalog)
     found = _axes(job, host, catalog)
+    variants = _variants(job, found)
     if job.grid is not None:
         job.grid.check()
     workflow = job.workflow
-    if found:  # convert once, so that choices in text prompts are the same for every combination
+    if len(variants) > 1:  # convert once, so that choices in text prompts are the same for every run
         with hosts.using(host):
             workflow = replace(workflow, prompt=convert(workflow, catalog))
-    combinations = points(found)
+    watch = _Watch(job, catalog, host)
     images: list[list[Path]] = []
-    for index, point in enumerate(combinations, 1):
-        fields: dict[str, Any] = {"point": index, "settings": point} if found else {}
-        if found:
-            job.report.note(f"{index} of {len(combinations)}: {label(point)}")
-
-        def on_node(state: str, node_id: str, ui: dict[str, list[Any]], fields: dict[str, Any] = fields) -> None:
-            job.report.event(event="node", node=node_id, state=state, **fields)
-            if not job.prints_paths:
-                return
-            for path in paths_of(ui, "output", host):
-                job.report.result(str(path), event="saved", node=node_id, path=str(path), **fields)
-            for text in ui.get("text", []):
-                job.report.note(f"Node {node_id}: {text}")
-                job.report.event(event="text", node=node_id, text=text)
-
-        settings = {**job.settings, **point}
-        result = executing(workflow, settings, seed=job.seed, host=host, on_node=on_node)
+    for index, variant in enumerate(variants, 1):
+        if variant.label:
+            job.report.note(f"{index} of {len(variants)}: {variant.label}")
+        watch.fields = variant.fields
+        result = executing(
+            workflow,
+            {**job.settings, **variant.settings},
+            seed=variant.seed,
+            host=host,
+            on_node=watch.on_node,
+            on_prepared=watch.on_prepared,
+        )
         images.append(result.images)
     if job.grid is not None:
         _save_grid(job, job.grid, found, images)
@@ -104,27 +167,33 @@ def run_all(job: RunJob) -> list[Path]:
 
 
 def dry_run(job: RunJob) -> None:
-    """Report for every combination which nodes would run and which are cache hits. Raises the errors of `prepare`."""
+    """Report for every combination which nodes would run and which are cache hits, and the weights that are missing.
+
+    Raises the errors of `prepare`.
+    """
     host = host_for(job.workflow, job.files)
     executor = Executor(default_catalog(), job.cache, keep_networks=bool(job.sweep))
-    found = _axes(job, host, executor.catalog)
     known: set[str] = set()
-    for index, point in enumerate(points(found), 1):
-        fields: dict[str, Any] = {"point": index, "settings": point} if found else {}
-        if found:
-            job.report.note(f"{index}: {label(point)}")
-        settings = {**job.settings, **point}
-        prepared = prepare(job.workflow, settings, seed=job.seed, host=host, catalog=executor.catalog)
+    weights: list[Weights] = []
+    for index, variant in enumerate(_variants(job, _axes(job, host, executor.catalog)), 1):
+        if variant.label:
+            job.report.note(f"{index}: {variant.label}")
+        settings = {**job.settings, **variant.settings}
+        prepared = prepare(job.workflow, settings, seed=variant.seed, host=host, catalog=executor.catalog)
         with hosts.using(host):
             forecast = executor.forecast(prepared.prompt, known)
+            weights += weights_of(prepared.prompt, executor.catalog)
         for node_id, state in forecast.items():
-            _report_forecast(job.report, prepared, node_id, state, fields)
+            _report_forecast(job.report, prepared, node_id, state, variant.fields)
+        for text in warnings_of(prepared.prompt):
+            job.report.warn(text)
+    report_missing(job.report, weights)
 
 
 _STATES = {"run": "would run", "lazy": "would run if asked for", "cached": "from the cache"}
 
 
-def _report_forecast(report: Report, prepared: Prepared, node_id: str, state: str, fields: dict[str, Any]) -> None:
+def _report_forecast(report: Report, prepared: Prepared, node_id: str, state: str, fields: Mapping[str, Any]) -> None:
     class_type, title = prepared.prompt[node_id]["class_type"], title_of(prepared.prompt, node_id)
     report.result(
         f"{describe(node_id, class_type, title)}: {_STATES[state]}",
@@ -141,6 +210,16 @@ def _axes(job: RunJob, host: HeadlessHost, catalog: Catalog) -> list[Axis]:
     if not job.sweep:
         return []
     return axes(resolve(job.workflow, job.settings, host=host, catalog=catalog).prompt, catalog, job.sweep)
+
+
+def _variants(job: RunJob, found: list[Axis]) -> Sequence[Variant]:
+    """Return the runs of a job: the combinations of its sweep, its own variants, or a single one."""
+    if not found:
+        return job.variants or [Variant(seed=job.seed)]
+    return [
+        Variant(point, job.seed, label(point), {"point": index, "settings": point})
+        for index, point in enumerate(points(found), 1)
+    ]
 
 
 def _save_grid(job: RunJob, grid: OutputFiles, found: list[Axis], images: list[list[Path]]) -> None:

@@ -13,8 +13,11 @@ _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments[:1] == ["_complete"]:
+        return _complete(*arguments[1:])
     parser = build_parser()
-    options = parser.parse_args(argv)
+    options = parser.read(arguments)
     if options.version:
         from importlib.metadata import version
 
@@ -37,3 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return report.interrupted()
         except Exception as error:  # the last resort: one line instead of a traceback
             return report.failed(error)
+
+
+def _complete(kind: str = "", word: str = "", *typed: str) -> int:
+    """Print the words that complete a command line, for the scripts of `wuerstchen completion`."""
+    from .candidates import candidates
+
+    sys.stdout.writelines(f"{each}\n" for each in candidates(kind, word, typed))
+    return 0

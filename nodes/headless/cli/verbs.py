@@ -7,12 +7,11 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..output_files import DEFAULT_FOLDER, OutputFiles
-from ..report import PARTLY_FAILED, Report
+from ..report import Report
 from ..workflow import examples
 from ..workflow.documents import load_workflow
 from ..workflow.overrides import parse_seed
@@ -57,30 +56,28 @@ def run(options: argparse.Namespace, report: Report) -> int:
 
 
 def generate(options: argparse.Namespace, report: Report) -> int:
-    """Run the text-to-image example with another prompt."""
-    prompt = options.prompt
-    if prompt is None and not sys.stdin.isatty():
-        prompt = sys.stdin.read().strip()
-    if not prompt or not prompt.strip():
-        raise UsageError(
-            "The prompt is empty; expected what to draw, such as "
-            '`wuerstchen generate "a red heart on a white background"`, or a text on stdin.'
-        )
-    from .generate import settings_for
+    """Run the text-to-image example with other prompts."""
+    prompts = _prompts(options.prompt)
+    seed = _drawn_or_read(options.seed, report)
+    from .generate import numbered, settings_for, variants_for
     from .jobs import RunJob, run_all
 
     workflow = load_workflow(examples.locate(None))
-    settings = settings_for(workflow, prompt, options.negative, options.width, options.height, options.model)
-    seed = _seed(options.seed, report)
-    if options.out is not None or report.as_json or sys.stdout.isatty():
-        files, cache, server = OutputFiles(_out(options.out)), _cache(options), _server(options)
-        run_all(RunJob(workflow, settings, seed, files, report, cache, server=server, compiles=options.compile))
+    variants = variants_for(prompts, seed, options.count)
+    settings = settings_for(workflow, options)
+    to_stdout = options.out is None and not report.as_json and not sys.stdout.isatty()
+    if to_stdout and len(variants) > 1:
+        raise UsageError(f"{len(variants)} images cannot go to a pipe; name a folder or a pattern with --out.")
+    out = OutputFiles(numbered(_out(options.out), len(variants)))
+    cache, server = _cache(options), _server(options)
+    job = RunJob(
+        workflow, settings, seed, out, report, cache, variants=variants, server=server, compiles=options.compile
+    )
+    if not to_stdout:
+        run_all(job)
         return 0
     with tempfile.TemporaryDirectory(prefix="wuerstchen-") as folder:
-        silent = Report(as_json=False, quiet=report.quiet)
-        files, cache, server = OutputFiles(folder), _cache(options), _server(options)
-        job = RunJob(workflow, settings, seed, files, silent, cache, server=server, compiles=options.compile)
-        paths = run_all(replace(job, prints_paths=False))
+        paths = run_all(replace(job, files=OutputFiles(folder), prints_paths=False))
         sys.stdout.buffer.write(paths[0].read_bytes())
         sys.stdout.buffer.flush()
     return 0
@@ -88,36 +85,31 @@ def generate(options: argparse.Namespace, report: Report) -> int:
 
 def batch(options: argparse.Namespace, report: Report) -> int:
     """Run a workflow for every row of a table."""
-    from ..batch.command import run_batch
+    from . import batch as batch_verb
 
-    summary = run_batch(
-        load_workflow(examples.locate(options.workflow)),
-        Path(options.table),
-        Path(options.out),
-        settings=_settings(options.settings),
-        name=options.name,
-        workers=options.workers,
-        threads=options.threads,
-        retry_failed=options.retry_failed,
-        engine=options.engine,
-        address=options.address,
-        layout=options.layout,
-        report=report,
-    )
-    report.event(event="done", counts=summary.counts, manifest=str(summary.manifest))
-    counts = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
-    report.note(f"{counts}. What became of each row: {summary.manifest}")
-    return 0 if summary.complete else PARTLY_FAILED
+    workflow = load_workflow(examples.locate(options.workflow))
+    return batch_verb.run(workflow, _settings(options.settings), options, report)
 
 
 def validate(options: argparse.Namespace, report: Report) -> int:
     """Check whether a workflow can run."""
-    from ..run import prepare
+    from ... import host as hosts
+    from ..run import host_for, prepare
+    from ..stock.nodes import default_catalog
+    from .checks import report_missing, warnings_of, weights_of
 
     workflow = load_workflow(examples.locate(options.workflow))
-    prepared = prepare(workflow, _settings(options.settings), seed=_seed(options.seed, report))
-    count = len(prepared.prompt)
-    report.result(f"{workflow.name} can run: {count} nodes", event="valid", workflow=workflow.name, nodes=count)
+    host, catalog = host_for(workflow), default_catalog()
+    seed = _seed(options.seed, report)
+    prompt = prepare(workflow, _settings(options.settings), seed=seed, host=host, catalog=catalog).prompt
+    for text in warnings_of(prompt):
+        report.warn(text)
+    with hosts.using(host):
+        weights = weights_of(prompt, catalog)
+    state = "can run" if all(each.files is not None for each in weights) else "is valid, but weights are missing"
+    count = len(prompt)
+    report.result(f"{workflow.name} {state}: {count} nodes", event="valid", workflow=workflow.name, nodes=count)
+    report_missing(report, weights)
     return 0
 
 
@@ -198,6 +190,18 @@ VERBS: dict[str, Callable[[argparse.Namespace, Report], int]] = {
 }
 
 
+def _prompts(given: str | None) -> list[str]:
+    """Return the prompt that was given, or one for each line of a piped stdin."""
+    found = [given] if given is not None else [] if sys.stdin.isatty() else sys.stdin.read().splitlines()
+    prompts = [prompt.strip() for prompt in found if prompt.strip()]
+    if not prompts:
+        raise UsageError(
+            "The prompt is empty; expected what to draw, such as "
+            '`wuerstchen generate "a red heart on a white background"`, or one prompt a line on stdin.'
+        )
+    return prompts
+
+
 def _cache(options: argparse.Namespace) -> "DiskCache | None":
     from ..execution.disk_cache import DiskCache
 
@@ -250,8 +254,11 @@ def _settings(texts: list[str]) -> dict[str, str]:
 
 
 def _seed(text: str | None, report: Report) -> int | None:
-    if text is None:
-        return None
+    return None if text is None else _drawn_or_read(text, report)
+
+
+def _drawn_or_read(text: str, report: Report) -> int:
+    """Return a seed: a random one, which is reported, or the number in a text."""
     if text == "random":
         seed = random.SystemRandom().randrange(_RANDOM_SEEDS)
         print(f"Seed: {seed}", file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from wuerstchen_core.errors import WeightsMissingError, WuerstchenError
 from ..errors import RunError
 from ..execution.scheduler import NodeEvent
 from ..host import HeadlessHost
-from ..run import Result, host_for, resolve
+from ..run import OnPrepared, Result, host_for, resolve
 from ..stock.input_files import local_file
 from ..workflow.catalog import Catalog
 from ..workflow.documents import Workflow
@@ -35,6 +35,7 @@ def execute_on(
     seed: int | None = None,
     host: HeadlessHost | None = None,
     on_node: NodeEvent | None = None,
+    on_prepared: OnPrepared | None = None,
 ) -> Result:
     """Run a workflow on a server, as `run.execute` does in this process.
 
@@ -49,6 +50,7 @@ def execute_on(
         seed: Value for every seed input; None leaves them.
         host: Host with the output files and the input folders; None for one with the default folders.
         on_node: Called when a node begins to run, is done, or is a cache hit; see `NodeEvent`.
+        on_prepared: Called once, before the server gets the prompt.
     Returns:
         The saved images and previews, as local files.
     Raises:
@@ -62,6 +64,8 @@ def execute_on(
     host = host or host_for(workflow)
     resolved = resolve(workflow, settings, seed=seed, host=host, catalog=catalog)
     host.files.check()
+    if on_prepared is not None:
+        on_prepared(resolved.prompt)
     prompt = _with_uploads(resolved.prompt, server, host)
     outputs = {node_id for node_id, node in prompt.items() if catalog.is_output(node["class_type"])}
     events = _EventHandler(server, prompt, outputs, host, on_node or (lambda state, node_id, ui: None))

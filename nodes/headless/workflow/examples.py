@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+from ..errors import UsageError, did_you_mean
+
 DEFAULT = "text_to_image"
+_SUFFIXES = frozenset({".json", ".png"})
+"""Suffixes of files that may hold a workflow."""
 
 
 def folder() -> Path:
@@ -22,8 +26,24 @@ def locate(name: str | None) -> Path:
 
     Args:
         name: Path or name of an example; None for the default example.
+    Raises:
+        UsageError: There is neither, but a file or an example of a similar name.
     """
     if name is None:
         return folder() / f"{DEFAULT}.json"
     path = Path(name)
-    return folder() / f"{name}.json" if not path.exists() and name in names() else path
+    if not path.exists():
+        if name in names():
+            return folder() / f"{name}.json"
+        hint = did_you_mean(path.name, _beside(path)) or did_you_mean(path.stem, names())
+        if hint:
+            raise UsageError(f"{name} does not exist; expected a workflow file or the name of an example. {hint}")
+    return path
+
+
+def _beside(path: Path) -> list[str]:
+    """List the names of the workflow files in the folder of a path."""
+    try:
+        return sorted(each.name for each in path.parent.iterdir() if each.suffix.lower() in _SUFFIXES)
+    except (OSError, ValueError):
+        return []

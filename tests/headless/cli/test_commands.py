@@ -9,46 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
-from support.workflows import QUICK_RUN, editor, editor_node, node, socket, write_checkpoints
-from wuerstchen_nodes.headless import cli
+from support.workflows import editor, editor_node, node, socket
 from wuerstchen_nodes.headless.workflow.documents import load_workflow
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """A model folder, and the --set options that put its checkpoints into the text-to-image example."""
-    folder = tmp_path_factory.mktemp("models")
-    settings = write_checkpoints(folder)
-    return folder, [f"--set={key}={value}" for key, value in settings.items()] + [f"--set={each}" for each in QUICK_RUN]
-
-
-@pytest.fixture
-def tiny(models, monkeypatch) -> list[str]:
-    monkeypatch.setenv("WUERSTCHEN_MODELS", str(models[0]))
-    return models[1]
-
-
-class Outcome:
-    def __init__(self, code, out, err):
-        self.code, self.out, self.err = code, out, err
-        self.lines = out.splitlines()
-
-
-@pytest.fixture
-def wuerstchen(capsys):
-    """Run the command in this process."""
-
-    def command(*arguments) -> Outcome:
-        try:
-            code = cli.main([str(each) for each in arguments])
-        except SystemExit as end:
-            code = end.code
-        return Outcome(code, *capsys.readouterr())
-
-    return command
 
 
 def carried(path: str) -> dict[str, Any]:
@@ -58,7 +22,7 @@ def carried(path: str) -> dict[str, Any]:
     return prompt
 
 
-def assert_one_clear_error(outcome: Outcome, code: int, *says: str):
+def assert_one_clear_error(outcome, code: int, *says: str):
     assert outcome.code == code, outcome.err
     errors = [line for line in outcome.err.splitlines() if line.startswith("wuerstchen: error: ")]
     assert len(errors) == 1
@@ -146,66 +110,6 @@ def test_what_cannot_run_can_still_be_converted_and_listed(wuerstchen):
     assert wuerstchen("validate", "w.json").code == 3
 
 
-def test_info_says_which_presets_are_missing(tiny, wuerstchen):
-    events = [json.loads(line) for line in wuerstchen("info", "--json").lines]
-    versions, device, models, *presets = events
-    assert versions["torch"] == torch.__version__
-    assert device["device"]
-    assert "stage_c" in models["models"]
-    missing = {each["preset"]: each["missing"] for each in presets}
-    assert "warp-ai/wuerstchen/decoder" in missing["v2-interpolated"]
-
-
-@pytest.fixture
-def generate_tiny(tiny, monkeypatch):
-    """`generate` with the tiny checkpoints, through a copy of the example that names them."""
-    from wuerstchen_nodes.headless.run import prepare
-    from wuerstchen_nodes.headless.workflow import examples
-
-    settings = dict(each.removeprefix("--set=").split("=") for each in tiny)
-    prepared = prepare(load_workflow(examples.locate(None)), settings)
-    assert prepared.workflow.editor is not None
-    Path("tiny.json").write_text(json.dumps(prepared.workflow.editor))
-    monkeypatch.setattr(examples, "locate", lambda name: Path("tiny.json"))
-
-
-@pytest.mark.usefixtures("generate_tiny")
-def test_generate_reads_a_piped_prompt_and_writes_a_piped_png(monkeypatch):
-    stdout = io.TextIOWrapper(io.BytesIO())
-    monkeypatch.setattr("sys.stdin", io.StringIO("a red star\n"))
-    monkeypatch.setattr("sys.stdout", stdout)
-    assert cli.main(["generate", "--seed=3", "--quiet"]) == 0
-    assert isinstance(stdout.buffer, io.BytesIO)
-    Path("piped.png").write_bytes(stdout.buffer.getvalue())
-    assert carried("piped.png")["2"]["inputs"]["value"] == "a red star"
-    assert not Path("output").exists()
-
-
-@pytest.mark.usefixtures("generate_tiny")
-def test_generate_sets_the_example(wuerstchen):
-    options = ["--negative=fog", "--width=256", "--height=128", "--seed=9", "--out=g.png"]
-    outcome = wuerstchen("generate", "a cyan cross", *options)
-    assert (outcome.code, outcome.lines) == (0, ["g.png"])
-    with Image.open("g.png") as image:
-        assert image.size == (256, 128)
-    prompt = carried("g.png")
-    assert prompt["2"]["inputs"]["value"] == "a cyan cross"
-    assert prompt["5"]["inputs"]["text"] == "fog"
-    assert wuerstchen("generate", "again", "--out=g.png").lines == ["g_2.png"]
-
-
-def test_generate_takes_a_preset_for_every_stage_with_its_size(tiny):
-    from wuerstchen_nodes.headless.cli.generate import settings_for
-    from wuerstchen_nodes.headless.workflow import examples
-
-    workflow = load_workflow(examples.locate(None))
-    settings = settings_for(workflow, "x", None, None, 512, "v2-base")
-    loaders = {f"{each}.model": "v2-base" for each in (1, 3, 7, 9, 11)}
-    suited = {"Stage C Sampler.width": 1024, "Stage C Sampler.height": 512, "Stage B Decode.cfg": 0.0}
-    assert settings == {"Prompt.value": "x", **loaders, **suited}
-    assert settings_for(workflow, "x", None, None, None, "stage_c") == {"Prompt.value": "x", "7.model": "stage_c"}
-
-
 API = {"1": node("PrimitiveInt", value=1), "2": node("PrimitiveInt", value=["1", 0])}
 
 
@@ -226,13 +130,10 @@ API = {"1": node("PrimitiveInt", value=1), "2": node("PrimitiveInt", value=["1",
         (["run", "--out", ""], 2, ["--out is empty"]),
         (["generate", ""], 2, ["The prompt is empty"]),
         (["generate", "x", "--model", "v3"], 2, ["--model is 'v3'; expected one of cocktail"]),
-        (["generate", "x", "--width", "wide"], 2, ["--width"]),
-        (["download", "v3"], 2, ["no preset 'v3'"]),
         ([], 2, ["expected a verb"]),
-        (["frobnicate"], 2, ["frobnicate"]),
         (["run", "--set", "8.width=0"], 3, ["Value 0 smaller than min of 128", "Stage C Sampler"]),
         (["run", "--set", "8.width=100000"], 3, ["Value 100000 bigger than max"]),
-        (["generate", "x", "--width", "0"], 3, ["Value 0 smaller than min"]),
+        (["generate", "x", "--width", "64"], 3, ["Value 64 smaller than min"]),
         (["run", "--set", "7.model=nope"], 3, ["'nope' not in ['cocktail'"]),
         (["run", "--set", "13.filename_prefix=../../x", "--out", "o"], 1, ["Node 13", "leads out of"]),
         (["run", "--out", "/proc/here"], 1, ["Cannot write to the output folder /proc/here"]),
@@ -331,7 +232,7 @@ def test_an_interruption_ends_with_130_and_nothing_half_written(tiny, wuerstchen
     monkeypatch.setattr(HeadlessHost, "progress", lambda *_: interrupt)
     outcome = wuerstchen("run", *tiny)
     assert outcome.code == 130
-    assert outcome.err.strip() == "wuerstchen: interrupted"
+    assert outcome.err.splitlines()[-1] == "wuerstchen: interrupted"
     assert not Path("output").exists()
 
 

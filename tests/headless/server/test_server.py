@@ -59,7 +59,7 @@ def test_a_server_of_another_kind_ends_with_6(monkeypatch, capsys):
         (["--server=http://x:y"], "expected a URL"),
         (["--server="], "expected a URL"),
         (["--backend=embedded", "--server=http://x"], "needs no --server"),
-        (["--backend=cloud"], "invalid choice: 'cloud'"),
+        (["--backend=cloud"], "expected one of embedded, comfyui, got cloud"),
         (["--server=http://x", "--dry-run"], "cannot ask a server's"),
     ],
 )
