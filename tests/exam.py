@@ -1,16 +1,22 @@
 """Examines cocktail on scenes it was never trained on.
 
     python tests/exam.py [--count 200] [--model cocktail] [--size 256 256] [--sheet FILE.png]
+    python tests/exam.py --stages [--count 48] [--sheet FILE.png]
 
-prints which share of the pictures got each part right; the tests hold the same function to the design's figures.
+prints which share of the pictures got each part right, "outline" being the stricter judgement of the shape; the tests
+hold the same function to the design's figures. With --stages it prints how well Stage A, and Stages B and A together
+from the true embeddings, redraw such scenes.
 """
 
 import argparse
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from support.judge import Verdict, judge
 from wuerstchen_core import (
@@ -23,18 +29,27 @@ from wuerstchen_core import (
     sample_stage_c,
 )
 from wuerstchen_core.checkpoints.presets import stage_b_guidance
-from wuerstchen_core.training.world import Scene, random_scene, triples
+from wuerstchen_core.training.cocktail import SHIPPED
+from wuerstchen_core.training.compressor import load_compressor
+from wuerstchen_core.training.world import Scene, Style, draw, random_layout, random_scene, triples
 
 PARTS = ("colour", "background", "shape", "outline", "position")
 BATCH = 20
 
 
-def scenes(count: int) -> list[Scene]:
-    """`count` held-out scenes, every triple about as often, with random sizes and places."""
+def scenes(count: int, model: str = "cocktail") -> list[Scene]:
+    """`count` held-out scenes, every triple about as often, of random sizes and places that the model has words for."""
     rng = np.random.default_rng(2023)
     held_out = triples(held_out=True)
     order = [held_out[i % len(held_out)] for i in rng.permutation(count)]
-    return [random_scene(rng, [scene]) for scene in order]
+    text = load_text_encoder(model, for_stage="C")
+    found: list[Scene] = []
+    for scene in order:
+        asked = random_scene(rng, [scene])
+        while text.unknown_words(asked.caption):
+            asked = random_scene(rng, [scene])
+        found.append(asked)
+    return found
 
 
 def pictures(asked: list[Scene], model: str, width: int, height: int) -> Iterator[NDArray[np.float32]]:
@@ -55,9 +70,47 @@ def pictures(asked: list[Scene], model: str, width: int, height: int) -> Iterato
 
 def examine(count: int, model: str = "cocktail", width: int = 256, height: int = 256) -> dict[str, float]:
     """Share of pictures that got each part right, of those where it was asked for."""
-    asked = scenes(count)
+    asked = scenes(count, model)
     drawn = pictures(asked, model, width, height)
     return shares([judge(picture, scene) for picture, scene in zip(drawn, asked, strict=True)])
+
+
+class Redrawn(NamedTuple):
+    """Scenes, and what the later stages make of them: each [count, 3, 256, 256] in 0..1."""
+
+    scenes: list[Scene]
+    images: Tensor
+    by_stage_a: Tensor
+    by_stages_b_and_a: Tensor
+
+
+def redraw(count: int) -> Redrawn:
+    """Redraw held-out scenes of both styles with cocktail, from the latents and from the embeddings of the images."""
+    model = "cocktail"
+    rng = np.random.default_rng(2024)
+    asked = scenes(count, model)
+    layouts = [random_layout(scene, 256, 256, rng) for scene in asked]
+    styles: list[Style] = ["aesthetic" if i % 3 == 0 else "flat" for i in range(count)]
+    world = list(zip(asked, layouts, styles, strict=True))
+    images = torch.from_numpy(np.stack([draw(*each) for each in world])).permute(0, 3, 1, 2)
+    embeddings = load_compressor(SHIPPED / "compressor")(images)
+    stage_a, stage_b, text = load_stage_a(model), load_stage_b(model), load_text_encoder(model, for_stage="B")
+    redrawn, drawn = [], []
+    for start in range(0, count, BATCH):
+        part = slice(start, start + BATCH)
+        latents = stage_a.encode(images[part]) / stage_a.config.scale_factor
+        redrawn.append(decode_stage_a(stage_a, latents))
+        prompts, seeds = [scene.caption for scene in asked[part]], list(range(count))[part]
+        sampled = sample_stage_b(
+            stage_b, embeddings[part], text.encode(prompts), seeds=seeds, guidance_scale=stage_b_guidance(model)
+        )
+        drawn.append(decode_stage_a(stage_a, sampled))
+    return Redrawn(asked, images, torch.cat(redrawn), torch.cat(drawn))
+
+
+def decibels(images: Tensor, others: Tensor) -> Tensor:
+    """Return the peak signal-to-noise ratio of each image in dB: [count]."""
+    return -10 * (images - others).square().mean(dim=(1, 2, 3)).log10()
 
 
 def shares(verdicts: list[Verdict]) -> dict[str, float]:
@@ -75,10 +128,21 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--model", default="cocktail")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--stages", action="store_true", help="redraw scenes stage by stage")
     parser.add_argument("--sheet", help="save the first 48 pictures side by side")
     arguments = parser.parse_args()
-    asked = scenes(arguments.count)
-    drawn = list(pictures(asked, arguments.model, *arguments.size))
+    if arguments.stages:
+        drawn = _report_stages(redraw(arguments.count))
+    else:
+        drawn = _report_exam(scenes(arguments.count, arguments.model), arguments.model, *arguments.size)
+    if arguments.sheet:
+        rows = [np.concatenate(drawn[i : i + 8], axis=1) for i in range(0, min(48, len(drawn) // 8 * 8), 8)]
+        Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(arguments.sheet)
+
+
+def _report_exam(asked: list[Scene], model: str, width: int, height: int) -> list[NDArray[np.float32]]:
+    """Print the shares, and the prompts that went wrong. Return the pictures."""
+    drawn = list(pictures(asked, model, width, height))
     verdicts = [judge(picture, scene) for picture, scene in zip(drawn, asked, strict=True)]
     for scene, verdict in zip(asked, verdicts, strict=True):
         wrong = [part for part in PARTS if getattr(verdict, part) is False]
@@ -86,9 +150,19 @@ def main() -> None:
             print(f"{scene.caption}: wrong {', '.join(wrong)}")
     for part, share in shares(verdicts).items():
         print(f"{part:>12}: {share:.1%}")
-    if arguments.sheet:
-        rows = [np.concatenate(drawn[i : i + 8], axis=1) for i in range(0, min(48, len(drawn) // 8 * 8), 8)]
-        Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(arguments.sheet)
+    return drawn
+
+
+def _report_stages(redrawn: Redrawn) -> list[NDArray[np.float32]]:
+    """Print the ratios of both ways. Return the pictures of Stages B and A."""
+    small = torch.tensor([scene.size == "small" for scene in redrawn.scenes])
+    for name, others in (("Stage A", redrawn.by_stage_a), ("Stages B and A", redrawn.by_stages_b_and_a)):
+        ratios = decibels(redrawn.images, others)
+        print(
+            f"{name}: {ratios.median():.1f} dB in the median, {ratios[small].median():.1f} for small figures, "
+            f"{ratios.min():.1f} to {ratios.max():.1f}"
+        )
+    return list(redrawn.by_stages_b_and_a.permute(0, 2, 3, 1).numpy())
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ CORE = {
     "pipeline": {"stages", "checkpoints", "sampling", "geometry", "schedule", "errors"},
     "training": {
         *("stages", "checkpoints", "networks", "interpolation"),
-        *("previews", "geometry", "schedule", "files", "errors"),
+        *("text", "previews", "geometry", "schedule", "files", "errors"),
     },
 }
 """Room of the core -> rooms that it may import. A room is a folder or a module beside the folders."""

@@ -10,7 +10,7 @@ the finished checkpoints are written in the diffusers layout to DIR/checkpoints.
 import argparse
 import logging
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).resolve().parents[1] / "cocktail"
 """Folder of the checkpoints that come with the package."""
 COCKTAIL = Recipe(
-    stage_a=StageAConfig(embed_dim=64, bottleneck_blocks=3, num_vq_embeddings=512),
+    stage_a=StageAConfig(embed_dim=64, bottleneck_blocks=7, num_vq_embeddings=512),
     stage_b=StageBConfig(
         c_cond=64,
         c_hidden=(64, 128, 192),
@@ -186,9 +186,10 @@ def main() -> None:
         own = FolderPictures(arguments.pictures)
         training = Training(arguments.out, own, own, own, start=start)
     else:
-        flat, aesthetic = WorldPictures("flat"), WorldPictures("aesthetic")
+        world = partial(WorldPictures, by_formula=start is None)
+        flat, aesthetic = world("flat"), world("aesthetic")
         # Small figures are the hardest to draw, so half of the images have one.
-        every = WorldPictures("flat", "flat", "aesthetic", sizes=("small", "small", None, "large"))
+        every = world("flat", "flat", "aesthetic", sizes=("small", "small", None, "large"))
         training = Training(arguments.out, every, flat, aesthetic, start=start)
     if arguments.only:
         getattr(training, arguments.only)

@@ -27,8 +27,6 @@ STRIDE = 16
 """Pixels of the compressor's input along one position. The input is the image at 16/42.67 of its size."""
 WIDTHS = (32, 64, 96, 128)
 """Channels at stride 2, 4, 8 and 16."""
-BLOCKS = 4
-"""Residual blocks after the last stride, in which positions see their neighbours."""
 PATCH = 8
 """Side in pixels of a position of Stage B's finest level."""
 BOUND = 3.0
@@ -48,15 +46,21 @@ def _convolution(channels_in: int, channels_out: int, stride: int) -> nn.Sequent
 
 
 class SemanticCompressor(nn.Module):
-    """Encoder of images to image embeddings, one position for 42.67x42.67 pixels."""
+    """Encoder of images to image embeddings, one position for 42.67x42.67 pixels.
 
-    def __init__(self) -> None:
+    Args:
+        blocks: Residual blocks after the last stride, in which positions see their neighbours. The compressor that
+            comes with the package has none, and its positions are not aligned with those of Stage B.
+    """
+
+    def __init__(self, blocks: int = 4) -> None:
         super().__init__()
+        self.blocks = blocks
         layers: list[nn.Module] = []
         for before, width in zip((4, *WIDTHS), WIDTHS, strict=False):
             layers.append(_convolution(before, width, 2))
         layers.append(_convolution(WIDTHS[-1], WIDTHS[-1], 1))
-        layers += [ResBlock(WIDTHS[-1]) for _ in range(BLOCKS)]
+        layers += [ResBlock(WIDTHS[-1]) for _ in range(blocks)]
         layers.append(nn.Conv2d(WIDTHS[-1], STAGE_C_CHANNELS, kernel_size=1))
         self.encoder = nn.Sequential(*layers)
         self.normalise = nn.BatchNorm2d(STAGE_C_CHANNELS, affine=False)
@@ -70,9 +74,8 @@ class SemanticCompressor(nn.Module):
             Tensor: [batch, 16, height/42.67, width/42.67] in -3..3, about zero mean and unit variance.
         """
         positions = [ceil(side / PIXELS_PER_STAGE_C) for side in images.shape[-2:]]
-        x = F.interpolate(
-            _widen(images, positions), size=[count * STRIDE for count in positions], mode="bilinear", antialias=True
-        )
+        aligned = _widen(images, positions) if self.blocks else images
+        x = F.interpolate(aligned, size=[count * STRIDE for count in positions], mode="bilinear", antialias=True)
         x = x * 2 - 1
         x = torch.cat([x, main_contrast(x)], dim=1)
         x = self.normalise(self.encoder(x.contiguous(memory_format=torch.channels_last)))
@@ -111,8 +114,9 @@ def _widen(images: Tensor, positions: list[int]) -> Tensor:
 
 def load_compressor(folder: Path) -> SemanticCompressor:
     """Load the compressor that `save_compressor` wrote, in eval mode, without gradients."""
-    compressor = SemanticCompressor()
-    compressor.load_state_dict(load_file(folder / WEIGHTS))
+    state = load_file(folder / WEIGHTS)
+    compressor = SemanticCompressor(blocks=sum(key.endswith("depthwise.weight") for key in state))
+    compressor.load_state_dict(state)
     return compressor.eval().requires_grad_(False)
 
 

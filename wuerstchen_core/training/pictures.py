@@ -60,18 +60,22 @@ class WorldPictures:
     Args:
         styles: Styles, each as frequent as the others.
         sizes: Sizes of the figures, each as frequent as the others.
+        by_formula: True for images with features. Continued training goes without: the checkpoints that it starts
+            from may know other ones.
     """
 
-    def __init__(self, *styles: Style, sizes: Sequence[Size] = FIGURE_SIZES) -> None:
+    def __init__(self, *styles: Style, sizes: Sequence[Size] = FIGURE_SIZES, by_formula: bool = True) -> None:
         self._styles = styles
         self._sizes = sizes
+        self._by_formula = by_formula
         self._scenes = triples(held_out=False)
 
     def sample(self, rng: np.random.Generator, width: int, height: int) -> Sample:
         scene = random_scene(rng, self._scenes, self._sizes)
         style = self._styles[rng.integers(len(self._styles))]
         layout = random_layout(scene, width, height, rng)
-        return Sample(draw(scene, layout, style), phrase(scene, rng), features(scene, layout, style))
+        known = features(scene, layout, style) if self._by_formula else None
+        return Sample(draw(scene, layout, style), phrase(scene, rng), known)
 
     def captions(self) -> Iterator[str]:
         rng = np.random.default_rng(0)

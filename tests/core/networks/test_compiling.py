@@ -9,7 +9,7 @@ import torch
 from support import tiny
 from wuerstchen_core.networks import attention
 from wuerstchen_core.networks.blocks import AttnBlock, ResBlock, TimestepBlock
-from wuerstchen_core.networks.compiling import compile_blocks, compiled
+from wuerstchen_core.networks.compiling import FORMS_OF_A_BLOCK, compile_blocks, compiled
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler")
 
@@ -53,6 +53,7 @@ def test_a_network_is_compiled_for_a_while_and_once():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.inference_mode()
+@torch._dynamo.config.patch(cache_size_limit=FORMS_OF_A_BLOCK)
 def test_no_block_leaves_the_compiled_code(dtype):
     stage_c, stage_b = tiny.stage_c().to(dtype), tiny.stage_b().to(dtype)
     for block in (*stage_c.modules(), *stage_b.modules()):

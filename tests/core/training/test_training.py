@@ -101,7 +101,8 @@ def test_the_whole_recipe_writes_what_diffusers_reads(tmp_path):
         "wuerstchen/text_encoder", "prior-base", "prior-aesthetic", "compressor",
     }  # fmt: skip
 
-    again = Training(tmp_path / "further", world, world, world, TINY, start=folder)
+    seen = WorldPictures("flat", "aesthetic", by_formula=False)
+    again = Training(tmp_path / "further", seen, seen, seen, TINY, start=folder)
     images = draw_batch(world, np.random.default_rng(0), 2, 256, 256).images
     first = Training(tmp_path, world, world, world, TINY).compressor
     assert torch.allclose(again.compressor(images), first(images), rtol=0.02, atol=0.5)
