@@ -1,6 +1,8 @@
 """Batches that crash at any one of their steps on the disk, and are started again."""
 
+import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -9,10 +11,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from support.batches import check_complete, manifest, run
+from support.batches import check_complete, manifest, ran, run
 
 pytestmark = pytest.mark.usefixtures("inline")
 ROWS = [{"id": "a", "seed": 1}, {"id": "b", "seed": 2}]
+EARLIER = [*ROWS, {"id": "c", "seed": 3}]
+CORRECTED = [{"id": "a", "seed": 9}, {"id": "b", "seed": 1}, {"id": "d", "seed": 2}]
+"""The row a is corrected, the images of a and b get other names, and c is removed."""
 STEPS = ("write", "fsync", "link", "unlink", "rename", "replace", "mkdir", "rmdir", "ftruncate")
 
 
@@ -53,7 +58,7 @@ def check_no_half_files() -> None:
         with Image.open(path) as image:
             image.load()
     if Path("out/manifest.parquet").exists():
-        assert len(manifest()) == len(ROWS)
+        assert len(manifest()) in (len(ROWS), len(EARLIER))
 
 
 def test_a_batch_that_crashed_at_any_step_can_be_resumed(tmp_path, monkeypatch):
@@ -90,3 +95,46 @@ def test_a_batch_that_crashed_three_times_can_be_resumed(tmp_path, monkeypatch):
         run(ROWS)
         check_complete(["a", "b"])
     assert Path("out/a.png").is_file()
+
+
+def images() -> dict[str, str]:
+    """Return the digest of every image with its final name."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in Path("out").glob("*.png")}
+
+
+def test_a_corrected_batch_that_crashed_at_any_step_loses_no_image_and_draws_none_again(tmp_path, monkeypatch):
+    first = tmp_path / "first"
+    first.mkdir()
+    monkeypatch.chdir(first)
+    run(EARLIER)
+    before = images()
+    expected = {"b.png": before["a.png"], "d.png": before["b.png"], "c.png": before["c.png"]}
+    steps = 0
+    finished = False
+    while not finished:
+        folder = tmp_path / str(steps)
+        shutil.copytree(first / "out", folder / "out")
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("BATCH_TEST_FOLDER", str(folder))
+        with monkeypatch.context() as patch:
+            left = crash_after(steps, patch)
+            try:
+                run(CORRECTED)
+                finished = left() >= 0
+            except Crash:
+                pass
+        check_no_half_files()
+        there = {hashlib.sha256(path.read_bytes()).hexdigest() for path in Path("out").rglob("*.png")}
+        assert there >= set(before.values()), f"an image was lost at step {steps}"
+        run(CORRECTED)
+        assert {row["id"]: (row["status"], row["files"]) for row in manifest()} == {
+            each: ("done", [f"{each}.png"]) for each in "abd"
+        }
+        now = images()
+        assert {name: digest for name, digest in now.items() if name != "a.png"} == expected
+        assert now["a.png"] not in before.values()
+        assert ran("Paint") <= 2
+        assert list(Path("out/.batch/work").iterdir()) == []
+        steps += 1
+        shutil.rmtree(folder)
+    assert steps > 20

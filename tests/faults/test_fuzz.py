@@ -34,7 +34,7 @@ KEYS = st.sampled_from(
     ]
 )
 PARTS = st.sampled_from([2, 4, -10, -20, "Reroute", "PrimitiveNode", "SaveImage", "1", ["1", 0], ["3", 7], [], {}])
-FUZZ = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -151,7 +151,9 @@ def write_rows(rows: list[dict[str, Any]], name: str = "rows.jsonl") -> Path:
 def run(rows: list[dict[str, Any]], document: dict[str, Any] | None = None, **options: Any) -> Any:
     """Run a batch of the toy workflow, or of `document`, into ./out."""
     options = {"workers": 1, "threads": 1, "make_catalog": make_catalog, **options}
-    return command.run_batch(load_workflow(document or workflow()), write_rows(rows), Path("out"), **options)
+    report = options.pop("report", None)
+    loaded = load_workflow(document or workflow())
+    return command.run_batch(command.Batch(loaded, write_rows(rows), Path("out"), **options), report)
 
 
 def manifest(folder: str = "out") -> list[dict[str, Any]]:
@@ -169,7 +171,7 @@ def check_complete(ids: list[str], folder: str = "out") -> None:
         data = Path(folder, row["files"][0]).read_bytes()
         assert [hashlib.sha256(data).hexdigest()] == row["sha256"]
     there = {path.name for path in Path(folder).iterdir()}
-    assert there == {*(f"{each}.png" for each in ids), "manifest.parquet", ".batch"}
+    assert there == {*(f"{each}.png" for each in ids), "manifest.parquet", "index.html", ".batch"}
     assert list(Path(folder, ".batch", "work").iterdir()) == []
 
 

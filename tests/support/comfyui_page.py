@@ -9,7 +9,7 @@ from typing import Any
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 PACK = "wuerstchen-nodes"
 """Folder of the pack in custom_nodes/; the template browser lists its workflows under this name."""
-_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic", "--no-first-run"]
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic", "--no-first-run"]
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def opened(url: str, **options: Any) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1800, "height": 900}, **options)
         page.set_default_timeout(120_000)
         page.goto(url)

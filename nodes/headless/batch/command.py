@@ -3,6 +3,8 @@
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ from .table import read_table
 from .tasks import Setup
 
 if TYPE_CHECKING:
+    from .changes import Changes
+    from .forecast import Forecast
     from .job import Summary
     from .plan import Plan
     from .store import Store
@@ -28,109 +32,188 @@ if TYPE_CHECKING:
 ENGINES, LAYOUTS = ("local", "ray"), ("fused", "staged")
 
 
-def run_batch(
-    workflow: Workflow,
-    table: Path,
-    folder: Path,
-    *,
-    settings: Mapping[str, Any] | None = None,
-    name: str = DEFAULT_PATTERN,
-    workers: int | None = None,
-    threads: int | None = None,
-    retry_failed: bool = False,
-    engine: str = "local",
-    address: str | None = None,
-    layout: str = "fused",
-    report: Report | None = None,
-    make_catalog: Callable[[], Catalog] = default_catalog,
-) -> "Summary":
-    """Run a workflow for every row of a table. Called again with the same arguments, it continues where it stopped.
+@dataclass(frozen=True)
+class Batch:
+    """A workflow, a table, and how to run one for every row of the other.
 
-    Args:
+    Attributes:
         workflow: A workflow that `load_workflow` read.
-        table: A .jsonl, .csv or .parquet file. Its columns are "NODE.input", `seed` for every seed, and `id`.
-        folder: Output folder of the images and of `manifest.parquet`.
+        table: A .jsonl, .csv, .txt or .parquet file. Its columns are "NODE.input", `prompt` and `negative` for the
+            workflow's text prompts, `seed` for every seed, and `id`. A .txt has a prompt in each line.
+        folder: Output folder of the images, of `manifest.parquet`, and of `index.html`.
         settings: {"NODE.input": value} for every row.
         name: Pattern of the image names, with {id}, {index} and any column.
+        encoding: Encoding of a text file; None for that of its byte order mark, else UTF-8.
+        skip_bad: Run the other rows if some have bad cells.
+        replaces: Replace many images although no row is as it was, as in the folder of another table.
+        retry_failed: Run failed and quarantined rows again.
+        limit: Most rows to run this time; None for all.
+        shuffle: Seed of a random order of the rows; None for an order that shares networks and Stage C.
         workers: Number of processes, each with its own networks; None for one per graphics card, or one.
         threads: CPU threads of each worker; None for its share of the cores.
-        retry_failed: Run failed and quarantined rows again.
         engine: One of `ENGINES`.
         address: Address of a Ray cluster; None to start one on this machine. For the engine "ray" only.
         layout: One of `LAYOUTS`: "fused" for whole rows in each actor, "staged" for text and Stage C in some actors
             and the rest in others. For the engine "ray" only.
-        report: Prints events and progress; None to print warnings only.
         make_catalog: Module-level function that returns the node classes; workers import it by its name.
+    """
+
+    workflow: Workflow
+    table: Path
+    folder: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    name: str = DEFAULT_PATTERN
+    encoding: str | None = None
+    skip_bad: bool = False
+    replaces: bool = False
+    retry_failed: bool = False
+    limit: int | None = None
+    shuffle: int | None = None
+    workers: int | None = None
+    threads: int | None = None
+    engine: str = "local"
+    address: str | None = None
+    layout: str = "fused"
+    make_catalog: Callable[[], Catalog] = default_catalog
+
+    @cached_property
+    def count(self) -> int:
+        """Number of workers."""
+        return self.workers or max(1, torch.cuda.device_count())
+
+
+def run_batch(batch: Batch, report: Report | None = None) -> "Summary":
+    """Run a workflow for every row of a table. Called again, it runs the rows that are new, changed or not finished.
+
+    Args:
+        batch: Workflow, table and settings.
+        report: Prints events and progress; None to print warnings only.
     Returns:
-        Summary: Rows by status, and the finished files.
+        Summary: All rows with their status and files.
     Raises:
-        UsageError: Table, workflow and folder do not fit, or a library is missing. No row ran.
+        UsageError: Table, workflow and folder do not fit, rows have bad cells, or a library is missing. No row ran.
         InvalidWorkflowError: No row can run.
         WeightsMissingError: Weights that every row needs are missing.
         BackendError: There is no Ray cluster at the address.
         WuerstchenError: The output folder cannot be written, or no worker can start. Finished rows are kept.
     """
-    require("pyarrow", "batch")
-    require("filelock", "batch")
+    report = report or Report(quiet=True)
+    plan, setup = _plan(batch, report)
     from .job import BatchJob
     from .progress import Progress
     from .store import open_store
 
-    if engine != "ray" and (address is not None or layout != LAYOUTS[0]):
-        raise UsageError("--address and --layout are for --engine ray; add that, or leave them out.")
-    report = report or Report(quiet=True)
-    count = workers or max(1, torch.cuda.device_count())
-    plan, setup = _plan(workflow, table, folder, settings or {}, name, make_catalog, threads or _share_of_cores(count))
-    with open_store(folder) as store:
-        rows = _pending(plan, store, report, retry_failed=retry_failed)
+    with open_store(batch.folder) as store:
+        rows, unfinished = _pending(batch, plan, store, report)
         job = BatchJob(plan, store)
         if rows:
             with (
-                _engine(engine, setup, count, threads, address, layout) as running,
-                Progress(report, total=len(plan.rows), done=len(plan.rows) - len(rows)) as progress,
+                _engine(batch.engine, setup, batch.count, batch.threads, batch.address, batch.layout) as running,
+                Progress(
+                    report,
+                    total=len(plan.order),
+                    done=len(plan.order) - unfinished,
+                    left=len(rows),
+                    workers=batch.count,
+                ) as progress,
             ):
                 job.run(running, rows, progress)
             store.sweep()
         else:
-            job.write_manifest()
+            job.write_results()
         return job.summary()
 
 
-def _plan(
-    workflow: Workflow,
-    table: Path,
-    folder: Path,
-    settings: Mapping[str, Any],
-    name: str,
-    make_catalog: Callable[[], Catalog],
-    threads: int,
-) -> "tuple[Plan, Setup]":
+def forecast_batch(batch: Batch, report: Report) -> "Forecast":
+    """Return the rows that would run and the time that they would take. Nothing runs, and nothing is written.
+
+    Args:
+        batch: Workflow, table and settings.
+        report: Prints bad rows.
+    Raises:
+        WuerstchenError: The errors of `run_batch`, as far as they are known before a row runs.
+    """
+    plan, _ = _plan(batch, report)
+    from .forecast import forecast
+
+    return forecast(
+        plan,
+        batch.folder,
+        batch.count,
+        retry_failed=batch.retry_failed,
+        limit=batch.limit,
+        replaces=batch.replaces,
+    )
+
+
+def _plan(batch: Batch, report: Report) -> "tuple[Plan, Setup]":
     """Read the table and check it against the workflow. Nothing is written."""
+    require("pyarrow", "batch")
+    require("filelock", "batch")
     from .plan import make_plan
     from .store import work_folder
 
-    host = host_for(workflow)
-    catalog = make_catalog()
-    rows = read_table(table)
-    prepared = resolve(workflow, settings, host=host, catalog=catalog, repeatable=True)
+    if batch.engine != "ray" and (batch.address is not None or batch.layout != LAYOUTS[0]):
+        raise UsageError("--address and --layout are for --engine ray; add that, or leave them out.")
+    host = host_for(batch.workflow)
+    catalog = batch.make_catalog()
+    table = read_table(batch.table, batch.encoding)
+    prepared = resolve(batch.workflow, batch.settings, host=host, catalog=catalog, repeatable=True)
     with hosts.using(host):
-        plan = make_plan(prepared, rows, name, catalog)
+        plan = make_plan(prepared, table, batch.name, catalog)
+    _check_bad(plan, table.name, report, skips=batch.skip_bad)
     folders = [each.absolute() for each in host.input_folders]
-    return plan, Setup(prepared, work_folder(folder).absolute(), folders, make_catalog, threads)
+    threads = batch.threads or _share_of_cores(batch.count)
+    return plan, Setup(prepared, work_folder(batch.folder).absolute(), folders, batch.make_catalog, threads)
 
 
-def _pending(plan: "Plan", store: "Store", report: Report, *, retry_failed: bool) -> list[int]:
-    """Resume or start the batch, report what earlier runs finished, and return the rows that are still to run."""
-    from .job import pending
+def _check_bad(plan: "Plan", name: str, report: Report, *, skips: bool) -> None:
+    """Report the rows that cannot run. Raises: UsageError if they are not skipped, or no other row is left."""
+    from .bad_rows import listed, refusal
 
-    lost = store.begin(plan)
+    for each in plan.bad:
+        report.event(event="bad_row", id=each.id, place=each.place, column=each.column, error=each.error)
+    if plan.bad and (not skips or not plan.order):
+        raise refusal(name, plan.bad, len(plan.rows))
+    if plan.bad:
+        report.note(f"{len(plan.bad)} of {len(plan.rows)} rows cannot run and are skipped:")
+        for line in listed(plan.bad):
+            report.note(line)
+
+
+def _pending(batch: Batch, plan: "Plan", store: "Store", report: Report) -> tuple[list[int], int]:
+    """Resume or start the batch, and report what earlier runs left.
+
+    Returns:
+        tuple[list[int], int]: Rows to run now; number of all rows that are not finished.
+    """
+    from .job import pending, set_back
+
+    is_first = store.journal.header is None
+    changes, lost = store.begin(plan, replaces=batch.replaces)
+    if changes and not is_first:
+        _report_changes(changes, store, report)
     if lost:
         report.note(f"The files of {len(lost)} finished rows are missing ({lost[0]}, ...); these rows run again.")
-    rows = pending(plan, store.journal, retry_failed=retry_failed)
-    report.event(event="batch", rows=len(plan.rows), left=len(rows))
-    if len(rows) < len(plan.rows):
-        report.note(f"{len(plan.rows) - len(rows)} of {len(plan.rows)} rows were finished earlier.")
-    return rows
+    if batch.retry_failed:
+        set_back(plan, store.journal)
+    rows = pending(plan, store.journal, shuffle=batch.shuffle)
+    now = rows[: batch.limit]
+    report.event(event="batch", rows=len(plan.rows), left=len(now))
+    if len(rows) < len(plan.order):
+        report.note(f"{len(plan.order) - len(rows)} of {len(plan.rows)} rows were finished earlier.")
+    if len(now) < len(rows):
+        report.note(f"{len(now)} of {len(rows)} rows run now (--limit).")
+    return now, len(rows)
+
+
+def _report_changes(changes: "Changes", store: "Store", report: Report) -> None:
+    report.event(event="changes", **changes.counts())
+    report.note(str(changes))
+    left = [file["name"] for row_id in changes.removed for file in store.images_left(row_id)]
+    if left:
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        report.note(f"Images of removed rows stay in {store.folder}: {left[0]}{more}.")
 
 
 def _engine(

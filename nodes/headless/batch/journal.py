@@ -1,4 +1,8 @@
-"""Journal of a batch: an append-only file of events, each on the disk before the batch goes on."""
+"""Journal of a batch: an append-only file of events, each on the disk before the batch goes on.
+
+Events are those of a row, or of the batch as a whole: its table or workflow is new. In version 1 of the format the
+table could not change, and rows had numbers instead of ids.
+"""
 
 import json
 import os
@@ -10,13 +14,16 @@ from typing import Any
 from wuerstchen_core.errors import WuerstchenError
 
 PENDING, DONE, FAILED, QUARANTINED = "pending", "done", "failed", "quarantined"
+VERSION = 2
+"""Version of the format."""
 
 
 @dataclass
 class RowState:
-    """State of a row.
+    """State of one row with one content.
 
     Attributes:
+        digest: Digest of the row's content.
         status: PENDING, DONE, FAILED or QUARANTINED.
         attempts: Number of attempts that were started.
         deaths: Number of worker processes that ended while they ran the row.
@@ -31,6 +38,7 @@ class RowState:
             row that is done.
     """
 
+    digest: str = ""
     status: str = PENDING
     attempts: int = 0
     deaths: int = 0
@@ -45,29 +53,37 @@ class RowState:
 
 
 class Journal:
-    """File of JSON lines: the first describes the batch, each other is an event of one row.
+    """File of JSON lines.
 
     Attributes:
         path: Path of the file.
-        header: Record of the first line; None in a new journal.
-        rows: States by row index.
+        header: Last record of the batch as a whole; None in a new journal.
+        rows: States by row id; in a journal of version 1 by row number, as a text.
+        earlier: States that rows had with earlier contents and that left images, by row id. Removed rows, too.
+        written: Digests of all files that ever got a name, by this name.
+        contents: Digest of each row of the last table, by id, in its order.
 
     Args:
-        path: Path of the file. It is made if it is missing; an incomplete last line is removed.
+        path: Path of the file. An incomplete last line is not read.
     Raises:
         WuerstchenError: A line is damaged.
-        OSError: The file cannot be opened.
+        OSError: The file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.header: dict[str, Any] | None = None
-        self.rows: dict[int, RowState] = {}
+        self.rows: dict[str, RowState] = {}
+        self.earlier: dict[str, list[RowState]] = {}
+        self.written: dict[str, set[str]] = {}
+        self.contents: dict[str, str] = {}
+        self._file: int | None = None
+        self._size = 0
         whole = _whole_lines(path)
+        self._size = len(whole)
         for number, line in enumerate(whole.splitlines(), 1):
             try:
-                record = json.loads(line)
-                self._apply(record)
+                self._apply(json.loads(line))
             except (ValueError, KeyError, TypeError) as error:
                 raise WuerstchenError(
                     f"{path}, line {number} is damaged ({error}). Restore the file, or choose another --out."
@@ -75,18 +91,27 @@ class Journal:
         for state in self.rows.values():
             state.cut_short += state.open
             state.open = False
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.ftruncate(self._file, len(whole))
+
+    def open(self) -> None:
+        """Open the file for `append`. It is made if it is missing; an incomplete last line is removed.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.ftruncate(self._file, self._size)
 
     def append(self, event: str, **fields: Any) -> None:
         """Write an event and wait until it is on the disk.
 
         Args:
-            event: "batch" for the first line; "started", "done", "failed", "died", "quarantined" or "again" for a row.
+            event: "batch" for a new table or workflow; "started", "done", "failed", "died", "quarantined" or "again"
+                for a row.
             fields: Other fields of the record.
         Raises:
             OSError: The file cannot be written.
         """
+        assert self._file is not None
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         record = {"event": event, "time": now, **fields}
         data = (json.dumps(record) + "\n").encode()
@@ -95,22 +120,29 @@ class Journal:
         os.fsync(self._file)
         self._apply(record)
 
-    def state(self, row: int) -> RowState:
+    def assume(self, event: str, **fields: Any) -> None:
+        """Take an event as given without writing it, for a forecast. Arguments as for `append`."""
+        self._apply({"event": event, **fields})
+
+    def state(self, row_id: str) -> RowState:
         """Return the state of a row."""
-        return self.rows.setdefault(row, RowState())
+        return self.rows.setdefault(row_id, RowState(self.contents.get(row_id, "")))
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
     def _apply(self, record: dict[str, Any]) -> None:
         event = record["event"]
         if event == "batch":
-            self.header = record
+            self._begin(record)
             return
-        state = self.state(record["row"])
+        row_id = record["id"] if "id" in record else str(record["row"])
+        state = self.state(row_id)
         if event == "again":
-            self.rows[record["row"]] = RowState(attempts=state.attempts)
+            self.rows[row_id] = RowState(state.digest, attempts=state.attempts)
             return
         state.attempts = max(state.attempts, record["attempt"])
         state.worker = record["worker"]
@@ -121,8 +153,37 @@ class Journal:
         state.seconds, state.finished, state.error = record["seconds"], record["time"], record.get("error")
         if event == "died":
             state.deaths += 1
-        else:
-            state.status, state.files = event, record.get("files", [])
+            return
+        state.status, state.files = event, record.get("files", [])
+        self._note_written(state)
+
+    def _begin(self, record: dict[str, Any]) -> None:
+        """Take over another table: keep the states of rows that stay, and move those of others to `earlier`."""
+        if record["version"] == 1:
+            self.header = record
+            return
+        self.contents = dict(record["rows"])
+        if self.header is not None and self.header["version"] == 1:
+            numbered = self.rows
+            self.rows = {row_id: numbered.get(str(n), RowState()) for n, row_id in enumerate(self.contents)}
+            for row_id, state in self.rows.items():
+                state.digest = self.contents[row_id]
+        moved = {each["id"]: each for each in record["moved"]}
+        before, self.rows = self.rows, {}
+        for row_id, state in before.items():
+            if self.contents.get(row_id) == state.digest and row_id not in moved:
+                self.rows[row_id] = state
+            elif state.files:
+                self.earlier.setdefault(row_id, []).append(state)
+        for row_id, each in moved.items():
+            self.rows[row_id] = RowState(**each["state"])
+            self.earlier.setdefault(row_id, []).append(RowState(status=DONE, files=each["old"]))
+            self._note_written(self.rows[row_id])
+        self.header = record
+
+    def _note_written(self, state: RowState) -> None:
+        for file in state.files:
+            self.written.setdefault(file["name"], set()).add(file["sha256"])
 
 
 def _whole_lines(path: Path) -> bytes:

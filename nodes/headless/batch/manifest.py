@@ -1,6 +1,5 @@
 """Table `manifest.parquet`: inputs, status and files of every row of a batch, in the order of the input table."""
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,7 @@ from pyarrow import parquet
 
 from wuerstchen_core.files import replaced_whole
 
-from ..errors import UsageError
-from ..workflow.overrides import parse_seed
-from .journal import Journal
-from .plan import Plan
+from .results import Result
 
 NAME = "manifest.parquet"
 
@@ -35,50 +31,50 @@ SCHEMA = pyarrow.schema(
         ("worker", pyarrow.string()),
     ]
 )
-"""Columns. `inputs` is a JSON object, `status` a status of the journal, `files` are paths relative to the folder."""
+"""Columns. `inputs` is a JSON object, `status` is `Result.status`, `files` are paths relative to the folder."""
 
 
-def write_manifest(folder: Path, scratch: Path, plan: Plan, journal: Journal) -> None:
-    """Write the manifest from the journal, in place of any older one.
+def write_manifest(folder: Path, scratch: Path, results: list[Result]) -> None:
+    """Write the manifest, in place of any older one.
 
     Args:
         folder: Output folder.
         scratch: Folder of the unfinished file, on the same file system.
-        plan: The batch.
-        journal: Its journal.
+        results: All rows.
     Raises:
         OSError: The file cannot be written.
     """
-    rows = []
-    for index, row in enumerate(plan.rows):
-        state = journal.state(index)
-        rows.append(
-            {
-                "id": row.id,
-                "inputs": json.dumps(row.settings, ensure_ascii=False),
-                "seed": _seed(row.seed),
-                "prompt_digest": row.digest,
-                "status": state.status,
-                "files": [file["name"] for file in state.files],
-                "sha256": [file["sha256"] for file in state.files],
-                "error": state.error,
-                "attempts": state.attempts,
-                "seconds": state.seconds,
-                "started": _time(state.started),
-                "finished": _time(state.finished),
-                "worker": state.worker,
-            }
-        )
+    rows = [_cells(each) for each in results]
     with replaced_whole(folder / NAME, durable=True, scratch=scratch) as partial, partial.open("wb") as file:
         parquet.write_table(pyarrow.Table.from_pylist(rows, SCHEMA), file)
 
 
-def _seed(seed: Any) -> int | None:
-    """Return a cell of the seed column as a number; None if it is empty or no seed."""
+def contents_of(folder: Path) -> list[tuple[str, str]]:
+    """Return the id and digest of each row of a folder's manifest; an empty list if there is none."""
     try:
-        return None if seed is None else parse_seed(seed)
-    except UsageError:
-        return None
+        table = parquet.read_table(folder / NAME, columns=["id", "prompt_digest"])
+    except (OSError, pyarrow.ArrowException):
+        return []
+    return [(row["id"], row["prompt_digest"]) for row in table.to_pylist()]
+
+
+def _cells(result: Result) -> dict[str, Any]:
+    state = result.state
+    return {
+        "id": result.row.id,
+        "inputs": result.inputs,
+        "seed": result.seed,
+        "prompt_digest": result.row.digest,
+        "status": result.status,
+        "files": result.files,
+        "sha256": [file["sha256"] for file in state.files],
+        "error": result.error,
+        "attempts": state.attempts,
+        "seconds": state.seconds,
+        "started": _time(state.started),
+        "finished": _time(state.finished),
+        "worker": state.worker,
+    }
 
 
 def _time(text: str | None) -> datetime | None:

@@ -1,6 +1,6 @@
 """Plan of a batch: the inputs and image name of each row, and the order in which rows run."""
 
-import difflib
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from ..execution.scheduler import is_kept
 from ..execution.signatures import cache_keys, loaded_files
 from ..run import Prepared
 from ..workflow.catalog import Catalog
-from ..workflow.overrides import apply, find_input, parse_seed, slots
-from ..workflow.prompt import Prompt, links_of, title_of
+from ..workflow.overrides import apply, parse_seed
+from ..workflow.prompt import Prompt, constant, links_of
 from ..workflow.validate import validate
+from .bad_rows import BadRow, wrong_type, wrong_value
+from .columns import Target, targets_of, text_inputs
 from .names import NamePattern
-from .table import Table, Value
+from .table import ID, SEED, Table, Value
 
-ID, SEED = "id", "seed"
-"""Columns that name no input of the workflow."""
 STAGE_C_SAMPLER = "WuerstchenStageCSampler"
 _SAVERS = frozenset({"SaveImage", "SaveLatent"})
 _FOLDER_SAVERS = frozenset({"WuerstchenSaveStageC"})
@@ -32,18 +32,24 @@ class Row:
     Attributes:
         id: Unique id.
         name: Name of its first image, relative to the output folder.
-        settings: {"NODE.input": value}.
+        inputs: {column: value}, without the columns `id` and `seed`.
+        settings: The same as {"NODE.input": value}.
         seed: Value for every seed input; None to leave them as they are.
+        prompt: Text of the workflow's only positive prompt; empty if there are several or none.
         digest: Digest of its workflow in the API format.
         group: Rows of the same group have the same networks and the same Stage C result.
+        error: Reason why it cannot run; None for a row that can.
     """
 
     id: str
     name: str
+    inputs: Mapping[str, Value]
     settings: Mapping[str, Value]
     seed: Value | None
+    prompt: str
     digest: str
     group: str
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,20 +59,24 @@ class Plan:
     Attributes:
         prepared: The workflow, with the inputs set that are the same for all rows.
         rows: Rows in the order of the table.
-        order: Indices of the rows, in the order of running.
+        order: Indices of the rows that can run, in the order of running.
+        bad: Rows that cannot run.
         workflow_digest: Digest of the workflow.
         table_digest: Digest of ids, names and workflows of all rows.
+        cells_digest: Digest of the ids and cells of all rows.
     """
 
     prepared: Prepared
     rows: list[Row]
     order: list[int]
+    bad: list[BadRow]
     workflow_digest: str
     table_digest: str
+    cells_digest: str
 
 
 def make_plan(prepared: Prepared, table: Table, pattern: str, catalog: Catalog) -> Plan:
-    """Plan a batch. Nothing runs.
+    """Plan a batch, and check every row. Nothing runs.
 
     Args:
         prepared: A workflow that `run.resolve` returned.
@@ -76,33 +86,91 @@ def make_plan(prepared: Prepared, table: Table, pattern: str, catalog: Catalog) 
     Raises:
         UsageError: Table and workflow do not fit, such as by an unknown column, an id that is used twice, or a name
             that leads out of the output folder.
-        InvalidWorkflowError: No row can run.
+        InvalidWorkflowError: No row can run, and the cause is no cell.
         WeightsMissingError: Weights that every row needs are missing.
     """
     _check_outputs(prepared.prompt)
-    set_by_rows = _check_columns(prepared.prompt, catalog, table)
-    _check_weights(prepared.prompt, catalog, set_by_rows)
+    targets = targets_of(prepared.prompt, catalog, table)
+    _check_weights(prepared.prompt, catalog, {target.node_id for target in targets.values()})
     ids = _ids_of(table)
     names = _names_of(table, ids, pattern)
-    rows: list[Row] = []
-    keys: list[tuple[str, str]] = []
-    can_run, reason = False, None
-    for row_id, name, cells in zip(ids, names, table.rows, strict=True):
-        settings = {column: value for column, value in cells.items() if column not in (ID, SEED)}
-        try:
-            prompt = prompt_of(prepared, catalog, settings, cells.get(SEED)).prompt
-        except UsageError:  # a value of the wrong type; only this row fails, when it runs
-            digest, key = _digest([settings, cells.get(SEED)]), ("", "")
+    planner = _RowPlanner(prepared, catalog, targets)
+    for place, row_id, name, cells in zip(table.places, ids, names, table.rows, strict=True):
+        planner.add(place, row_id, name, cells)
+    if len(planner.invalid) == len(planner.rows):
+        raise planner.invalid[0]
+    rows = planner.rows
+    digests = [
+        _digest(prepared.prompt),
+        _digest([[row.id, row.name, row.digest] for row in rows]),
+        _digest([[row.id, row.inputs, row.seed] for row in rows]),
+    ]
+    return Plan(prepared, rows, planner.order(), planner.bad, *digests)
+
+
+class _RowPlanner:
+    """Plans rows one after the other.
+
+    Attributes:
+        rows: Rows so far.
+        bad: Those of them that cannot run.
+        invalid: Errors of validation that no cell of a row explains.
+    """
+
+    def __init__(self, prepared: Prepared, catalog: Catalog, targets: Mapping[str, Target]) -> None:
+        self.rows: list[Row] = []
+        self.bad: list[BadRow] = []
+        self.invalid: list[InvalidWorkflowError] = []
+        self._keys: list[tuple[str, str]] = []
+        self._catalog, self._targets = catalog, targets
+        bare = dataclasses.replace(prepared.workflow, editor=None)  # only the API format counts here
+        self._prepared = Prepared(prepared.prompt, bare)
+        texts = text_inputs(prepared.prompt, catalog)
+        self._text = texts[0] if len(texts) == 1 else None
+
+    def add(self, place: str, row_id: str, name: str, cells: Mapping[str, Value]) -> None:
+        """Plan the next row of the table."""
+        inputs = {column: value for column, value in cells.items() if column in self._targets}
+        settings = {self._targets[column].key: value for column, value in inputs.items()}
+        seed = cells.get(SEED)
+        text, key = "", ("", "")
+        problem: tuple[str | None, str] | None = wrong_type(cells, self._targets)
+        if problem is not None:
+            digest = _digest([settings, seed])
         else:
-            digest, key = _digest(prompt), _shared(prompt, catalog)
-            if not can_run:  # one valid row is enough here; each row is validated again when it runs
-                can_run, reason = _can_run(prompt, catalog, reason)
-        rows.append(Row(row_id, name, settings, cells.get(SEED), digest, key[1]))
-        keys.append(key)
-    if reason is not None and not can_run:
-        raise reason
-    digests = [_digest(prepared.prompt), _digest([[row.id, row.name, row.digest] for row in rows])]
-    return Plan(prepared, rows, _order(keys), *digests)
+            prompt = prompt_of(self._prepared, self._catalog, settings, seed).prompt
+            digest, text = _digest(prompt), self._text_of(prompt)
+            problem = self._problem(prompt, cells)
+            if problem is None:
+                key = _shared(prompt, self._catalog)
+        error = None
+        if problem is not None:
+            column, reason = problem
+            bad = BadRow(place, row_id, column, cells[column] if column else None, reason)
+            self.bad.append(bad)
+            error = bad.error
+        self.rows.append(Row(row_id, name, inputs, settings, seed, text, digest, key[1], error))
+        self._keys.append(key)
+
+    def order(self) -> list[int]:
+        """Return the indices of the rows that can run, in the order of running."""
+        return [index for index in _order(self._keys) if self.rows[index].error is None]
+
+    def _problem(self, prompt: Prompt, cells: Mapping[str, Value]) -> tuple[str | None, str] | None:
+        try:
+            validate(prompt, self._catalog)
+        except InvalidWorkflowError as error:
+            cell = wrong_value(error, cells, self._targets)
+            if cell is not None:
+                return cell
+            self.invalid.append(error)
+            return None, str(error)
+        return None
+
+    def _text_of(self, prompt: Prompt) -> str:
+        if self._text is None:
+            return ""
+        return str(constant(prompt[self._text.node_id]["inputs"].get(self._text.declared.name, "")))
 
 
 def prompt_of(prepared: Prepared, catalog: Catalog, settings: Mapping[str, Any], seed: Any) -> Prepared:
@@ -142,28 +210,6 @@ def _check_weights(prompt: Prompt, catalog: Catalog, set_by_rows: set[str]) -> N
             loaded_files(catalog, node)
 
 
-def _check_columns(prompt: Prompt, catalog: Catalog, table: Table) -> set[str]:
-    """Check the columns of a table, and return the ids of the nodes that they set. Raises: UsageError."""
-    found: dict[tuple[str, str], str] = {}
-    settable = slots(prompt, catalog)
-    for column in table.columns:
-        if column == ID or (column == SEED and any(declared.is_seed for _, declared, _ in settable)):
-            continue
-        if "." not in column:
-            known = [ID, SEED, *(f"{title_of(prompt, node_id)}.{declared.name}" for node_id, declared, _ in settable)]
-            near = difflib.get_close_matches(column, known, n=3, cutoff=0.3)
-            hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "`wuerstchen slots` lists the inputs."
-            raise UsageError(f"{table.name}: unknown column {column!r}; expected NODE.input, {ID} or {SEED}. {hint}")
-        try:
-            node_id, declared = find_input(prompt, catalog, column)
-        except UsageError as error:
-            raise UsageError(f"{table.name}: unknown column {column!r}: {str(error).partition(': ')[2]}") from error
-        first = found.setdefault((node_id, declared.name), column)
-        if first != column:
-            raise UsageError(f"{table.name}: the columns {first!r} and {column!r} set the same input. Remove one.")
-    return {node_id for node_id, _ in found}
-
-
 def _ids_of(table: Table) -> list[str]:
     """Return the id of each row; its number, from 1, in a table without ids."""
     if ID not in table.columns:
@@ -194,17 +240,6 @@ def _names_of(table: Table, ids: list[str], pattern: str) -> list[str]:
                 f"{table.name}: the images of {earlier} and {place} would both be {name}. Put {{id}} into --name."
             )
     return list(places)
-
-
-def _can_run(
-    prompt: Prompt, catalog: Catalog, earlier: InvalidWorkflowError | None
-) -> tuple[bool, InvalidWorkflowError | None]:
-    """Return whether a row's workflow is valid, and the first error so far."""
-    try:
-        validate(prompt, catalog)
-    except InvalidWorkflowError as error:
-        return False, earlier or error
-    return True, earlier
 
 
 def _shared(prompt: Prompt, catalog: Catalog) -> tuple[str, str]:

@@ -8,8 +8,11 @@ from tqdm import tqdm
 
 from ..report import Report
 from .journal import DONE, RowState
+from .pace import Pace, duration
 from .plan import Row
 
+MEASURING = "measuring the time left"
+"""Shown until a second row tells how long a row takes without loading."""
 _SECONDS_BETWEEN_LINES = 10.0
 """Seconds between two lines of progress, where stderr is no terminal."""
 
@@ -23,15 +26,19 @@ class Progress:
         report: Prints the lines.
         total: Rows of the batch.
         done: Rows that an earlier run finished.
+        left: Rows that this run draws.
+        workers: Number of processes that draw them.
     """
 
-    def __init__(self, report: Report, *, total: int, done: int) -> None:
+    def __init__(self, report: Report, *, total: int, done: int, left: int, workers: int) -> None:
         self._report = report
         self._total = total
         self._earlier = done
         self._finished = done
+        self._left = left
         self._failed = 0
-        self._start = self._last_line = time.monotonic()
+        self._pace = Pace(workers)
+        self._last_line = time.monotonic()
         self._has_bar = sys.stderr.isatty() and not report.quiet
         self._lists_files = report.as_json or not (sys.stdout.isatty() and self._has_bar)
         self._bar: tqdm | None = None
@@ -45,7 +52,8 @@ class Progress:
                 file=sys.stderr,
                 dynamic_ncols=True,
                 miniters=1,  # a row may take minutes, so each one is shown
-                smoothing=0,  # rows differ, so the time left is estimated from the mean of all
+                bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+                postfix=MEASURING,
             )
         return self
 
@@ -62,10 +70,12 @@ class Progress:
             folder: Output folder.
         """
         self._finished += 1
+        self._left -= 1
         self._failed += state.status != DONE
+        self._pace.add(state.worker, time.monotonic())
         self._print(row, state, [str(folder / file["name"]) for file in state.files])
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{self._failed} failed" if self._failed else "", refresh=False)
+            self._bar.set_postfix_str(self._outlook(), refresh=False)
             self._bar.update()
         elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
@@ -83,13 +93,10 @@ class Progress:
                 self._report.result(path)
 
     def _line(self) -> str:
-        each = (time.monotonic() - self._start) / max(1, self._finished - self._earlier)
-        left = each * (self._total - self._finished)
-        failed = f", {self._failed} failed" if self._failed else ""
-        return f"{self._finished} of {self._total} rows{failed}, {_duration(left)} left"
+        return f"{self._finished} of {self._total} rows, {self._outlook()}"
 
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    def _outlook(self) -> str:
+        """Return the number of failed rows and the time that is left."""
+        seconds = self._pace.left(self._left) if self._left else 0
+        left = MEASURING if seconds is None else f"{duration(seconds)} left"
+        return f"{self._failed} failed, {left}" if self._failed else left

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from wuerstchen_core.errors import WuerstchenError
@@ -59,13 +60,14 @@ class RowFiles(OutputFiles):
         return path
 
 
-def publish(source: Path, target: Path, folder: Path) -> None:
+def publish(source: Path, target: Path, folder: Path, ours: Collection[str]) -> None:
     """Move a file to its name. Does nothing if it has been moved already.
 
     Args:
         source: File in a row's temporary folder.
         target: Name of the file in the output folder.
         folder: Output folder; `target` must stay inside it, also behind symbolic links.
+        ours: Digests of the files of that name that may be replaced.
     Raises:
         FileExistsError: Another file has the name, or a link on the way leads out of the folder.
         OSError: The file cannot be written.
@@ -75,21 +77,45 @@ def publish(source: Path, target: Path, folder: Path) -> None:
         raise FileExistsError(f"{target.parent} is a link that leads out of {folder}")
     if not source.exists() and target.exists():
         return
+    if target.exists() and digest_of(target) in ours:
+        os.replace(source, target)
+        return
     try:
         os.link(source, target)
     except FileExistsError:
-        if not _same_content(source, target):
-            raise FileExistsError(f"there is another file {target} already; it was not touched") from None
+        raise _not_ours(target) from None
     except OSError:  # a file system without hard links
         if target.exists():
-            raise FileExistsError(f"there is another file {target} already; it was not touched") from None
+            raise _not_ours(target) from None
         source.rename(target)
     with contextlib.suppress(FileNotFoundError):
         source.unlink()
 
 
-def _same_content(one: Path, other: Path) -> bool:
-    return hashlib.sha256(one.read_bytes()).digest() == hashlib.sha256(other.read_bytes()).digest()
+def linked(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no hard links. Makes the folders above it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with target.open("xb") as file:
+            file.write(source.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, as hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def is_file(path: Path, digests: Collection[str]) -> bool:
+    """Return whether there is a file with one of the SHA-256 digests."""
+    return path.is_file() and digest_of(path) in digests
+
+
+def _not_ours(target: Path) -> FileExistsError:
+    return FileExistsError(f"there is another file {target} already; it was not touched")
 
 
 def _cannot_write(path: Path, error: OSError) -> CannotWriteError:

@@ -1,26 +1,27 @@
 """Output folder of a batch: images, the manifest, and in `.batch` the journal and temporary files of the rows."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from wuerstchen_core.errors import WuerstchenError
 
 from ..errors import UsageError
+from .changes import Changes, Move, compare
 from .journal import DONE, Journal
-from .manifest import NAME
 from .names import numbered
 from .plan import Plan
-from .row_files import publish
+from .row_files import digest_of, linked, publish
+from .takeover import check_changes, header_of, upgraded
 from .tasks import RowFile
 
 OWN_FOLDER = ".batch"
-_VERSION = 1
-"""Version of the journal's format."""
 
 
 @dataclass
@@ -34,32 +35,36 @@ class Store:
 
     folder: Path
     journal: Journal
+    _used: set[str] = field(default_factory=set)
+    """Names of the files of all rows that are done."""
 
     @property
     def work(self) -> Path:
         """Folder in which workers write."""
         return work_folder(self.folder)
 
-    def begin(self, plan: Plan) -> list[str]:
-        """Resume or start: publish journaled files, delete leftovers.
+    def begin(self, plan: Plan, *, replaces: bool = False) -> tuple[Changes, list[str]]:
+        """Resume or start: publish journaled files, take over a table that has changed, delete leftovers.
 
         Args:
             plan: The batch.
+            replaces: Replace many images although no row is as it was.
         Returns:
-            list[str]: Ids of rows that were done but whose files are missing. They are pending again.
+            tuple[Changes, list[str]]: Changes since the last run; ids of rows that were done but whose files are
+            missing, which are pending again.
         Raises:
-            UsageError: The folder holds another batch, or other files under the names of this one.
+            UsageError: The folder seems to hold another batch, or has other files under the names of this one.
             OSError: The folder cannot be written.
         """
-        header = {"version": _VERSION, "workflow": plan.workflow_digest, "table": plan.table_digest}
-        if self.journal.header is None:
-            self._check_free(plan)
-            self.journal.append("batch", **header, rows=len(plan.rows))
-        else:
-            self._check_same(header)
-        lost = [row.id for index, row in enumerate(plan.rows) if not self._recover(index)]
+        upgrade = upgraded(self.journal, plan, self.folder)
+        if upgrade is not None:
+            self.journal.append("batch", **upgrade)
+        lost = self._recover()
+        changes = compare(plan, self.journal, self.folder)
+        check_changes(plan, changes, self.journal, self.folder, replaces=replaces)
+        self._take_over(plan, changes)
         self.sweep()
-        return lost
+        return changes, [row_id for row_id in lost if row_id in self.journal.rows]
 
     def sweep(self) -> None:
         """Delete the temporary files of all workers, none of which may be running."""
@@ -78,69 +83,111 @@ class Store:
             {"staged": file.path, "name": each, "sha256": file.sha256} for file, each in zip(files, names, strict=True)
         ]
 
-    def publish(self, row: int) -> None:
-        """Move a row's files to the names that the journal records.
+    def publish(self, row_id: str) -> None:
+        """Move a row's files to the names that the journal records, and delete those of its earlier contents.
 
         Args:
-            row: Index of a row that is done.
+            row_id: Id of a row that is done.
         Raises:
-            FileExistsError: Another file has the name.
+            FileExistsError: A file that is not of this batch has the name.
             OSError: The folder cannot be written.
         """
-        for file in self.journal.state(row).files:
-            publish(self.work / file["staged"], self.folder / file["name"], self.folder)
-        for file in self.journal.state(row).files:
+        files = self.journal.state(row_id).files
+        for file in files:
+            ours = self.journal.written[file["name"]]
+            publish(self.work / file["staged"], self.folder / file["name"], self.folder, ours)
+        for file in files:
             shutil.rmtree((self.work / file["staged"]).parent, ignore_errors=True)
+        self._used.update(file["name"] for file in files)
+        for state in self.journal.earlier.get(row_id, []):
+            self._delete(state.files)
 
-    def _recover(self, row: int) -> bool:
-        """Publish the files of a row that is done. Returns False if a file is missing."""
-        state = self.journal.state(row)
-        there = [(self.work / file["staged"]).exists() or (self.folder / file["name"]).exists() for file in state.files]
-        if state.status == DONE and not all(there):
-            self.journal.append("again", row=row)
-            return False
-        if state.status == DONE:
-            try:
-                self.publish(row)
-            except FileExistsError as error:
-                self.fail(row, str(error))
-        return True
+    def images_left(self, row_id: str) -> list[dict[str, str]]:
+        """Return the files that an earlier content of a row has left in the folder."""
+        states = self.journal.earlier.get(row_id, [])[-1:]
+        files = [file for state in states for file in state.files if file["name"] not in self._used]
+        return [file for file in files if self._is_there(file)]
 
-    def fail(self, row: int, error: str) -> None:
+    def fail(self, row_id: str, error: str) -> None:
         """Record that the files of a row cannot get their names.
 
         Args:
-            row: Index of a row that is done.
+            row_id: Id of a row that is done.
             error: Reason.
         """
-        state = self.journal.state(row)
+        state = self.journal.state(row_id)
         self.journal.append(
-            "failed", row=row, attempt=state.attempts, worker=state.worker, seconds=state.seconds, error=error
+            "failed", id=row_id, attempt=state.attempts, worker=state.worker, seconds=state.seconds, error=error
         )
 
-    def _check_free(self, plan: Plan) -> None:
-        taken = [row.name for row in plan.rows if (self.folder / row.name).exists()]
-        taken += [NAME] if (self.folder / NAME).exists() else []
-        if taken:
-            raise UsageError(
-                f"{self.folder} already has files that are of no batch: {', '.join(taken[:3])}"
-                f"{', ...' if len(taken) > 3 else ''}. Nothing is overwritten; choose another --out or --name."
-            )
+    def _recover(self) -> list[str]:
+        """Publish the files of all rows that are done, and return the ids of those of which a file is missing."""
+        done = [row_id for row_id, state in self.journal.rows.items() if state.status == DONE]
+        self._used = self._names_in_use()
+        lost = []
+        for row_id in done:
+            if not all(self._is_there(file) for file in self.journal.rows[row_id].files):
+                self.journal.append("again", id=row_id)
+                lost.append(row_id)
+            else:
+                self._publish_or_fail(row_id)
+        return lost
 
-    def _check_same(self, header: dict[str, object]) -> None:
-        theirs = self.journal.header or {}
-        parts = {"version": "program", "workflow": "workflow (or --set)", "table": "table (or --name)"}
-        for key, part in parts.items():
-            if theirs.get(key) != header[key]:
-                raise UsageError(
-                    f"{self.folder} holds a batch with another {part}. To finish that batch, use its own arguments; "
-                    "for a new one, choose another --out."
-                )
+    def _is_there(self, file: dict[str, str]) -> bool:
+        """Return whether a file is there, under its own name or a temporary one."""
+        path = self.folder / file["name"]
+        if (self.work / file["staged"]).exists():
+            return True
+        is_only = len(self.journal.written[file["name"]]) == 1  # else it may be an earlier image of that name
+        return path.exists() and (is_only or digest_of(path) == file["sha256"])
+
+    def _publish_or_fail(self, row_id: str) -> None:
+        try:
+            self.publish(row_id)
+        except FileExistsError as error:
+            self.fail(row_id, str(error))
+
+    def _take_over(self, plan: Plan, changes: Changes) -> None:
+        """Record a table or workflow that is new, and rename the images of its moved rows."""
+        header = header_of(plan)
+        if not changes.moves and self.journal.header is not None and header.items() <= self.journal.header.items():
+            return
+        moved = [self._staged(number, move) for number, move in enumerate(changes.moves)]
+        self.journal.append("batch", **header, moved=moved)
+        self._used = self._names_in_use()
+        for move in changes.moves:
+            self._publish_or_fail(move.row.id)
+
+    def _staged(self, number: int, move: Move) -> dict[str, Any]:
+        """Link the files of an image that gets another name to temporary names, and return the journal's record."""
+        folder = self.work / f"moved-{number}-{os.urandom(4).hex()}"
+        files: list[dict[str, str]] = []
+        for index, (file, name) in enumerate(zip(move.state.files, move.names, strict=True), 1):
+            staged = folder / f"{index}{Path(name).suffix}"
+            linked(self.folder / file["name"], staged)
+            files.append({**file, "staged": staged.relative_to(self.work).as_posix(), "name": name})
+        state = replace(move.state, digest=move.row.digest, files=files)
+        return {"id": move.row.id, "state": asdict(state), "old": move.state.files}
+
+    def _names_in_use(self) -> set[str]:
+        return {file["name"] for state in self.journal.rows.values() for file in state.files}
+
+    def _delete(self, files: list[dict[str, str]]) -> None:
+        """Delete images that no row has any more. Files that were changed by hand stay."""
+        for file in files:
+            path = self.folder / file["name"]
+            if file["name"] not in self._used and path.is_file() and digest_of(path) == file["sha256"]:
+                path.unlink()
 
 
 def work_folder(folder: Path) -> Path:
     """Return the folder in which workers write, below an output folder."""
     return folder / OWN_FOLDER / "work"
+
+
+def journal_file(folder: Path) -> Path:
+    """Return the path of the journal, below an output folder."""
+    return folder / OWN_FOLDER / "journal.jsonl"
 
 
 @contextmanager
@@ -155,11 +202,11 @@ def open_store(folder: Path) -> Iterator[Store]:
         UsageError: Another batch is running in the folder.
         WuerstchenError: The folder cannot be written, or its journal is damaged.
     """
-    own = folder / OWN_FOLDER
     try:
         work_folder(folder).mkdir(parents=True, exist_ok=True)
-        with FileLock(own / "lock", blocking=False):
-            store = Store(folder, Journal(own / "journal.jsonl"))
+        with FileLock(folder / OWN_FOLDER / "lock", blocking=False):
+            store = Store(folder, Journal(journal_file(folder)))
+            store.journal.open()
             try:
                 yield store
             finally:

@@ -1,7 +1,10 @@
-"""Read tables of inputs: JSON lines, CSV and Parquet."""
+"""Read tables of inputs: JSON lines, CSV, Parquet, and texts with a prompt in each line."""
 
 import csv
+import hashlib
+import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +12,15 @@ from typing import Any
 
 from ..errors import UsageError
 from ..extras import require
+from .text_files import read_bytes, read_text
 
 Value = str | int | float | bool
 """Types of a cell."""
+ID, SEED, PROMPT, NEGATIVE = "id", "seed", "prompt", "negative"
+"""Columns that are no NODE.input: the row's id, every seed, and the workflow's prompts."""
+
+_DELIMITERS = ",;\t"
+_LONGEST_WORDS = 40
 
 
 @dataclass(frozen=True)
@@ -31,23 +40,25 @@ class Table:
     places: list[str]
 
 
-def read_table(path: Path) -> Table:
+_Rows = Iterator[tuple[str, dict[str, Any]]]
+"""Place and cells of each row."""
+
+
+def read_table(path: Path, encoding: str | None = None) -> Table:
     """Read a table, whose format is that of its suffix.
 
     Args:
-        path: A .jsonl, .csv or .parquet file.
+        path: A .jsonl, .csv, .txt or .parquet file.
+        encoding: Encoding of a text file; None for that of its byte order mark, else UTF-8.
     Raises:
         UsageError: The file cannot be opened, has another suffix, is damaged, or has no rows.
     """
-    readers: dict[str, Callable[[Path], Iterator[tuple[str, dict[str, Any]]]]]
-    readers = {".jsonl": _json_lines, ".csv": _csv, ".parquet": _parquet}
+    readers: dict[str, Callable[[Path, str | None], _Rows]]
+    readers = {".jsonl": _json_lines, ".csv": _csv, ".txt": _prompts, ".parquet": _parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise UsageError(f"{path} cannot be read as a table; expected a name ending in {', '.join(readers)}.")
-    try:
-        found = list(reader(path))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be opened: {error.strerror or error}. Give the path of a table.") from error
+    found = list(reader(path, encoding))
     if not found:
         raise UsageError(f"{path} is empty; expected at least one row, such as {_EXAMPLE}.")
     rows = [{name: _value(cell, name, path, place) for name, cell in row.items()} for place, row in found]
@@ -58,67 +69,89 @@ def read_table(path: Path) -> Table:
     return Table(str(path), columns, rows, [place for place, _ in found])
 
 
-_EXAMPLE = '{"id": "heart", "Prompt.value": "a red heart on a white background", "seed": 1}'
+_EXAMPLE = '{"id": "heart", "prompt": "a red heart on a white background", "seed": 1}'
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                text = line.decode("utf-8-sig").strip()
-                row = json.loads(text, parse_constant=_no_constant) if text else None
-            except UnicodeDecodeError as error:
-                raise UsageError(f"{path}, line {number}: not UTF-8 text (byte {error.start} of the line).") from error
-            except json.JSONDecodeError as error:
-                raise UsageError(
-                    f"{path}, line {number}: not JSON: {error.msg} at column {error.colno}; expected {_EXAMPLE}."
-                ) from error
-            except (ValueError, RecursionError) as error:
-                raise UsageError(f"{path}, line {number}: not JSON that can be read: {error}.") from error
-            if row is None and not text:
-                continue
-            if not isinstance(row, dict):
-                raise UsageError(f"{path}, line {number}: got {text[:60]}; expected an object such as {_EXAMPLE}.")
-            yield f"line {number}", row
+def _json_lines(path: Path, encoding: str | None) -> _Rows:
+    for number, line in enumerate(read_text(path, encoding).split("\n"), 1):
+        text = line.strip()
+        if not text:
+            continue
+        try:
+            row = json.loads(text, parse_constant=_no_constant)
+        except json.JSONDecodeError as error:
+            raise UsageError(
+                f"{path}, line {number}: not JSON: {error.msg} at column {error.colno}; expected {_EXAMPLE}."
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{path}, line {number}: not JSON that can be read: {error}.") from error
+        if not isinstance(row, dict):
+            raise UsageError(f"{path}, line {number}: got {text[:60]}; expected an object such as {_EXAMPLE}.")
+        yield f"line {number}", row
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
 
 
-def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        try:
-            columns = next(reader, [])
-            twice = next((name for name in columns if columns.count(name) > 1), None)
-            if twice is not None:
-                raise UsageError(f"{path}: the column {twice!r} is there twice; expected unique names.")
-            for cells in reader:
-                if not cells:
-                    continue
-                if len(cells) != len(columns):
-                    raise UsageError(
-                        f"{path}, line {reader.line_num}: {len(cells)} fields; expected {len(columns)} "
-                        f'({", ".join(columns)}). A text with a comma in it goes between quotes: "...".'
-                    )
-                yield f"line {reader.line_num}", {name: cell or None for name, cell in zip(columns, cells, strict=True)}
-        except csv.Error as error:
-            raise UsageError(f"{path}, line {reader.line_num}: not CSV: {error}.") from error
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{path}: not UTF-8 text after line {reader.line_num}. Save it as UTF-8.") from error
+def _csv(path: Path, encoding: str | None) -> _Rows:
+    text = read_text(path, encoding)
+    delimiter = _delimiter(text)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    try:
+        columns = next(reader, [])
+        twice = next((name for name in columns if columns.count(name) > 1), None)
+        if twice is not None:
+            raise UsageError(f"{path}: the column {twice!r} is there twice; expected unique names.")
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(columns):
+                raise UsageError(
+                    f"{path}, line {reader.line_num}: {len(cells)} fields; expected {len(columns)} "
+                    f'({", ".join(columns)}). A text with {_NAMES[delimiter]} in it goes between quotes: "...".'
+                )
+            yield f"line {reader.line_num}", {name: cell or None for name, cell in zip(columns, cells, strict=True)}
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {reader.line_num}: not CSV: {error}.") from error
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+_NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+
+
+def _delimiter(text: str) -> str:
+    """Return the comma, semicolon or tab that divides the header into the most columns; a comma if none does."""
+    header = io.StringIO(text, newline="").readline()
+    return max(_DELIMITERS, key=lambda each: len(next(csv.reader([header], delimiter=each), [])))
+
+
+def _prompts(path: Path, encoding: str | None) -> _Rows:
+    """Read a prompt from each line. Ids are made of the texts, so that they stay when lines are inserted."""
+    times: dict[str, int] = {}
+    for number, line in enumerate(read_text(path, encoding).split("\n"), 1):
+        text = line.strip()
+        if text:
+            times[text] = times.get(text, 0) + 1
+            again = "" if times[text] == 1 else f"-{times[text]}"
+            yield f"line {number}", {ID: _id_of(text) + again, PROMPT: text}
+
+
+def _id_of(text: str) -> str:
+    """Return an id such as "a-red-heart-1f0c2b9a": the first words of a text, and a digest of all of it."""
+    words = "-".join(re.findall(r"\w+", text))[:_LONGEST_WORDS].strip("-")
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{words}-{digest}" if words else digest
+
+
+def _parquet(path: Path, _: str | None) -> _Rows:
     require("pyarrow", "batch")
     import pyarrow
     from pyarrow import parquet
 
-    with path.open("rb") as file:
-        try:
-            table = parquet.read_table(file)
-        except (pyarrow.ArrowException, OSError, ValueError) as error:
-            raise UsageError(f"{path} is not a Parquet file that can be read: {error}.") from error
+    try:
+        table = parquet.read_table(pyarrow.BufferReader(read_bytes(path)))
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise UsageError(f"{path} is not a Parquet file that can be read: {error}.") from error
     for number, row in enumerate(table.to_pylist(), 1):
         yield f"row {number}", row
 

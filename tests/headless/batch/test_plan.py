@@ -46,7 +46,7 @@ def test_rows_with_the_same_networks_or_stage_c_run_together():
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ([{"sed": 1}], r"unknown column 'sed'; expected NODE.input, id or seed. Did you mean 'seed'"),
+        ([{"sed": 1}], r"unknown column 'sed'; expected NODE.input, id, seed, prompt or negative. Did you mean 'seed'"),
         ([{"Paint value": 1}], r"Did you mean 'Paint.value'"),
         ([{"Pant.value": 1}], r"unknown column 'Pant.value': the workflow has no node 'Pant'. Did you mean 'Paint'"),
         ([{"Paint.valu": 1}], r"unknown column 'Paint.valu': node 3 .* has no input 'valu'; did you mean value"),
@@ -89,7 +89,93 @@ def test_a_workflow_is_refused_only_if_no_row_can_run():
     del document["3"]["inputs"]["draft"]
     with pytest.raises(InvalidWorkflowError, match="draft"):
         planned([{"seed": 1}, {"seed": 2}], document)
-    assert len(planned([{"Brush.width": 1000}, {"Brush.width": 8}, {"Brush.width": "wide"}]).rows) == 3
+    plan = planned([{"Brush.width": 1000}, {"Brush.width": 8}, {"Brush.width": "wide"}])
+    assert (len(plan.rows), plan.order, [each.id for each in plan.bad]) == (3, [1], ["1", "3"])
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"seed": "x"}, "seed is 'x': expected a whole number from 0 to 18446744073709551615."),
+        ({"seed": -1}, "seed is -1: expected a whole number from 0 to"),
+        ({"Brush.width": "wide"}, "Brush.width is 'wide': expected a whole number."),
+        ({"Brush.width": 7.5}, "Brush.width is 7.5: expected a whole number."),
+        ({"Brush.width": 1000}, "Brush.width is 1000: expected 1 to 64"),
+        ({"Save.filename_prefix": "x", "Paint.pictures": -1}, "Paint.pictures is -1: expected at least 0"),
+    ],
+)
+def test_a_bad_cell_is_named_with_its_place_and_what_was_expected(row, says):
+    plan = planned([{"id": "good"}, {"id": "one", **row}])
+    (bad,) = plan.bad
+    assert (bad.place, bad.id, plan.order) == ("line 2", "one", [0])
+    assert str(bad).startswith(f"line 2 (id one): {says}")
+    assert plan.rows[1].error == bad.error
+
+
+def test_a_bad_input_file_is_a_bad_cell():
+    document = {"1": node("LoadImage", image="x.png"), "2": node("SaveImage", images=["1", 0], filename_prefix="x")}
+    Path("input").mkdir()
+    Path("input/here.png").touch()
+    plan = planned([{"LoadImage.image": "here.png"}, {"LoadImage.image": "none.png"}], document)
+    assert str(plan.bad[0]).startswith("line 2 (id 2): LoadImage.image is 'none.png': There is no file 'none.png'")
+
+
+def prompts() -> dict[str, Any]:
+    """Return a workflow whose sampler has a positive prompt, by way of a primitive, and a negative one."""
+    document = {
+        **workflow(),
+        "6": node("PrimitiveString", "Words", value="a heart"),
+        "7": node("Encode", "Positive", text=["6", 0]),
+        "8": node("Encode", "Negative", text=""),
+        "9": node("Sampler", "Sampler", positive=["7", 0], negative=["8", 0]),
+    }
+    document["3"]["inputs"]["draft"] = ["9", 0]
+    return document
+
+
+class Encode:
+    FUNCTION, RETURN_TYPES = "encode", ("CONDITIONING",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"text": ("STRING", {})}}
+
+
+class Sampler:
+    FUNCTION, RETURN_TYPES = "sample", ("LATENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"positive": ("CONDITIONING", {}), "negative": ("CONDITIONING", {})}}
+
+
+PROMPTS = Catalog({**make_catalog().classes, "Encode": Encode, "Sampler": Sampler})
+
+
+def test_the_columns_prompt_and_negative_mean_the_texts_of_the_samplers():
+    plan = planned([{"prompt": "a ring", "negative": "blue"}, {}], prompts(), catalog=PROMPTS)
+    assert plan.rows[0].settings == {"6.value": "a ring", "8.text": "blue"}
+    assert plan.rows[0].inputs == {"prompt": "a ring", "negative": "blue"}
+    assert [row.prompt for row in plan.rows] == ["a ring", "a heart"]
+    same = planned([{"Words.value": "a ring", "Negative.text": "blue"}, {}], prompts(), catalog=PROMPTS)
+    assert [row.digest for row in same.rows] == [row.digest for row in plan.rows]
+
+
+def test_a_prompt_column_that_may_mean_several_inputs_is_refused():
+    document = prompts()
+    document["7"]["inputs"]["text"] = "for the second sampler"
+    document["10"] = node("Encode", "Other", text="x")
+    document["9"]["inputs"]["negative"] = ["10", 0]
+    document["11"] = node("Sampler", "Second", positive=["8", 0], negative=["8", 0])
+    document["12"] = node("Paint", draft=["11", 0], value=1, pictures=1)
+    with pytest.raises(
+        UsageError, match=r"'prompt' may mean 2 inputs: text of node 7 .*; text of node 8 .* such as 7.text"
+    ):
+        planned([{"prompt": "x"}], document, catalog=PROMPTS)
+    with pytest.raises(UsageError, match=r"'negative' is for the text that reaches the negative input .* has none"):
+        planned([{"negative": "x"}])
+    with pytest.raises(UsageError, match=r"the columns 'prompt' and 'Words.value' set the same input"):
+        planned([{"prompt": "x", "Words.value": "y"}], prompts(), catalog=PROMPTS)
 
 
 def test_digests_change_with_the_batch():

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from support.workflows import editor_node, node, socket, toys
@@ -135,7 +135,6 @@ def renamed(prompt: dict[str, dict[str, Any]], inner: set[str]) -> dict[str, dic
 
 
 @given(written())
-@settings(deadline=None, derandomize=True)
 def test_a_graph_is_read_as_what_it_was_written_from(made):
     document, expected = made
     assert convert(load_workflow(document), CATALOG) == expected
