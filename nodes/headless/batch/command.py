@@ -18,16 +18,16 @@ from ..run import host_for, resolve
 from ..stock.nodes import default_catalog
 from ..workflow.catalog import Catalog
 from ..workflow.documents import Workflow
-from .names import DEFAULT_PATTERN
-from .table import read_table
+from .rows.names import DEFAULT_PATTERN
+from .rows.table import read_table
 from .tasks import Setup
 
 if TYPE_CHECKING:
-    from .changes import Changes
+    from .folder.changes import Changes
+    from .folder.store import Store
     from .forecast import Forecast
     from .job import Summary
-    from .plan import Plan
-    from .store import Store
+    from .rows.plan import Plan
 
 ENGINES, LAYOUTS = ("local", "ray"), ("fused", "staged")
 
@@ -99,9 +99,9 @@ def run_batch(batch: Batch, report: Report | None = None) -> "Summary":
     """
     report = report or Report(quiet=True)
     plan, setup = _plan(batch, report)
+    from .folder.store import open_store
     from .job import BatchJob
     from .progress import Progress
-    from .store import open_store
 
     with open_store(batch.folder) as store:
         rows, unfinished = _pending(batch, plan, store, report)
@@ -150,8 +150,8 @@ def _plan(batch: Batch, report: Report) -> "tuple[Plan, Setup]":
     """Read the table and check it against the workflow. Nothing is written."""
     require("pyarrow", "batch")
     require("filelock", "batch")
-    from .plan import make_plan
-    from .store import work_folder
+    from .folder.store import work_folder
+    from .rows.plan import make_plan
 
     if batch.engine != "ray" and (batch.address is not None or batch.layout != LAYOUTS[0]):
         raise UsageError("--address and --layout are for --engine ray; add that, or leave them out.")
@@ -169,7 +169,7 @@ def _plan(batch: Batch, report: Report) -> "tuple[Plan, Setup]":
 
 def _check_bad(plan: "Plan", name: str, report: Report, *, skips: bool) -> None:
     """Report the rows that cannot run. Raises: UsageError if they are not skipped, or no other row is left."""
-    from .bad_rows import listed, refusal
+    from .rows.bad_rows import listed, refusal
 
     for each in plan.bad:
         report.event(event="bad_row", id=each.id, place=each.place, column=each.column, error=each.error)

@@ -10,7 +10,7 @@ from ..errors import UsageError
 from ..execution.calls import Outputs
 from ..workflow.catalog import Catalog
 from ..workflow.prompt import Prompt, ancestors, links_of
-from .plan import STAGE_C_SAMPLER
+from .rows.plan import STAGE_C_SAMPLER
 
 _SENT_TYPES = frozenset({"CONDITIONING", "LATENT"})
 """Types of the results that are sent across the cut, which are small. Nodes with other results run on both sides."""

@@ -7,13 +7,13 @@ from typing import Any
 
 from wuerstchen_core.errors import WuerstchenError
 
-from .changes import Changes, compare
+from .folder.changes import Changes, compare
+from .folder.journal import DONE, FAILED, QUARANTINED, Journal
+from .folder.store import journal_file
+from .folder.takeover import check_changes, header_of, upgraded
 from .job import pending
-from .journal import DONE, FAILED, QUARANTINED, Journal
 from .pace import duration, seconds_of
-from .plan import STAGE_C_SAMPLER, Plan
-from .store import journal_file
-from .takeover import check_changes, header_of, upgraded
+from .rows.plan import STAGE_C_SAMPLER, Plan
 
 
 @dataclass(frozen=True)

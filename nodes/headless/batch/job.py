@@ -11,13 +11,13 @@ from typing import Protocol
 
 from wuerstchen_core.errors import WuerstchenError
 
-from . import page
-from .journal import DONE, FAILED, PENDING, QUARANTINED, Journal, RowState
-from .manifest import NAME, write_manifest
-from .plan import Plan
+from .folder import page
+from .folder.journal import DONE, FAILED, PENDING, QUARANTINED, Journal, RowState
+from .folder.manifest import NAME, write_manifest
+from .folder.results import Result, results_of
+from .folder.store import Store
 from .progress import Progress
-from .results import Result, results_of
-from .store import Store
+from .rows.plan import Plan
 from .tasks import MAX_DEATHS, Drawn, Event, Failed, Started, Stopped, Task
 
 _SECONDS_BETWEEN_RESULTS = 60.0

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from .journal import DONE, RowState
+from .folder.journal import DONE, RowState
 
 
 class Pace:

@@ -7,9 +7,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..report import Report
-from .journal import DONE, RowState
+from .folder.journal import DONE, RowState
 from .pace import Pace, duration
-from .plan import Row
+from .rows.plan import Row
 
 MEASURING = "measuring the time left"
 """Shown until a second row tells how long a row takes without loading."""

@@ -17,9 +17,9 @@ from ..execution.executor import Executor
 from ..run import Prepared
 from ..workflow.validate import validate
 from .cut import nodes_before_cut, packed
+from .folder.row_files import CannotWriteError, RowFiles
 from .host import StayingHost
-from .plan import prompt_of
-from .row_files import CannotWriteError, RowFiles
+from .rows.plan import prompt_of
 from .tasks import Draft, Drawn, Failed, Setup, Stopped, Task
 
 _log = logging.getLogger(__name__)

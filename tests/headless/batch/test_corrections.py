@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.batches import BROKEN, check_complete, manifest, ran, run, workflow
-from wuerstchen_nodes.headless.batch.journal import Journal
+from wuerstchen_nodes.headless.batch.folder.journal import Journal
 from wuerstchen_nodes.headless.errors import UsageError
 from wuerstchen_nodes.headless.report import Report
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wuerstchen_nodes.headless.batch.journal import DONE, FAILED, RowState
+from wuerstchen_nodes.headless.batch.folder.journal import DONE, FAILED, RowState
 from wuerstchen_nodes.headless.batch.pace import Pace, duration, seconds_of
 
 

@@ -11,10 +11,10 @@ from PIL import Image
 
 from support.batches import run
 from support.browser import CHROMIUM, opened_file
-from wuerstchen_nodes.headless.batch import page
-from wuerstchen_nodes.headless.batch.journal import DONE, RowState
-from wuerstchen_nodes.headless.batch.plan import Row
-from wuerstchen_nodes.headless.batch.results import BAD, Result
+from wuerstchen_nodes.headless.batch.folder import page
+from wuerstchen_nodes.headless.batch.folder.journal import DONE, RowState
+from wuerstchen_nodes.headless.batch.folder.results import BAD, Result
+from wuerstchen_nodes.headless.batch.rows.plan import Row
 from wuerstchen_nodes.headless.errors import UsageError
 
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\"> & ünï 'q'"

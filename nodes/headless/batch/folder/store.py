@@ -12,14 +12,14 @@ from filelock import FileLock, Timeout
 
 from wuerstchen_core.errors import WuerstchenError
 
-from ..errors import UsageError
+from ...errors import UsageError
+from ..rows.names import numbered
+from ..rows.plan import Plan
+from ..tasks import RowFile
 from .changes import Changes, Move, compare
 from .journal import DONE, Journal
-from .names import numbered
-from .plan import Plan
 from .row_files import digest_of, linked, publish
 from .takeover import check_changes, header_of, upgraded
-from .tasks import RowFile
 
 OWN_FOLDER = ".batch"
 

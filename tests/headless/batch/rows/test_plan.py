@@ -9,8 +9,8 @@ from support.batches import make_catalog, workflow
 from support.workflows import editor, editor_node, node, socket
 from wuerstchen_core.errors import WeightsMissingError
 from wuerstchen_nodes.headless import load_workflow
-from wuerstchen_nodes.headless.batch.plan import make_plan
-from wuerstchen_nodes.headless.batch.table import Table
+from wuerstchen_nodes.headless.batch.rows.plan import make_plan
+from wuerstchen_nodes.headless.batch.rows.table import Table
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError, UsageError
 from wuerstchen_nodes.headless.run import resolve
 from wuerstchen_nodes.headless.workflow.catalog import Catalog

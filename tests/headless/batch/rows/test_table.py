@@ -6,7 +6,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from wuerstchen_nodes.headless.batch.table import read_table
+from wuerstchen_nodes.headless.batch.rows.table import read_table
 from wuerstchen_nodes.headless.errors import UsageError
 
 ROWS = [

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..rows.names import numbered
+from ..rows.plan import Plan, Row
 from .journal import DONE, Journal, RowState
-from .names import numbered
-from .plan import Plan, Row
 from .row_files import is_file
 
 

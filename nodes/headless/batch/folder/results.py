@@ -3,10 +3,10 @@
 import json
 from dataclasses import dataclass
 
-from ..errors import UsageError
-from ..workflow.overrides import parse_seed
+from ...errors import UsageError
+from ...workflow.overrides import parse_seed
+from ..rows.plan import Plan, Row
 from .journal import Journal, RowState
-from .plan import Plan, Row
 
 BAD = "bad"
 """Status of a row that cannot run; the others are those of the journal."""

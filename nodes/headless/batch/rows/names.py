@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from string import Formatter
 
-from ..errors import UsageError
+from ...errors import UsageError
 from .table import Value
 
 DEFAULT_PATTERN = "{id}.png"

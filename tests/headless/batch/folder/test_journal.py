@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wuerstchen_core.errors import WuerstchenError
-from wuerstchen_nodes.headless.batch.journal import Journal
+from wuerstchen_nodes.headless.batch.folder.journal import Journal
 
 PATH = Path("journal.jsonl")
 WHO = {"worker": "here:1", "attempt": 1}

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..errors import InvalidWorkflowError, UsageError
-from ..workflow.overrides import parse_seed, typed
+from ...errors import InvalidWorkflowError, UsageError
+from ...workflow.overrides import parse_seed, typed
 from .columns import Target
 from .table import SEED, Value
 

@@ -3,7 +3,7 @@
 import codecs
 from pathlib import Path
 
-from ..errors import UsageError
+from ...errors import UsageError
 
 _MARKS = {
     codecs.BOM_UTF8: "utf-8",

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InvalidWorkflowError, UsageError
-from ..execution.scheduler import is_kept
-from ..execution.signatures import cache_keys, loaded_files
-from ..run import Prepared
-from ..workflow.catalog import Catalog
-from ..workflow.overrides import apply, parse_seed
-from ..workflow.prompt import Prompt, constant, links_of
-from ..workflow.validate import validate
+from ...errors import InvalidWorkflowError, UsageError
+from ...execution.scheduler import is_kept
+from ...execution.signatures import cache_keys, loaded_files
+from ...run import Prepared
+from ...workflow.catalog import Catalog
+from ...workflow.overrides import apply, parse_seed
+from ...workflow.prompt import Prompt, constant, links_of
+from ...workflow.validate import validate
 from .bad_rows import BadRow, wrong_type, wrong_value
 from .columns import Target, targets_of, text_inputs
 from .names import NamePattern

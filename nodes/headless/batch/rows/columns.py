@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from ..errors import UsageError, describe, did_you_mean
-from ..workflow.catalog import Catalog, Input
-from ..workflow.overrides import find_input, slots
-from ..workflow.prompt import Prompt, ancestors, links_of, title_of
+from ...errors import UsageError, describe, did_you_mean
+from ...workflow.catalog import Catalog, Input
+from ...workflow.overrides import find_input, slots
+from ...workflow.prompt import Prompt, ancestors, links_of, title_of
 from .table import ID, NEGATIVE, PROMPT, SEED, Table
 
 _LINKS = {PROMPT: "positive", NEGATIVE: "negative"}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from wuerstchen_core.errors import WuerstchenError
 
-from ..output_files import OutputFiles
-from .tasks import RowFile
+from ...output_files import OutputFiles
+from ..tasks import RowFile
 
 
 class CannotWriteError(WuerstchenError):

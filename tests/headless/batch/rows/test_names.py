@@ -2,7 +2,7 @@
 
 import pytest
 
-from wuerstchen_nodes.headless.batch.names import NamePattern, numbered
+from wuerstchen_nodes.headless.batch.rows.names import NamePattern, numbered
 from wuerstchen_nodes.headless.errors import UsageError
 
 COLUMNS = ["seed", "Prompt.value"]

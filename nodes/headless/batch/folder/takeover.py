@@ -1,13 +1,13 @@
-"""Whether an output folder may go on with a table or workflow that has changed since its last run."""
+"""Check that an output folder may go on with a table or workflow that has changed since its last run."""
 
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ...errors import UsageError
+from ..rows.plan import Plan
 from . import manifest, page
 from .changes import Changes
 from .journal import VERSION, Journal
-from .plan import Plan
 from .row_files import is_file
 
 _MANY = 3

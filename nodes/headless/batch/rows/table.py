@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
-from ..extras import require
+from ...errors import UsageError
+from ...extras import require
 from .text_files import read_bytes, read_text
 
 Value = str | int | float | bool

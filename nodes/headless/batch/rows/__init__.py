@@ -1,0 +1,1 @@
+"""The rows of a batch: the table that they are read from, and the plan of what to draw for each."""
