@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 BENCHMARK = Path(__file__).parent / "benchmarks/compare_diffusers.py"
 
 
+@pytest.mark.long
 def test_both_sides_do_the_same_work(tmp_path):
     report = tmp_path / "report.json"
     rows = ["stage_c", "stage_b", "stage_a", "picture"]

@@ -1,0 +1,78 @@
+"""Choose the tests that run, and how the fuzz tests explore."""
+
+import os
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import pytest
+from hypothesis import settings
+
+KINDS = {"long": "long", "comfyui": "of a real ComfyUI", "ray": "on Ray"}
+"""{marker of the tests that only --all runs: words for them at the end of a run}."""
+LEFT_OUT = pytest.StashKey[Counter[str]]()
+
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("ci", deadline=None, derandomize=False, database=None, print_blob=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--all", action="store_true", help="run the long tests, those of a real ComfyUI and those on Ray, too"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the fuzz tests try the same cases each time, or new ones in CI and those of a given seed."""
+    config.stash[LEFT_OUT] = Counter()
+    if config.option.hypothesis_seed is None and "CI" in os.environ:
+        config.option.hypothesis_seed = str(secrets.randbelow(2**32))
+    settings.load_profile("fixed" if config.option.hypothesis_seed is None else "ci")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    seed = config.option.hypothesis_seed
+    return None if seed is None else f"fuzz tests: to try the same cases again, add --hypothesis-seed={seed}"
+
+
+def _lacking(kind: str) -> str | None:
+    """Return how to get what the tests of a kind need, or None if it is here."""
+    if kind == "comfyui" and "COMFYUI_DIR" not in os.environ:
+        return "`.ci/comfyui FOLDER` sets one up and prints the variables that name it"
+    if kind == "ray" and find_spec("ray") is None:
+        return "pip install -e '.[ray]'"
+    return None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only --all or a -m runs, and what cannot run here."""
+    chosen = config.option.all or config.option.markexpr
+    out = {kind for kind in KINDS if not chosen or _lacking(kind)}
+    kept, dropped = [], []
+    for item in items:
+        kind = next((each for each in KINDS if each in out and item.get_closest_marker(each)), None)
+        if kind is None:
+            kept.append(item)
+        else:
+            dropped.append(item)
+            config.stash[LEFT_OUT][kind] += 1
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = kept
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
+    """Say what was left out, and how to run it."""
+    yield
+    counts = config.stash[LEFT_OUT]
+    words = {kind: f"{counts[kind]} {KINDS[kind]}" for kind in KINDS if counts[kind]}
+    if not words:
+        return
+    if config.option.all or config.option.markexpr:
+        for kind, each in words.items():
+            terminalreporter.write_line(f"Left out: {each}. To run them: {_lacking(kind)}.")
+    else:
+        terminalreporter.write_line(f"Left out: {', '.join(words.values())}. Run them with: pytest --all")
