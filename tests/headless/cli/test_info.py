@@ -16,7 +16,7 @@ def test_info_says_what_is_here_and_what_is_missing(tiny, wuerstchen, tmp_path):
     outcome = wuerstchen("info", "--json")
     kinds = [json.loads(line)["event"] for line in outcome.lines]
     assert kinds[:4] == ["versions", "device", "cache", "models"]
-    assert outcome.events("versions")[0]["torch"] == torch.__version__
+    assert torch.__version__.startswith(outcome.events("versions")[0]["torch"])  # which lacks the +cu132 of a build
     assert outcome.events("device")[0]["device"]
     (cache,) = outcome.events("cache")
     assert (cache["folder"], cache["bytes"], cache["limit"]) == (str(tmp_path / "cache"), 1500, 2**31)
