@@ -45,7 +45,8 @@ def make_tokenizer(captions: Iterable[str], folder: Path, vocabulary: int = 1024
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges] + [START, END]
     vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS, **{WORDS: words})
+    kept: dict[str, Any] = {WORDS: words}  # in tokenizer_config.json
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS, **kept)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     return tokenizer

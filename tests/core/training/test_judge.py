@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from support.judge import judge, read
-from wuerstchen_core.training.world import POSITIONS, Scene, draw, random_layout, random_scene, triples
+from wuerstchen_core.training.world import POSITIONS, Scene, Style, draw, random_layout, random_scene, triples
 
 
-def picture(scene, rng, size=(256, 256), style="flat"):
-    return draw(scene, random_layout(scene, *size, rng), style)
+def picture(scene, rng, size: tuple[int, int] = (256, 256), style: Style = "flat"):
+    width, height = size
+    return draw(scene, random_layout(scene, width, height, rng), style)
 
 
 @pytest.mark.parametrize("style", ["flat", "aesthetic"])
