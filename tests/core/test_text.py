@@ -35,6 +35,21 @@ def _reference(folder: Path, prompts: list[str]) -> torch.Tensor:
         return model(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
 
 
+@pytest.mark.parametrize("stage", ["C", "B"])
+def test_words_that_cocktail_was_not_taught_are_named(stage, caplog):
+    encoder = load_text_encoder("cocktail", for_stage=stage)
+    assert {"red", "heart", "background", "the"} <= set(encoder.words)
+    assert encoder.unknown_words("A red Heart, on a white background.") == []
+    with caplog.at_level(logging.WARNING):
+        encoder.encode(["a cat and a red cat, 2 dogs"])
+    assert len(caplog.records) == 1
+    assert "does not know 'cat', 'and', 'dogs'. It knows these words: a, an, at" in caplog.text
+
+
+def test_other_encoders_name_no_words(encoder):
+    assert (encoder.words, encoder.unknown_words("a cat")) == ([], [])
+
+
 @pytest.mark.parametrize("prompts", [["a red circle"], ["", "Ein blauer Stern!", "a " * 30], [LONG]])
 def test_hidden_states_are_those_of_transformers(encoder, folder, prompts):
     ours, reference = encoder.encode(prompts), _reference(folder, prompts)
