@@ -10,6 +10,7 @@ from the true embeddings, redraw such scenes.
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ from wuerstchen_core import (
 from wuerstchen_core.checkpoints.presets import stage_b_guidance
 from wuerstchen_core.training.cocktail import SHIPPED
 from wuerstchen_core.training.compressor import load_compressor
-from wuerstchen_core.training.world import Scene, Style, draw, random_layout, random_scene, triples
+from wuerstchen_core.training.world import POSITIONS, Scene, Style, draw, random_layout, random_scene, triples
 
 PARTS = ("colour", "background", "shape", "outline", "position")
 BATCH = 20
@@ -43,13 +44,9 @@ def scenes(count: int, model: str = "cocktail") -> list[Scene]:
     held_out = triples(held_out=True)
     order = [held_out[i % len(held_out)] for i in rng.permutation(count)]
     text = load_text_encoder(model, for_stage="C")
-    found: list[Scene] = []
-    for scene in order:
-        asked = random_scene(rng, [scene])
-        while text.unknown_words(asked.caption):
-            asked = random_scene(rng, [scene])
-        found.append(asked)
-    return found
+    first = held_out[0]
+    known = [position for position in POSITIONS if not text.unknown_words(replace(first, position=position).caption)]
+    return [random_scene(rng, [scene], positions=known) for scene in order]
 
 
 def pictures(asked: list[Scene], model: str, width: int, height: int) -> Iterator[NDArray[np.float32]]:

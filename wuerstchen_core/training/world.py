@@ -94,11 +94,16 @@ def triples(held_out: bool) -> list[Scene]:
     return [scene for scene in scenes if scene.held_out == held_out]
 
 
-def random_scene(rng: np.random.Generator, scenes: list[Scene], sizes: Sequence[Size] = FIGURE_SIZES) -> Scene:
-    """Return one of `scenes` with one of `sizes`, and with a position half of the time."""
+def random_scene(
+    rng: np.random.Generator,
+    scenes: list[Scene],
+    sizes: Sequence[Size] = FIGURE_SIZES,
+    positions: Sequence[str] = tuple(POSITIONS),
+) -> Scene:
+    """Return one of `scenes` with one of `sizes`, and with one of `positions` half of the time."""
     scene = scenes[rng.integers(len(scenes))]
     size = sizes[int(rng.integers(len(sizes)))]
-    position = list(POSITIONS)[rng.integers(len(POSITIONS))] if rng.random() < 0.5 else None
+    position = positions[rng.integers(len(positions))] if rng.random() < 0.5 else None
     return Scene(scene.colour, scene.shape, scene.background, size, position)
 
 
