@@ -103,7 +103,7 @@ def random_scene(
     """Return one of `scenes` with one of `sizes`, and with one of `positions` half of the time."""
     scene = scenes[rng.integers(len(scenes))]
     size = sizes[int(rng.integers(len(sizes)))]
-    position = positions[rng.integers(len(positions))] if rng.random() < 0.5 else None
+    position = positions[int(rng.integers(len(positions)))] if rng.random() < 0.5 else None
     return Scene(scene.colour, scene.shape, scene.background, size, position)
 
 
