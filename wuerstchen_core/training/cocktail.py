@@ -28,7 +28,7 @@ from .export import STORED, export_decoder, export_prior
 from .loop import LoopConfig
 from .pictures import FolderPictures, Pictures, WorldPictures
 from .recipe import Recipe
-from .text import check_transformers, load_or_make_tokenizer, load_text_model
+from .text import load_or_make_tokenizer, load_text_model
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -75,8 +75,6 @@ class Training:
         recipe: Shapes and lengths; None for `COCKTAIL`, or for `FURTHER` with `start`.
         start: Folder of checkpoints from `export` to continue from. Stage A, the compressor and the tokenizer are
             taken as they are, the others are trained further. None trains everything from random weights.
-    Raises:
-        InputError: transformers is too old.
     """
 
     def __init__(
@@ -88,7 +86,6 @@ class Training:
         recipe: Recipe | None = None,
         start: Path | None = None,
     ) -> None:
-        check_transformers()
         self.folder = folder
         self.recipe = recipe or (COCKTAIL if start is None else FURTHER)
         self._pictures = pictures

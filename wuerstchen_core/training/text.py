@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
 from ..text import WORDS, words_of
 
 if TYPE_CHECKING:
@@ -50,21 +49,6 @@ def make_tokenizer(captions: Iterable[str], folder: Path, vocabulary: int = 1024
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     return tokenizer
-
-
-def check_transformers() -> None:
-    """Check that transformers is recent enough for training, which needs a later version than sampling.
-
-    Raises:
-        InputError: It is not.
-    """
-    import transformers
-
-    if int(transformers.__version__.partition(".")[0]) < 5:
-        raise InputError(
-            f"Training needs transformers 5 or later; {transformers.__version__} is installed. "
-            "Run pip install 'transformers>=5'."
-        )
 
 
 def load_text_model(folder: Path) -> "CLIPTextModel":

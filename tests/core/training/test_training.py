@@ -132,13 +132,6 @@ def test_a_folder_of_captioned_pictures_is_a_source(tmp_path):
     assert pictures.captions() == ["a red star"]
 
 
-def test_an_old_transformers_is_named_before_anything_is_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr("transformers.__version__", "4.57.1")
-    world = WorldPictures("flat")
-    with pytest.raises(InputError, match=r"transformers 5 or later; 4\.57\.1"):
-        Training(tmp_path, world, world, world)
-
-
 def test_a_folder_without_captions_is_refused(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
     with pytest.raises(InputError, match=r"no captioned image.*\.txt"):
