@@ -61,6 +61,17 @@ def check_no_half_files() -> None:
         assert len(manifest()) in (len(ROWS), len(EARLIER))
 
 
+def finishes(rows, steps: int, monkeypatch) -> bool:
+    """Run a batch that crashes after some steps, and return whether it was done before."""
+    with monkeypatch.context() as patch:
+        left = crash_after(steps, patch)
+        try:
+            run(rows)
+        except Crash:
+            return False
+        return left() >= 0
+
+
 def test_a_batch_that_crashed_at_any_step_can_be_resumed(tmp_path, monkeypatch):
     steps = 0
     finished = False
@@ -68,13 +79,7 @@ def test_a_batch_that_crashed_at_any_step_can_be_resumed(tmp_path, monkeypatch):
         folder = tmp_path / str(steps)
         folder.mkdir()
         monkeypatch.chdir(folder)
-        with monkeypatch.context() as patch:
-            left = crash_after(steps, patch)
-            try:
-                run(ROWS)
-                finished = left() >= 0
-            except Crash:
-                pass
+        finished = finishes(ROWS, steps, monkeypatch)
         check_no_half_files()
         run(ROWS)
         check_complete(["a", "b"])
@@ -116,13 +121,7 @@ def test_a_corrected_batch_that_crashed_at_any_step_loses_no_image_and_draws_non
         shutil.copytree(first / "out", folder / "out")
         monkeypatch.chdir(folder)
         monkeypatch.setenv("BATCH_TEST_FOLDER", str(folder))
-        with monkeypatch.context() as patch:
-            left = crash_after(steps, patch)
-            try:
-                run(CORRECTED)
-                finished = left() >= 0
-            except Crash:
-                pass
+        finished = finishes(CORRECTED, steps, monkeypatch)
         check_no_half_files()
         there = {hashlib.sha256(path.read_bytes()).hexdigest() for path in Path("out").rglob("*.png")}
         assert there >= set(before.values()), f"an image was lost at step {steps}"

@@ -101,7 +101,7 @@ def _widen(images: Tensor, positions: list[int]) -> Tensor:
 
     Args:
         images (Tensor): [batch, 3, height, width].
-        positions: Rows and columns of embeddings; 2 at least.
+        positions: Rows and columns of embeddings. A single one sees the image as it is.
     Returns:
         Tensor: [batch, 3, height + 2 * above, width + 2 * beside].
     """

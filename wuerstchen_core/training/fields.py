@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import PIXELS_PER_STAGE_C
+from .compressor import PATCH
 from .world import COLOURS, SHAPES, Layout, Scene, Style
 
-PATCH = 8
-"""Side in pixels of a position of Stage B's finest level."""
 CODES = {shape: np.eye(4, dtype=np.float32)[i // 2] * (2 if i % 2 else -2) for i, shape in enumerate(SHAPES)}
 """Shape -> its code, the corners of a cross-polytope: any two are far apart."""
 
