@@ -87,7 +87,7 @@ def run_batch(batch: Batch, report: Report | None = None) -> "Summary":
 
     Args:
         batch: Workflow, table and settings.
-        report: Prints events and progress; None to print warnings only.
+        report: Prints events and progress; None to print the paths of the images, and warnings.
     Returns:
         Summary: All rows with their status and files.
     Raises:
