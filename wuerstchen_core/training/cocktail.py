@@ -36,22 +36,22 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).resolve().parents[1] / "cocktail"
 """Folder of the checkpoints that come with the package."""
 COCKTAIL = Recipe(
-    stage_a=StageAConfig(embed_dim=64, bottleneck_blocks=7, num_vq_embeddings=512),
+    stage_a=StageAConfig(embed_dim=96, bottleneck_blocks=4, num_vq_embeddings=512),
     stage_b=StageBConfig(
         c_cond=64,
-        c_hidden=(64, 128, 192),
-        nhead=(-1, 2, 3),
-        blocks=(3, 2, 2),
-        level_config=("CT", "CTA", "CTA"),
-        inject_effnet=(True, True, True),
+        c_hidden=(128, 128),
+        nhead=(-1, 2),
+        blocks=(4, 1),
+        level_config=("CT", "CTA"),
+        inject_effnet=(True, True),
         clip_embd=128,
         dropout=0.0,
     ),
     stage_c=StageCConfig(c=128, c_cond=128, depth=8, nhead=2, dropout=0.0),
     text_layers=2,
-    stage_a_loop=LoopConfig(4800, 2e-3, autocast=False),
+    stage_a_loop=LoopConfig(3000, 2e-3, ema_decay=0.99),
     compressor_loop=LoopConfig(2500, 2e-3, ema_decay=0.99, autocast=False),
-    stage_b_loop=LoopConfig(15000, 8e-4, ema_decay=0.998),
+    stage_b_loop=LoopConfig(15000, 2e-3, ema_decay=0.998),
     stage_c_loop=LoopConfig(9000, 1e-3, ema_decay=0.998),
     finetune_loop=LoopConfig(500, 5e-4, warmup=50, ema_decay=0.99),
 )
@@ -185,7 +185,7 @@ def main() -> None:
     else:
         world = partial(WorldPictures, by_formula=start is None)
         flat, aesthetic = world("flat"), world("aesthetic")
-        # Small figures are the hardest to draw, so half of the images have one.
+        # Small figures have the most outline for their size, so half of the images have one.
         every = world("flat", "flat", "aesthetic", sizes=("small", "small", None, "large"))
         training = Training(arguments.out, every, flat, aesthetic, start=start)
     if arguments.only:

@@ -14,6 +14,9 @@ from ..networks.stage_a import StageA
 from ..schedule import alpha_cumprod
 from .compressor import ReadingHeads, SemanticCompressor
 
+LATENT_NOISE = 0.1
+"""Largest noise in the latents that Stage A's decoder learns to see past, as Stage B leaves some."""
+
 
 def reconstruction_loss(drawn: Tensor, images: Tensor) -> Tensor:
     """Return the mean error of pixels and of the differences between neighbours, which keeps edges sharp.
@@ -40,8 +43,26 @@ def recolour(images: Tensor) -> Tensor:
     return images * gain + torch.rand(shape) * (1 - gain.abs()) + (-gain).clamp(min=0)
 
 
+def plain_latents(images: Tensor) -> Tensor:
+    """Return the latents that Stage A's encoder learns to give, in Stage B's scale.
+
+    They are the mean colour of 4x4 pixels, and how their brightness changes across them. Encoders that are free to
+    choose pack more into them, but Stage B then has to learn a code that is far from linear in the colours.
+
+    Args:
+        images (Tensor): [batch, 3, height, width] in 0..1.
+    Returns:
+        Tensor: [batch, 4, height/4, width/4], about -1.5..1.5.
+    """
+    colours = (F.avg_pool2d(images, 4) - 0.5) * 3
+    brightness = (images * images.new_tensor([0.55, 0.3, 0.15]).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    along = torch.tensor([-1, -1 / 3, 1 / 3, 1], dtype=images.dtype)
+    slope = (along + along[:, None] / 2) / 4
+    return torch.cat([colours, F.conv2d(brightness, slope.view(1, 1, 4, 4), stride=4)], dim=1)
+
+
 def stage_a_loss(stage_a: StageA, images: Tensor) -> Tensor:
-    """Return the error of images decoded from their latents with a little noise, plus that of the codebook.
+    """Return the error of the encoder, that of images decoded from latents with noise, and that of the codebook.
 
     The codebook (van den Oord et al., 2017) follows the latents without changing them, because sampling never
     quantizes.
@@ -50,11 +71,15 @@ def stage_a_loss(stage_a: StageA, images: Tensor) -> Tensor:
         stage_a: Network to train.
         images (Tensor): [batch, 3, height, width] in 0..1.
     """
-    latents = stage_a.encode(images)
-    noise = torch.randn_like(latents) * (0.02 * stage_a.config.scale_factor)
-    redrawn = reconstruction_loss(stage_a.decode(latents + noise), images)
-    corner = latents.detach()[:, :, ::4, ::4]
-    return redrawn + (stage_a.vquantizer(corner) - corner).square().mean()
+    stage_a.down_blocks[-1].eval()  # the latents have a scale of their own, which must not depend on the batch
+    latents = plain_latents(images) * stage_a.config.scale_factor
+    encoded = stage_a.encode(images)
+    noise = torch.randn_like(latents) * torch.rand(len(latents), 1, 1, 1) * (LATENT_NOISE * stage_a.config.scale_factor)
+    drawn = stage_a.decode(latents + noise)
+    redrawn = reconstruction_loss(drawn, images) + 20 * (drawn - images).square().mean()
+    corner = latents[:, :, ::4, ::4]
+    codebook = (stage_a.vquantizer(corner) - corner).square().mean()
+    return redrawn + 2 * (encoded - latents).square().mean() + codebook
 
 
 def compressor_loss(compressor: SemanticCompressor, heads: ReadingHeads, images: Tensor, words: Tensor) -> Tensor:
@@ -95,9 +120,9 @@ def random_ratios(rng: np.random.Generator, count: int) -> Tensor:
 
 
 def random_decoder_ratios(rng: np.random.Generator, count: int) -> Tensor:
-    """Return timestep ratios [count] for Stage B; 70% are above 0.78, where the image embeddings decide."""
+    """Return timestep ratios [count] for Stage B; 70% are above 0.86, where the image embeddings decide."""
     even = _even(rng, count)
-    ratios = np.where(even < 0.7, 1 - even / 0.7 * 0.22, (1 - even) / 0.3 * 0.78)
+    ratios = np.where(even < 0.7, 1 - (even / 0.7) ** 1.5 * 0.14, (1 - even) / 0.3 * 0.86)
     return torch.from_numpy(ratios.astype(np.float32)).clamp(0.001, 1)
 
 

@@ -2,7 +2,7 @@
 # torch types from_numpy in part only.
 """Sources of captioned images for training: the drawn world, or a folder."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -25,6 +25,16 @@ SIZES: dict[tuple[int, int], float] = {
     (512, 512): 0.1,
 }
 """Size of training images (width, height) in pixels -> its share of them."""
+WHOLE = 256
+"""Smallest side of a whole image. A smaller one is a piece of an image of this side."""
+PIECES: dict[tuple[int, int], float] = {
+    (128, 128): 0.62,
+    (256, 256): 0.26,
+    (256, 384): 0.04,
+    (384, 256): 0.04,
+    (512, 512): 0.04,
+}
+"""Sizes for Stage B and their shares. It learns outlines, which pieces show more of at the same cost."""
 
 
 class Sample(NamedTuple):
@@ -43,10 +53,16 @@ class Sample(NamedTuple):
 
 
 class Pictures(Protocol):
-    """Source of captioned images."""
+    """Source of captioned images.
+
+    Attributes:
+        by_formula: True for images with features.
+    """
+
+    by_formula: bool
 
     def sample(self, rng: np.random.Generator, width: int, height: int) -> Sample:
-        """Return a random image of `width` x `height` pixels. All images of a source have features, or none has."""
+        """Return a random image of `width` x `height` pixels, or a piece of one where a side is below `WHOLE`."""
         ...
 
     def captions(self) -> Iterable[str]:
@@ -67,21 +83,34 @@ class WorldPictures:
     def __init__(self, *styles: Style, sizes: Sequence[Size] = FIGURE_SIZES, by_formula: bool = True) -> None:
         self._styles = styles
         self._sizes = sizes
-        self._by_formula = by_formula
+        self.by_formula = by_formula
         self._scenes = triples(held_out=False)
 
     def sample(self, rng: np.random.Generator, width: int, height: int) -> Sample:
         scene = random_scene(rng, self._scenes, self._sizes)
         style = self._styles[rng.integers(len(self._styles))]
-        layout = random_layout(scene, width, height, rng)
-        known = features(scene, layout, style) if self._by_formula else None
-        return Sample(draw(scene, layout, style), phrase(scene, rng), known)
+        layout = random_layout(scene, max(width, WHOLE), max(height, WHOLE), rng)
+        image = draw(scene, layout, style)
+        if (width, height) != (layout.width, layout.height):
+            # A piece shows a part of the outline.
+            angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 1.1) * layout.radius
+            left = _start(layout.x + distance * np.cos(angle), width, layout.width)
+            top = _start(layout.y + distance * np.sin(angle), height, layout.height)
+            image = image[top : top + height, left : left + width]
+            layout = layout.crop(left, top, width, height)
+        known = features(scene, layout, style) if self.by_formula else None
+        return Sample(image, phrase(scene, rng), known)
 
     def captions(self) -> Iterator[str]:
         rng = np.random.default_rng(0)
         for scene in self._scenes:
             for _ in range(4):
                 yield phrase(random_scene(rng, [scene]), rng)
+
+
+def _start(centre: float, length: int, whole: int) -> int:
+    """Return where a piece of `length` pixels begins that lies around `centre`, within `whole` pixels."""
+    return int(np.clip(centre - length / 2, 0, whole - length))
 
 
 class FolderPictures:
@@ -93,6 +122,7 @@ class FolderPictures:
         InputError: The folder holds no captioned image.
     """
 
+    by_formula = False
     SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
     def __init__(self, folder: str | Path) -> None:
@@ -110,17 +140,21 @@ class FolderPictures:
     def sample(self, rng: np.random.Generator, width: int, height: int) -> Sample:
         path, caption = self._pairs[rng.integers(len(self._pairs))]
         with Image.open(path) as image:
-            fitted = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (width, height))
-        return Sample((np.asarray(fitted) / 255).astype(np.float32), caption)
+            whole = max(width, WHOLE), max(height, WHOLE)
+            fitted = np.asarray(ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), whole))
+        top, left = (
+            int(rng.integers(more - side + 1)) for more, side in zip(whole[::-1], (height, width), strict=True)
+        )
+        return Sample((fitted[top : top + height, left : left + width] / 255).astype(np.float32), caption)
 
     def captions(self) -> list[str]:
         return [caption for _, caption in self._pairs]
 
 
-def random_size(rng: np.random.Generator) -> tuple[int, int]:
-    """Return a random (width, height) of a batch, by the shares in `SIZES`."""
-    sizes = list(SIZES)
-    return sizes[rng.choice(len(sizes), p=list(SIZES.values()))]
+def random_size(rng: np.random.Generator, shares: Mapping[tuple[int, int], float] = SIZES) -> tuple[int, int]:
+    """Return a random (width, height) of a batch, by its share in `shares`."""
+    sizes = list(shares)
+    return sizes[rng.choice(len(sizes), p=list(shares.values()))]
 
 
 def batch_of(count: int, width: int, height: int) -> int:

@@ -3,7 +3,7 @@
 """Images that are encoded once and kept, since the encoders no longer change when Stages B and C are trained."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..files import replaced_whole
 from ..networks.processor import HAS_BFLOAT16
-from .pictures import SIZES, Batch, Pictures, batch_of, draw_batch
+from .pictures import SIZES, Batch, Pictures, batch_of, draw_batch, random_size
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +39,12 @@ class Pool:
 
     Args:
         buckets: Size of the images (width, height) -> the images.
+        shares: Size of the images -> its share of the batches.
     """
 
-    def __init__(self, buckets: dict[tuple[int, int], Bucket]) -> None:
+    def __init__(self, buckets: dict[tuple[int, int], Bucket], shares: Mapping[tuple[int, int], float]) -> None:
         self._buckets = buckets
+        self._shares = shares
 
     def draw(self, rng: np.random.Generator, batch: int) -> tuple[dict[str, Tensor], list[str]]:
         """Draw a batch of one size.
@@ -53,8 +55,7 @@ class Pool:
         Returns:
             tuple[dict[str, Tensor], list[str]]: Name of the encoder -> [batch, ...], float32; and the captions.
         """
-        sizes = list(self._buckets)
-        width, height = sizes[rng.choice(len(sizes), p=[SIZES[size] for size in sizes])]
+        width, height = random_size(rng, self._shares)
         bucket = self._buckets[width, height]
         chosen = rng.integers(len(bucket.captions), size=batch_of(batch, width, height))
         tensors = {name: tensor[torch.from_numpy(chosen)].float() for name, tensor in bucket.tensors.items()}
@@ -62,22 +63,31 @@ class Pool:
 
 
 @torch.no_grad()
-def make_pool(pictures: Pictures, encoders: dict[str, Encoder], count: int, path: Path, *, seed: int) -> Pool:
+def make_pool(
+    pictures: Pictures,
+    encoders: dict[str, Encoder],
+    count: int,
+    path: Path,
+    *,
+    seed: int,
+    shares: Mapping[tuple[int, int], float] = SIZES,
+) -> Pool:
     """Draw and encode images, or load those of an earlier call.
 
     Args:
         pictures: Source of the images.
         encoders: Name -> encoder.
-        count: Number of images, at least; each size is as frequent as in `SIZES`.
+        count: Number of images, at least.
         path: File to keep the pool in.
         seed: Seed of the drawn images.
+        shares: Size of the images (width, height) -> its share of them, and of the batches.
     """
     if path.is_file():
         saved = torch.load(path, weights_only=True)
-        return Pool({size: Bucket(tensors, captions) for size, tensors, captions in saved})
+        return Pool({size: Bucket(tensors, captions) for size, tensors, captions in saved}, shares)
     rng = np.random.default_rng(seed)
     buckets: dict[tuple[int, int], Bucket] = {}
-    for (width, height), share in SIZES.items():
+    for (width, height), share in shares.items():
         parts: dict[str, list[Tensor]] = {name: [] for name in encoders}
         captions: list[str] = []
         while len(captions) < count * share:
@@ -90,4 +100,4 @@ def make_pool(pictures: Pictures, encoders: dict[str, Encoder], count: int, path
         log.info("%s: %d images of %dx%d encoded", path.stem, len(captions), width, height)
     with replaced_whole(path) as partial:
         torch.save([(size, bucket.tensors, bucket.captions) for size, bucket in buckets.items()], partial)
-    return Pool(buckets)
+    return Pool(buckets, shares)

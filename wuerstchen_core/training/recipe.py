@@ -18,6 +18,7 @@ from ..networks.stage_c import StageC, StageCConfig
 from ..previews import fit_latent_rgb
 from ..stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from .compressor import ReadingHeads, SemanticCompressor
+from .edges import begin_with_edges
 from .initialise import freeze_mappers, initialise_stage_a, initialise_stage_b, initialise_stage_c
 from .loop import LoopConfig, train
 from .losses import (
@@ -29,7 +30,7 @@ from .losses import (
     recolour,
     stage_a_loss,
 )
-from .pictures import Batch, Pictures, batch_of, draw_batch, random_size
+from .pictures import PIECES, Batch, Pictures, batch_of, draw_batch, random_size
 from .pool import Encoder, make_pool
 from .text import encode, make_text_model, present_words
 
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 DROP_CAPTION = 0.1
 """Share of captions that are replaced by the empty one, which guidance needs."""
+PIECE_OF_STAGE_A = 64
+"""Side in pixels of the images that Stage A learns from."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,11 @@ class Recipe:
         stage_b_loop: Training of Stage B.
         stage_c_loop: Training of Stage C.
         finetune_loop: Training of Stage C's finetune.
-        stage_a_batch: Images in a batch of Stage A.
+        stage_a_batch: Pieces in a batch of Stage A.
         compressor_batch: Images of 256x256 in a batch of the compressor; fewer of larger ones.
         stage_b_batch: Images of 256x256 in a batch of Stage B; fewer of larger ones.
         stage_c_batch: Images of 256x256 in a batch of Stage C; fewer of larger ones.
+        stage_b_noise: Largest standard deviation of the noise in the embeddings that Stage B sees, in theirs.
         stage_b_pool: Images encoded for Stage B.
         stage_c_pool: Images encoded for Stage C, and for its finetune.
     """
@@ -73,16 +77,17 @@ class Recipe:
     stage_b_loop: LoopConfig
     stage_c_loop: LoopConfig
     finetune_loop: LoopConfig
-    stage_a_batch: int = 8
+    stage_a_batch: int = 16
     compressor_batch: int = 16
     stage_b_batch: int = 12
     stage_c_batch: int = 48
-    stage_b_pool: int = 10000
+    stage_b_noise: float = 0.08
+    stage_b_pool: int = 30000
     stage_c_pool: int = 30000
 
 
 def train_stage_a(recipe: Recipe, pictures: Pictures, folder: Path) -> StageA:
-    """Train the VQGAN on small images, since it learns local detail only.
+    """Train the VQGAN on small pieces of images, since it learns local detail only.
 
     Args:
         recipe: Shape, length and batch.
@@ -94,10 +99,9 @@ def train_stage_a(recipe: Recipe, pictures: Pictures, folder: Path) -> StageA:
     initialise_stage_a(stage_a)
 
     def loss(rng: np.random.Generator) -> Tensor:
-        side = int(rng.choice([96, 128]))
-        images = draw_batch(pictures, rng, recipe.stage_a_batch, side, side).images
-        changed = recolour(images[::2])
-        return stage_a_loss(stage_a, torch.cat([images[1::2], changed]))
+        images = draw_batch(pictures, rng, recipe.stage_a_batch, PIECE_OF_STAGE_A, PIECE_OF_STAGE_A).images
+        changed = recolour(images[::5])
+        return stage_a_loss(stage_a, torch.cat([images, changed]))
 
     train("stage_a", stage_a, loss, recipe.stage_a_loop, folder)
     return stage_a
@@ -159,8 +163,8 @@ def train_stage_b(
 ) -> tuple[StageB, "CLIPTextModel"]:
     """Train the decoder together with its text encoder.
 
-    The embeddings get noise, because those of Stage C will not be perfect either and the text says the shape. They are
-    zero for a tenth of the images (the unconditional branch of guidance), and some batches have no text.
+    The embeddings get a little noise, because those of Stage C will not be perfect either. They are zero for a few of
+    the images (the unconditional branch of guidance), and some batches have no text.
 
     Args:
         recipe: Shape, length and batch.
@@ -176,11 +180,13 @@ def train_stage_b(
         return stage_a.encode(batch.images) / recipe.stage_a.scale_factor
 
     encoders: dict[str, Encoder] = {"latents": latents, "embeddings": _embeddings_by(compressor)}
-    pool = make_pool(pictures, encoders, recipe.stage_b_pool, folder / "stage_b_pool.pt", seed=1)
+    pool = make_pool(pictures, encoders, recipe.stage_b_pool, folder / "stage_b_pool.pt", seed=1, shares=PIECES)
     torch.manual_seed(1)
     if start is None:
         stage_b = StageB(recipe.stage_b)
         initialise_stage_b(stage_b)
+        if pictures.by_formula:
+            begin_with_edges(stage_b)
         text_model = make_text_model(tokenizer, recipe.stage_b.clip_embd, recipe.text_layers)
     else:
         stage_b, text_model = start
@@ -189,12 +195,15 @@ def train_stage_b(
     def loss(rng: np.random.Generator) -> Tensor:
         tensors, captions = pool.draw(rng, recipe.stage_b_batch)
         embeddings, count = tensors["embeddings"], len(captions)
-        noise = torch.from_numpy(rng.uniform(0, 0.25, (count, 1, 1, 1)).astype(np.float32))
+        noise = torch.from_numpy((rng.random((count, 1, 1, 1)) ** 2 * recipe.stage_b_noise).astype(np.float32))
         embeddings = embeddings + torch.randn_like(embeddings) * noise * EMBEDDING_SCALE
-        embeddings = embeddings * torch.from_numpy(rng.random((count, 1, 1, 1)) >= 0.1)
-        text = None if rng.random() < 0.15 else encode(tokenizer, text_model, _drop(captions, rng))
+        embeddings = embeddings * torch.from_numpy(rng.random((count, 1, 1, 1)) >= 0.02)
+        text = None if rng.random() < 0.4 else encode(tokenizer, text_model, _drop(captions, rng))
         ratios = random_decoder_ratios(rng, count)
-        return diffusion_loss(lambda x, t: stage_b.signal_and_scale(x, t, embeddings, text), tensors["latents"], ratios)
+        with sdpa_kernel(SDPBackend.MATH):
+            return diffusion_loss(
+                lambda x, t: stage_b.signal_and_scale(x, t, embeddings, text), tensors["latents"], ratios
+            )
 
     both = nn.ModuleDict({"stage_b": stage_b, "text_model": text_model})
     train("stage_b", both, loss, recipe.stage_b_loop, folder, seed=1)
@@ -280,7 +289,6 @@ def _train_prior(
         # Without a negative prompt, sampling uses zeros; they have to mean the same as an empty caption.
         empty = torch.from_numpy(np.array([not c for c in captions]) & (rng.random(len(captions)) < 0.5))
         text = text.masked_fill(empty.view(-1, 1, 1), 0)
-        # For so few positions the backward pass of fused attention is slower than that of the plain form.
         with sdpa_kernel(SDPBackend.MATH):
             return diffusion_loss(
                 lambda x, t: stage_c.signal_and_scale(x, t, text), clean, random_ratios(rng, len(captions))

@@ -3,7 +3,7 @@
 import itertools
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -170,6 +170,7 @@ class Layout:
         x: Column of the figure's centre.
         y: Row of the figure's centre.
         radius: Radius of the figure.
+        share: Radius as a share of the shorter side of the whole image, which a crop is a part of.
     """
 
     width: int
@@ -177,18 +178,24 @@ class Layout:
     x: float
     y: float
     radius: float
+    share: float
+
+    def crop(self, left: int, top: int, width: int, height: int) -> "Layout":
+        """Return the layout of a part of the image, all in pixels."""
+        return replace(self, width=width, height=height, x=self.x - left, y=self.y - top)
 
 
 def random_layout(scene: Scene, width: int, height: int, rng: np.random.Generator) -> Layout:
     """Return a random place and radius that fit the scene, for an image of `width` x `height` pixels."""
     short = min(width, height)
-    radius = rng.uniform(*RADII[scene.size]) * short
+    share = rng.uniform(*RADII[scene.size])
+    radius = share * short
     jitter = rng.uniform(-0.05, 0.05, 2) * short
     margin = rng.uniform(0.03, 0.09) * short
     toward_x, toward_y = POSITIONS.get(scene.position or "", (0, 0))
     x = width / 2 + (toward_x * (width / 2 - radius - margin) if toward_x else jitter[0])
     y = height / 2 + (toward_y * (height / 2 - radius - margin) if toward_y else jitter[1])
-    return Layout(width, height, float(x), float(y), float(radius))
+    return Layout(width, height, float(x), float(y), float(radius), float(share))
 
 
 def draw(scene: Scene, layout: Layout, style: Style = "flat") -> Array:

@@ -1,6 +1,7 @@
 """Test training on a very small model: it learns, continues after a kill, and writes checkpoints."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,14 +12,17 @@ from torch import nn
 from support.reference import pipelines
 from wuerstchen_core import load_stage_c
 from wuerstchen_core.errors import InputError
+from wuerstchen_core.networks.blocks import ResBlock
 from wuerstchen_core.networks.stage_a import StageAConfig
-from wuerstchen_core.networks.stage_b import StageBConfig
+from wuerstchen_core.networks.stage_b import StageB, StageBConfig
 from wuerstchen_core.networks.stage_c import StageCConfig
 from wuerstchen_core.training.cocktail import Training
 from wuerstchen_core.training.compressor import BOUND, SemanticCompressor, main_contrast
-from wuerstchen_core.training.fields import CODES, features
+from wuerstchen_core.training.edges import begin_with_edges
+from wuerstchen_core.training.fields import CODES, FIGURE, PLACE, SIZE, features
+from wuerstchen_core.training.initialise import initialise_stage_b
 from wuerstchen_core.training.loop import LoopConfig, train
-from wuerstchen_core.training.losses import features_loss
+from wuerstchen_core.training.losses import features_loss, plain_latents
 from wuerstchen_core.training.phrases import phrase
 from wuerstchen_core.training.pictures import FolderPictures, WorldPictures, draw_batch
 from wuerstchen_core.training.recipe import Recipe
@@ -139,17 +143,60 @@ def test_a_folder_without_captions_is_refused(tmp_path):
 
 
 def test_features_tell_the_place_size_and_colours_of_the_figure():
-    layout = Layout(512, 256, x=300, y=100, radius=60)
+    layout = Layout(512, 256, x=300, y=100, radius=60, share=60 / 256)
     maps = features(Scene("white", "star", "black"), layout, "flat")
     assert maps.shape == (16, 6, 12)
-    across, down = maps[2], maps[3]
+    across, down, falling, rising = maps[PLACE]
     # Positions lie between the centres of the first and the last patch of 8 pixels.
     columns, rows = np.linspace(4, 508, 12), np.linspace(4, 252, 6)
     assert ((across[0] > 0) == (columns > 300)).all()
     assert ((down[:, 0] > 0) == (rows > 100)).all()
-    assert np.allclose(maps[5:8], 1.5 * (250 / 127.5 - 1))
-    smaller = features(Scene("white", "star", "black"), Layout(512, 256, x=300, y=100, radius=40), "flat")
-    assert (smaller[4] < maps[4]).all()
+    assert np.allclose(across.clip(-1, 1), ((columns - 300) / 60 * 0.7).clip(-1, 1), atol=1e-6)
+    near = np.abs(maps[PLACE]).max(axis=0) < 1.7
+    assert np.allclose(falling[near], (across + down)[near] / 2**0.5, atol=1e-6)
+    assert np.allclose(rising[near], (across - down)[near] / 2**0.5, atol=1e-6)
+    assert np.allclose(maps[FIGURE], 1.5 * (250 / 127.5 - 1))
+    smaller = replace(layout, radius=40, share=40 / 256)
+    assert (features(Scene("white", "star", "black"), smaller, "flat")[SIZE] < maps[SIZE]).all()
+
+
+def test_a_piece_of_an_image_has_the_features_of_its_place():
+    rng = np.random.default_rng(0)
+    layout = random_layout(Scene("red", "star", "white"), 256, 256, rng)
+    piece = layout.crop(64, 32, 128, 128)
+    assert (piece.x, piece.y) == (layout.x - 64, layout.y - 32)
+    whole, part = (features(Scene("red", "star", "white"), each, "flat") for each in (layout, piece))
+    assert np.allclose(whole[SIZE:, 0, 0], part[SIZE:, 0, 0])
+    image, _, known = WorldPictures("flat").sample(rng, 128, 96)
+    assert image.shape == (96, 128, 3)
+    assert known is not None
+    assert known.shape == (16, 3, 3)
+
+
+def test_plain_latents_are_linear_in_the_image():
+    first, second = torch.rand(2, 1, 3, 16, 16)
+    mixed = plain_latents(0.3 * first + 0.7 * second)
+    assert mixed.shape == (1, 4, 4, 4)
+    assert torch.allclose(mixed, 0.3 * plain_latents(first) + 0.7 * plain_latents(second), atol=1e-6)
+    assert torch.allclose(plain_latents(torch.full((1, 3, 8, 8), 0.5)), torch.zeros(1, 4, 2, 2), atol=1e-6)
+
+
+def test_edges_are_where_stage_b_begins():
+    config = replace(TINY.stage_b, c_hidden=(32, 16), inject_effnet=(True, True))
+    stage_b = StageB(config)
+    initialise_stage_b(stage_b)
+    begin_with_edges(stage_b)
+    block = next(each for each in stage_b.down_blocks[0] if isinstance(each, ResBlock))
+    first = block.channelwise[0]
+    scene = Scene("red", "square", "white")
+    line = torch.linspace(-1.2, 1.2, 200)
+    found = []
+    for x in line.tolist():
+        seen = torch.from_numpy(features(scene, Layout(1, 1, 0.5 - x, 0.5, 1, 0.2), "flat")) * 42 - 1
+        mapped = stage_b.effnet_mappers["0"](seen[None])[0, :, 0, 0]
+        found.append((first.weight[:, -len(mapped) :] @ mapped + first.bias).detach())
+    signs = torch.stack(found) > 0
+    assert (signs.any(dim=0) & ~signs.all(dim=0)).sum() >= len(first.weight) // 8
 
 
 def test_shapes_have_codes_that_are_far_apart():
