@@ -27,7 +27,7 @@ from wuerstchen_core.training.phrases import phrase
 from wuerstchen_core.training.pictures import FolderPictures, WorldPictures, draw_batch
 from wuerstchen_core.training.recipe import Recipe
 from wuerstchen_core.training.text import make_tokenizer
-from wuerstchen_core.training.world import Layout, Scene, draw, random_layout
+from wuerstchen_core.training.world import SHAPES, Layout, Scene, draw, random_layout
 
 LOOP = LoopConfig(2, warmup=1, save_every=1, autocast=False)
 TINY = Recipe(
@@ -181,22 +181,25 @@ def test_plain_latents_are_linear_in_the_image():
     assert torch.allclose(plain_latents(torch.full((1, 3, 8, 8), 0.5)), torch.zeros(1, 4, 2, 2), atol=1e-6)
 
 
-def test_edges_are_where_stage_b_begins():
-    config = replace(TINY.stage_b, c_hidden=(32, 16), inject_effnet=(True, True))
-    stage_b = StageB(config)
+def test_stage_b_begins_with_the_outlines_of_the_shapes():
+    stage_b = StageB(replace(TINY.stage_b, c_hidden=(64, 16), inject_effnet=(True, True)))
     initialise_stage_b(stage_b)
     begin_with_edges(stage_b)
     block = next(each for each in stage_b.down_blocks[0] if isinstance(each, ResBlock))
     first = block.channelwise[0]
-    scene = Scene("red", "square", "white")
-    line = torch.linspace(-1.2, 1.2, 200)
-    found = []
-    for x in line.tolist():
-        seen = torch.from_numpy(features(scene, Layout(1, 1, 0.5 - x, 0.5, 1, 0.2), "flat")) * 42 - 1
-        mapped = stage_b.effnet_mappers["0"](seen[None])[0, :, 0, 0]
-        found.append((first.weight[:, -len(mapped) :] @ mapped + first.bias).detach())
-    signs = torch.stack(found) > 0
-    assert (signs.any(dim=0) & ~signs.all(dim=0)).sum() >= len(first.weight) // 8
+
+    def seen(shape, x):
+        layout = Layout(8, 8, x=4 - x, y=4, radius=1, share=0.2)  # its one position is at x, in radii
+        maps = torch.from_numpy(features(Scene("red", shape, "white"), layout, "flat")) * 42 - 1
+        mapped = stage_b.effnet_mappers["0"](maps[None])[0, :, 0, 0]
+        return (first.weight[:, -len(mapped) :] @ mapped + first.bias).detach() > 0
+
+    # Of the units that are edges, those of a square change their sign where its sides are, others are never positive.
+    units = torch.arange(192)
+    square = units % len(SHAPES) == list(SHAPES).index("square")
+    inside, outside = seen("square", 0.85)[:192], seen("square", 0.91)[:192]
+    assert (inside ^ outside)[square].sum() >= 3
+    assert not (inside | outside)[~square].any()
 
 
 def test_shapes_have_codes_that_are_far_apart():
