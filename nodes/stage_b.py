@@ -38,7 +38,7 @@ class StageBDecode:
                 "cfg": guidance_input(
                     0.0,
                     "How strongly the image embeddings and the prompt are followed. 1 or less turns it off, as "
-                    "published for v2, and takes half the time; cocktail draws best with 3.",
+                    "published, and takes half the time.",
                 ),
             },
             "optional": {

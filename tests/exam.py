@@ -30,8 +30,8 @@ from wuerstchen_core import (
     sample_stage_c,
 )
 from wuerstchen_core.checkpoints.presets import stage_b_guidance
-from wuerstchen_core.training.cocktail import SHIPPED
-from wuerstchen_core.training.compressor import load_compressor
+from wuerstchen_core.stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
+from wuerstchen_core.training.fields import features as true_features
 from wuerstchen_core.training.world import POSITIONS, Scene, Style, draw, random_layout, random_scene, triples
 
 PARTS = ("colour", "background", "shape", "outline", "position")
@@ -82,7 +82,7 @@ class Redrawn(NamedTuple):
 
 
 def redraw(count: int) -> Redrawn:
-    """Redraw held-out scenes of both styles with cocktail, from the latents and from the embeddings of the images."""
+    """Redraw held-out scenes of both styles with cocktail, from the images' latents and from the scenes' features."""
     model = "cocktail"
     rng = np.random.default_rng(2024)
     asked = scenes(count, model)
@@ -90,7 +90,8 @@ def redraw(count: int) -> Redrawn:
     styles: list[Style] = ["aesthetic" if i % 3 == 0 else "flat" for i in range(count)]
     world = list(zip(asked, layouts, styles, strict=True))
     images = torch.from_numpy(np.stack([draw(*each) for each in world])).permute(0, 3, 1, 2)
-    embeddings = load_compressor(SHIPPED / "compressor")(images)
+    features = np.stack([true_features(*each) for each in world])
+    embeddings = torch.from_numpy(features) * EMBEDDING_SCALE - EMBEDDING_SHIFT
     stage_a, stage_b, text = load_stage_a(model), load_stage_b(model), load_text_encoder(model, for_stage="B")
     redrawn, drawn = [], []
     for start in range(0, count, BATCH):

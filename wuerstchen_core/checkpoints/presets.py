@@ -42,7 +42,7 @@ class Family:
     stage_b_guidance_scale: float
 
 
-COCKTAIL = Family("cocktail", natural_size=256, smallest=256, largest=512, stage_b_guidance_scale=3.0)
+COCKTAIL = Family("cocktail", natural_size=256, smallest=256, largest=512, stage_b_guidance_scale=0.0)
 V2 = Family("Würstchen v2", natural_size=1024, smallest=1024, largest=1536, stage_b_guidance_scale=0.0)
 
 DEFAULT_SEED = 0
