@@ -29,7 +29,7 @@ from wuerstchen_core import (
     sample_stage_b,
     sample_stage_c,
 )
-from wuerstchen_core.checkpoints.presets import stage_b_guidance
+from wuerstchen_core.checkpoints.presets import stage_b_guidance, stage_c_guidance
 from wuerstchen_core.stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from wuerstchen_core.training.fields import features as true_features
 from wuerstchen_core.training.world import POSITIONS, Scene, Style, draw, random_layout, random_scene, triples
@@ -57,7 +57,13 @@ def pictures(asked: list[Scene], model: str, width: int, height: int) -> Iterato
         prompts = [scene.caption for scene in asked[start : start + BATCH]]
         seeds = list(range(start, start + len(prompts)))
         embeddings = sample_stage_c(
-            stage_c, text_c.encode(prompts), text_c.encode([""]), width=width, height=height, seeds=seeds
+            stage_c,
+            text_c.encode(prompts),
+            text_c.encode([""]),
+            width=width,
+            height=height,
+            seeds=seeds,
+            guidance_scale=stage_c_guidance(model),
         )
         latents = sample_stage_b(
             stage_b, embeddings, text_b.encode(prompts), seeds=seeds, guidance_scale=stage_b_guidance(model)

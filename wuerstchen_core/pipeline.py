@@ -10,7 +10,6 @@ from torch import Tensor
 
 from .checkpoints.loading import Device, load_stage_a, load_stage_b, load_stage_c, load_text_encoder
 from .checkpoints.presets import (
-    DEFAULT_GUIDANCE_SCALE,
     DEFAULT_SEED,
     DEFAULT_STAGE_B_STEPS,
     DEFAULT_STEPS,
@@ -18,6 +17,7 @@ from .checkpoints.presets import (
     preset,
     size_warnings,
     stage_b_guidance,
+    stage_c_guidance,
 )
 from .checkpoints.sources import locate
 from .errors import InputError
@@ -43,7 +43,7 @@ def generate(
     seed: int = DEFAULT_SEED,
     batch_size: int = 1,
     steps: int = DEFAULT_STEPS,
-    guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
+    guidance_scale: float | None = None,
     stage_b_steps: int = DEFAULT_STAGE_B_STEPS,
     stage_b_guidance_scale: float | None = None,
     device: Device = "cpu",
@@ -63,7 +63,7 @@ def generate(
         seed: Seed of the first image. Image i has seed + i, and is the same alone and in a batch.
         batch_size: Number of images, at least 1.
         steps: Steps of Stage C, at least 1.
-        guidance_scale: Guidance of Stage C; 1 or less is none.
+        guidance_scale: Guidance of Stage C; 1 or less is none. None for the one that suits the model.
         stage_b_steps: Steps of Stage B, at least 1.
         stage_b_guidance_scale: Guidance of Stage B; None for the one that suits the model.
         device: Device to compute on.
@@ -79,6 +79,8 @@ def generate(
     """
     places = preset(model)
     natural = natural_size(model)
+    if guidance_scale is None:
+        guidance_scale = stage_c_guidance(model)
     if stage_b_guidance_scale is None:
         stage_b_guidance_scale = stage_b_guidance(model)
     size = Size(natural if width is None else width, natural if height is None else height)

@@ -1,6 +1,6 @@
 """Takes the project's pictures from the real page: thumbnails of the workflows, the README's, and one a help page.
 
-    PYTHONPATH=tests python tests/comfyui/pictures.py [thumbnails] [page] [help] [gallery]
+    PYTHONPATH=tests python tests/comfyui/pictures.py [thumbnails] [page] [help] [gallery] [stages]
 
 with COMFYUI_DIR and COMFYUI_PYTHON as for the tests.
 """
@@ -11,11 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from support.comfyui_page import drawn_images, open_template, opened, run
 from support.comfyui_server import Server, started, with_the_pack
-from wuerstchen_core import generate
+from wuerstchen_core import (
+    decode_stage_a,
+    generate,
+    load_stage_a,
+    load_stage_b,
+    load_stage_c,
+    load_text_encoder,
+    sample_stage_b,
+    sample_stage_c,
+)
+from wuerstchen_core.checkpoints.presets import stage_c_guidance
+from wuerstchen_core.previews import latent_preview
+from wuerstchen_core.stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from wuerstchen_nodes.headless.workflow import examples
 from wuerstchen_nodes.registry import COMFYUI_ONLY, NODE_CLASS_MAPPINGS
 
@@ -29,9 +41,9 @@ GALLERY = [
     "a large red heart on a white background",
     "a yellow star at the left on a purple background",
     "a blue ring on a pink background",
-    "a green diamond at the top on a black background",
-    "a large orange triangle at the bottom on a cyan background",
-    "a white cross at the right on a brown background",
+    "a green diamond in the top right on a black background",
+    "a big orange triangle at the bottom on a cyan background",
+    "a tiny white cross in the bottom left on a brown background",
 ]
 GRAPH_AREA = {"x": 60, "y": 85, "width": 1640, "height": 560}
 """Return the part of the page that shows a graph that was just opened."""
@@ -92,7 +104,40 @@ def gallery(page: Any, server: Server) -> None:
         for model in ("cocktail-base", "cocktail", "cocktail-aesthetic")
     ]
     picture = Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in rows]))
-    picture.resize((picture.width * 5 // 8, picture.height * 5 // 8)).save(WORKFLOWS / "gallery.jpg", quality=90)
+    picture.save(WORKFLOWS / "gallery.jpg", quality=88)
+
+
+def stages(page: Any, server: Server) -> None:
+    """One picture on its way: the latents of Stages C and B in their preview colours, and the picture."""
+    model, prompt, (width, height) = "cocktail", "a large red heart on a white background", (384, 256)
+    text_c, text_b = load_text_encoder(model, for_stage="C"), load_text_encoder(model, for_stage="B")
+    stage_c, stage_b = load_stage_c(model), load_stage_b(model)
+    embeddings = sample_stage_c(
+        stage_c,
+        text_c.encode([prompt]),
+        text_c.encode([""]),
+        width=width,
+        height=height,
+        seeds=[1],
+        guidance_scale=stage_c_guidance(model),
+    )
+    latents = sample_stage_b(stage_b, embeddings, text_b.encode([prompt]), seeds=[1])
+    shown = {
+        f"Stage C: {' x '.join(map(str, embeddings.shape[1:]))}": latent_preview(
+            (embeddings + EMBEDDING_SHIFT) / EMBEDDING_SCALE, stage_c.latent_rgb
+        ),
+        f"Stage B: {' x '.join(map(str, latents.shape[1:]))}": latent_preview(latents, stage_b.latent_rgb),
+        f"Stage A: {height} x {width} pixels": decode_stage_a(load_stage_a(model), latents).movedim(1, -1),
+    }
+    strip = Image.new("RGB", (len(shown) * (width + 24) + 24, height + 68), "white")
+    drawing = ImageDraw.Draw(strip)
+    for i, (label, pixels) in enumerate(shown.items()):
+        image = Image.fromarray((pixels[0].clamp(0, 1) * 255).round().byte().numpy())
+        left = 24 + i * (width + 24)
+        strip.paste(image.resize((width, height), Image.Resampling.NEAREST), (left, 12))
+        drawing.rectangle((left, 12, left + width - 1, 11 + height), outline="#ddd")
+        drawing.text((left + width / 2, height + 32), label, "black", ImageFont.load_default(18), anchor="mm")
+    strip.save(WORKFLOWS / "stages.png")
 
 
 def _graph_alone(page: Any) -> Image.Image:
@@ -103,7 +148,7 @@ def _graph_alone(page: Any) -> Image.Image:
         return Image.open(file.name).convert("RGB")
 
 
-PARTS = {"thumbnails": thumbnails, "page": page_itself, "help": help_pages, "gallery": gallery}
+PARTS = {"thumbnails": thumbnails, "page": page_itself, "help": help_pages, "gallery": gallery, "stages": stages}
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ class Family:
         natural_size: Side of an image in pixels, for callers that name none.
         smallest: Shortest side that the models were trained on, in pixels.
         largest: Longest side that the models were trained on, in pixels.
+        stage_c_guidance_scale: Guidance of Stage C.
         stage_b_guidance_scale: Guidance of Stage B.
     """
 
@@ -39,17 +40,16 @@ class Family:
     natural_size: int
     smallest: int
     largest: int
-    stage_b_guidance_scale: float
+    stage_c_guidance_scale: float
+    stage_b_guidance_scale: float = 0.0
 
 
-COCKTAIL = Family("cocktail", natural_size=256, smallest=256, largest=512, stage_b_guidance_scale=0.0)
-V2 = Family("Würstchen v2", natural_size=1024, smallest=1024, largest=1536, stage_b_guidance_scale=0.0)
+COCKTAIL = Family("cocktail", natural_size=256, smallest=256, largest=512, stage_c_guidance_scale=2.0)
+V2 = Family("Würstchen v2", natural_size=1024, smallest=1024, largest=1536, stage_c_guidance_scale=4.0)
 
 DEFAULT_SEED = 0
 DEFAULT_STEPS = 29
 """Steps of Stage C."""
-DEFAULT_GUIDANCE_SCALE = 4.0
-"""Guidance of Stage C."""
 DEFAULT_STAGE_B_STEPS = 12
 
 
@@ -123,6 +123,11 @@ def family(name: str) -> Family:
 def natural_size(name: str) -> int:
     """Return the side in pixels of a preset's images where none is named. Raises: InputError as for `family`."""
     return family(name).natural_size
+
+
+def stage_c_guidance(name: str) -> float:
+    """Return the best guidance scale for a preset's Stage C. Raises: InputError as for `family`."""
+    return family(name).stage_c_guidance_scale
 
 
 def stage_b_guidance(name: str) -> float:

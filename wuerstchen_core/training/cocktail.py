@@ -183,7 +183,7 @@ def main() -> None:
         own = FolderPictures(arguments.pictures)
         training = Training(arguments.out, own, own, own, start=start)
     else:
-        world = partial(WorldPictures, by_formula=start is None)
+        world = partial(WorldPictures, by_formula=arguments.start in (None, "cocktail"))
         flat, aesthetic = world("flat"), world("aesthetic")
         # Small figures have the most outline for their size, so half of the images have one.
         every = world("flat", "flat", "aesthetic", sizes=("small", "small", None, "large"))

@@ -76,8 +76,8 @@ class WorldPictures:
     Args:
         styles: Styles, each as frequent as the others.
         sizes: Sizes of the figures, each as frequent as the others.
-        by_formula: True for images with features. Continued training goes without: the checkpoints that it starts
-            from may know other ones.
+        by_formula: True for images with features. Training that goes on from other checkpoints than cocktail's goes
+            without: they may know other ones.
     """
 
     def __init__(self, *styles: Style, sizes: Sequence[Size] = FIGURE_SIZES, by_formula: bool = True) -> None:

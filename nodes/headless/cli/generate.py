@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wuerstchen_core.checkpoints.presets import DEFAULT_STAGE_B_STEPS, PRESETS, natural_size, stage_b_guidance
+from wuerstchen_core.checkpoints.presets import (
+    DEFAULT_STAGE_B_STEPS,
+    PRESETS,
+    natural_size,
+    stage_b_guidance,
+    stage_c_guidance,
+)
 
 from ...registry import NODE_CLASS_MAPPINGS
 from ..errors import UsageError, did_you_mean
@@ -29,7 +35,6 @@ def settings_for(workflow: Workflow, options: argparse.Namespace) -> dict[str, A
     """
     settings: dict[str, Any] = {
         f"{SAMPLER}.steps": options.steps,
-        f"{SAMPLER}.cfg": options.cfg,
         f"{DECODER}.steps": DEFAULT_STAGE_B_STEPS,
     }
     if options.negative is not None:
@@ -43,7 +48,10 @@ def settings_for(workflow: Workflow, options: argparse.Namespace) -> dict[str, A
         settings |= _models(workflow, options.model)
         if options.model in PRESETS:
             sides = {name: value or natural_size(options.model) for name, value in sides.items()}
+            settings[f"{SAMPLER}.cfg"] = stage_c_guidance(options.model)
             settings[f"{DECODER}.cfg"] = stage_b_guidance(options.model)
+    if options.cfg is not None:
+        settings[f"{SAMPLER}.cfg"] = options.cfg
     return settings | {f"{SAMPLER}.{name}": value for name, value in sides.items() if value is not None}
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from wuerstchen_core.checkpoints.presets import DEFAULT_GUIDANCE_SCALE, DEFAULT_SEED, DEFAULT_STEPS, PRESETS
+from wuerstchen_core.checkpoints.presets import DEFAULT_SEED, DEFAULT_STEPS, PRESETS
 
 from ..extras import install_command
 from . import batch as batch_verb
@@ -132,8 +132,7 @@ def build_parser() -> Parser:
         "--cfg",
         type=guidance,
         metavar="X",
-        default=DEFAULT_GUIDANCE_SCALE,
-        help="guidance of Stage C; 1 or less is none (default: %(default)s)",
+        help="guidance of Stage C; 1 or less is none (default: the one that suits the model)",
     )
     generate.add_argument(
         "--seed",

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from wuerstchen_core import generate
-from wuerstchen_core.checkpoints.presets import DEFAULT_STAGE_B_STEPS, natural_size, stage_b_guidance
+from wuerstchen_core.checkpoints.presets import DEFAULT_STAGE_B_STEPS, natural_size, stage_b_guidance, stage_c_guidance
 from wuerstchen_nodes.headless import cli
 from wuerstchen_nodes.headless.cli.generate import numbered, settings_for
 from wuerstchen_nodes.headless.cli.parser import build_parser
@@ -44,6 +44,7 @@ def test_the_defaults_are_those_of_the_python_function():
     sampler, decoder = prompt["8"]["inputs"], prompt["10"]["inputs"]
     assert (sampler["width"], sampler["height"]) == (natural_size(expected["model"]),) * 2
     assert decoder["steps"] == expected["stage_b_steps"]
+    assert sampler["cfg"] == stage_c_guidance(expected["model"])
     assert decoder["cfg"] == stage_b_guidance(expected["model"])
     assert prompt["5"]["inputs"]["text"] == expected["negative_prompt"]
 
@@ -117,10 +118,12 @@ def test_a_preset_is_set_for_every_stage_with_its_size(tiny):
     def settings(*options: str) -> dict:
         return settings_for(workflow, build_parser().parse_args(["generate", "x", *options]))
 
-    always = {"Stage C Sampler.steps": 29, "Stage C Sampler.cfg": 4.0, "Stage B Decode.steps": 12}
+    always = {"Stage C Sampler.steps": 29, "Stage B Decode.steps": 12}
     loaders = {f"{each}.model": "v2-base" for each in (1, 3, 7, 9, 11)}
-    suited = {"Stage C Sampler.width": 1024, "Stage C Sampler.height": 512, "Stage B Decode.cfg": 0.0}
+    suited = {"Stage C Sampler.width": 1024, "Stage C Sampler.height": 512}
+    suited |= {"Stage C Sampler.cfg": 4.0, "Stage B Decode.cfg": 0.0}
     assert settings("--model=v2-base", "--height=512") == {**always, **loaders, **suited}
+    assert settings("--model=v2-base", "--cfg=3")["Stage C Sampler.cfg"] == 3
     assert settings("--model=stage_c") == {**always, "7.model": "stage_c"}
 
 
