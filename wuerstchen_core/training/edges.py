@@ -1,3 +1,5 @@
+# pyright: reportUnknownMemberType=false
+# torch types from_numpy in part only.
 """First weights of Stage B for the drawn world: layers that see the outlines of its figures from the first step.
 
 A small network learns sharp outlines slowly from weights at random. Most hidden units of the finest level therefore
@@ -54,7 +56,7 @@ def begin_with_edges(stage_b: StageB) -> None:
             mapped = stage_b.effnet_mappers[str(index)].get_parameter("weight")[:, :, 0, 0] * EMBEDDING_SCALE
             for block in level.children():
                 if isinstance(block, ResBlock):
-                    _see_edges(block, torch.linalg.pinv(mapped), rng)
+                    _see_edges(block, mapped.pinverse(), rng)
 
 
 def _see_edges(block: ResBlock, features: torch.Tensor, rng: np.random.Generator) -> None:
@@ -68,7 +70,7 @@ def _see_edges(block: ResBlock, features: torch.Tensor, rng: np.random.Generator
     first, last = block.channelwise[0], block.channelwise[-1]
     weight, bias, after = first.get_parameter("weight"), first.get_parameter("bias"), last.get_parameter("weight")
     for unit in range(int(len(weight) * UNITS)):
-        sharpness = math.exp(rng.uniform(*np.log(SHARPNESS)))
+        sharpness = math.exp(rng.uniform(math.log(SHARPNESS[0]), math.log(SHARPNESS[1])))
         slopes, offset = _edge(list(SHAPES)[unit % len(SHAPES)], sharpness, rng)
         weight[unit] *= 0.1
         weight[unit, -features.shape[1] :] = torch.from_numpy(slopes).float() @ features
@@ -98,7 +100,8 @@ def _outline(shape: str) -> NDArray[np.float32]:
     line = np.linspace(-1.15, 1.15, 461, dtype=np.float32)
     x, y = np.meshgrid(line, line)
     distance = SHAPES[shape](x, y).astype(np.float32)
-    down, across = np.gradient(distance, line, line)
+    down, across = (np.asarray(slope) for slope in np.gradient(distance, line, line))
     length = np.hypot(across, down)
     near = (np.abs(distance) < 0.004) & (np.abs(length - 1) < 0.1)  # corners have no normal
-    return np.stack([x[near], y[near], across[near] / length[near], down[near] / length[near]], axis=1)
+    found = [x[near], y[near], across[near] / length[near], down[near] / length[near]]
+    return np.stack(found, axis=1).astype(np.float32)

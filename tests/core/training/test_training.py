@@ -185,14 +185,14 @@ def test_stage_b_begins_with_the_outlines_of_the_shapes():
     stage_b = StageB(replace(TINY.stage_b, c_hidden=(64, 16), inject_effnet=(True, True)))
     initialise_stage_b(stage_b)
     begin_with_edges(stage_b)
-    block = next(each for each in stage_b.down_blocks[0] if isinstance(each, ResBlock))
-    first = block.channelwise[0]
+    block = next(each for each in stage_b.down_blocks[0].children() if isinstance(each, ResBlock))
+    weight, bias = (block.channelwise[0].get_parameter(name) for name in ("weight", "bias"))
 
     def seen(shape, x):
         layout = Layout(8, 8, x=4 - x, y=4, radius=1, share=0.2)  # its one position is at x, in radii
         maps = torch.from_numpy(features(Scene("red", shape, "white"), layout, "flat")) * 42 - 1
         mapped = stage_b.effnet_mappers["0"](maps[None])[0, :, 0, 0]
-        return (first.weight[:, -len(mapped) :] @ mapped + first.bias).detach() > 0
+        return (weight[:, -len(mapped) :] @ mapped + bias).detach() > 0
 
     # Of the units that are edges, those of a square change their sign where its sides are, others are never positive.
     units = torch.arange(192)
