@@ -26,7 +26,8 @@ class Bucket:
     """Encoded images of one size.
 
     Attributes:
-        tensors (dict[str, Tensor]): Name of the encoder -> [count, ...], bfloat16.
+        tensors (dict[str, Tensor]): Name of the encoder -> [count, ...], float16. bfloat16 would round the place of a
+            figure by more than a pixel.
         captions (list[str]): One for each image.
     """
 
@@ -95,7 +96,7 @@ def make_pool(
             captions += batch.captions
             with torch.autocast("cpu", torch.bfloat16, enabled=HAS_BFLOAT16):
                 for name, encode in encoders.items():
-                    parts[name].append(encode(batch).to(torch.bfloat16))
+                    parts[name].append(encode(batch).half())
         buckets[width, height] = Bucket({name: torch.cat(part) for name, part in parts.items()}, captions)
         log.info("%s: %d images of %dx%d encoded", path.stem, len(captions), width, height)
     with replaced_whole(path) as partial:

@@ -77,7 +77,7 @@ def test_the_nodes_draw_what_diffusers_draws(tmp_path):
         return [torch.Generator("cpu").manual_seed(seed) for seed in (5, 6)]
 
     embeddings = prior(
-        PROMPT, width=384, height=256, num_images_per_prompt=2, guidance_scale=4.0, negative_prompt="",
+        PROMPT, width=384, height=256, num_images_per_prompt=2, guidance_scale=2.0, negative_prompt="",
         timesteps=wuerstchen_core.DEFAULT_STAGE_C_TIMESTEPS, num_inference_steps=29, generator=generators(),
     ).image_embeddings  # fmt: skip
     theirs = decoder(embeddings, PROMPT, num_inference_steps=12, generator=generators(), output_type="pil").images
