@@ -19,6 +19,8 @@ from .host import host
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wuerstchen_core.networks.stage_b import StageB
+    from wuerstchen_core.networks.stage_c import StageC
     from wuerstchen_core.sampling import Step
 
 SIZE_KEY = "wuerstchen_size"
@@ -163,20 +165,20 @@ def seeds_of(seed: int, latent: Mapping[str, Any]) -> list[int]:
     return [seed + index for index in indices]
 
 
-def report_steps(steps: int, label: str, latent_rgb: Tensor | None) -> Callable[[Step], None]:
+def report_steps(steps: int, label: str, network: StageB | StageC) -> Callable[[Step], None]:
     """Return a callback for the core's samplers that reports each step to the host, with a preview of the first image.
 
     Args:
         steps: Number of steps in all.
         label: Name of the work, such as "Stage C".
-        latent_rgb (Tensor): [channels + 1, 3], linear map from latents to RGB; None where the checkpoint has none.
+        network: Network that samples.
     """
-    from wuerstchen_core.previews import latent_preview
+    from wuerstchen_core.previews import preview
 
     update, shows = host().progress(steps, label), host().shows_previews()
 
     def report(step: Step) -> None:
-        update(step.index + 1, latent_preview(step.denoised[:1], latent_rgb)[0] if shows else None)
+        update(step.index + 1, preview(network, step.denoised[:1])[0] if shows else None)
 
     return report
 

@@ -72,7 +72,7 @@ class StageBDecode:
                 seeds=seeds_of(seed, latent),
                 timesteps=wuerstchen_core.linear_timesteps(steps),
                 guidance_scale=cfg,
-                callback=report_steps(steps, "Stage B", network.latent_rgb),
+                callback=report_steps(steps, "Stage B", network),
                 device=host().device(),
             )
         return (latent_of(latents, like=latent),)

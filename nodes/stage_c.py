@@ -93,7 +93,7 @@ class StageCSampler:
                 seeds=[seed + i for i in range(batch_size)],
                 timesteps=timesteps,
                 guidance_scale=cfg,
-                callback=report_steps(steps, "Stage C", network.latent_rgb),
+                callback=report_steps(steps, "Stage C", network),
                 device=host().device(),
             )
         return (latent_of(embeddings, like=size),)

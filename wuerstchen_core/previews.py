@@ -1,4 +1,4 @@
-"""Rough preview images of latents: a linear map from the channels of each position to RGB."""
+"""Preview images of latents: by a small network where there is one, else by a linear map to RGB."""
 
 from typing import Any, cast
 
@@ -6,10 +6,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .networks.stage_b import StageB
+from .networks.stage_c import StageC
+
 _linalg = cast(Any, torch.linalg)  # torch does not type its functions
 
 SPREAD = 0.2
 """Standard deviation of the preview's RGB values where no map is known."""
+
+
+def preview(network: StageB | StageC, latents: Tensor) -> Tensor:
+    """Make a preview image of each latent of a stage, the best that its checkpoint allows.
+
+    Args:
+        network: Network that the latents are sampled with.
+        latents (Tensor): [batch, channels, height, width], on any device, as a sampler leaves them.
+    Returns:
+        Tensor: [batch, height, width, 3], four times as high and wide where the network has a previewer, float32 in
+            0..1, on the CPU.
+    """
+    if isinstance(network, StageC) and network.previewer is not None:
+        return network.previewer(latents.nan_to_num(0, 0, 0))
+    return latent_preview(latents, network.latent_rgb)
 
 
 def fit_latent_rgb(latents: Tensor, images: Tensor) -> Tensor:

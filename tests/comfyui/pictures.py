@@ -26,7 +26,7 @@ from wuerstchen_core import (
     sample_stage_c,
 )
 from wuerstchen_core.checkpoints.presets import stage_c_guidance
-from wuerstchen_core.previews import latent_preview
+from wuerstchen_core.previews import preview
 from wuerstchen_core.stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from wuerstchen_nodes.headless.workflow import examples
 from wuerstchen_nodes.registry import COMFYUI_ONLY, NODE_CLASS_MAPPINGS
@@ -123,10 +123,10 @@ def stages(page: Any, server: Server) -> None:
     )
     latents = sample_stage_b(stage_b, embeddings, text_b.encode([prompt]), seeds=[1])
     shown = {
-        f"Stage C: {' x '.join(map(str, embeddings.shape[1:]))}": latent_preview(
-            (embeddings + EMBEDDING_SHIFT) / EMBEDDING_SCALE, stage_c.latent_rgb
+        f"Stage C: {' x '.join(map(str, embeddings.shape[1:]))}": preview(
+            stage_c, (embeddings + EMBEDDING_SHIFT) / EMBEDDING_SCALE
         ),
-        f"Stage B: {' x '.join(map(str, latents.shape[1:]))}": latent_preview(latents, stage_b.latent_rgb),
+        f"Stage B: {' x '.join(map(str, latents.shape[1:]))}": preview(stage_b, latents),
         f"Stage A: {height} x {width} pixels": decode_stage_a(load_stage_a(model), latents).movedim(1, -1),
     }
     strip = Image.new("RGB", (len(shown) * (width + 24) + 24, height + 68), "white")

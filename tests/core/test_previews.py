@@ -1,13 +1,18 @@
-"""Test previews of latents: the fitted map, the one without a fit, and the map in a checkpoint."""
+"""Test previews of latents: the fitted map, the one without a fit, the previewer, and both in a checkpoint."""
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
 from support import tiny
 from wuerstchen_core import CheckpointError, interpolate, load_stage_c, save_stage_c
-from wuerstchen_core.previews import fit_latent_rgb, latent_preview
+from wuerstchen_core.networks.previewer import Previewer
+from wuerstchen_core.previews import fit_latent_rgb, latent_preview, preview
+from wuerstchen_core.training.pictures import WorldPictures, draw_batch
 
 
 def test_a_linear_relation_is_found():
@@ -69,3 +74,66 @@ def test_latents_that_overflowed_do_not_end_the_run():
     latents = torch.randn(1, 4, 6, 6)
     latents[0, 0, 0, 0], latents[0, 1, 0, 0] = torch.nan, torch.inf
     assert latent_preview(latents, None).isfinite().all()
+
+
+def test_the_previewer_has_the_tensors_of_the_published_one():
+    shapes = {key: list(tensor.shape) for key, tensor in Previewer().layers.state_dict(prefix="blocks.").items()}
+    layers = {key: shape for key, shape in shapes.items() if len(shape) == 4}
+    assert layers == {
+        "blocks.0.weight": [512, 16, 1, 1],
+        "blocks.3.weight": [512, 512, 3, 3],
+        "blocks.6.weight": [512, 256, 2, 2],
+        "blocks.9.weight": [256, 256, 3, 3],
+        "blocks.12.weight": [256, 128, 2, 2],
+        "blocks.15.weight": [128, 128, 3, 3],
+        "blocks.18.weight": [3, 128, 1, 1],
+    }
+    assert sum(key.endswith("running_var") for key in shapes) == 6
+
+
+def test_the_previewer_is_saved_loaded_and_inherited(tmp_path):
+    network = tiny.stage_c()
+    keys = network.state_dict().keys()
+    network.previewer = Previewer(network.config.c_in, 8)
+    assert network.state_dict().keys() == keys
+    save_stage_c(network, tmp_path)
+    loaded = load_stage_c(tmp_path)
+    latents = torch.randn(2, network.config.c_in, 3, 6)
+    shown = preview(loaded, latents)
+    assert shown.shape == (2, 12, 24, 3)
+    assert shown.min() >= 0 and shown.max() <= 1
+    assert torch.equal(shown, preview(network, latents))
+    assert interpolate(loaded, network, 0.5).previewer is loaded.previewer
+    assert preview(loaded, latents * torch.nan).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("blocks.0.bias"), "Missing key.*0.bias"),
+        (lambda state: state.pop("blocks.0.weight"), "Missing key.*0.weight"),
+        (lambda state: state.update({"blocks.0.weight": torch.zeros(8, 4, 1, 1)}), "16 channels"),
+        (lambda state: state.update({"blocks.0.weight": torch.zeros(())}), "16 channels"),
+        (lambda state: state.update(other=torch.zeros(1)), "Unexpected key.*other"),
+    ],
+)
+def test_a_file_that_is_no_previewer_is_named(tmp_path, change, message):
+    network = tiny.stage_c()
+    network.previewer = Previewer(network.config.c_in, 8)
+    save_stage_c(network, tmp_path)
+    file = tmp_path / "previewer.safetensors"
+    state = load_file(file)
+    change(state)
+    save_file(state, file)
+    with pytest.raises(CheckpointError, match=f"(?s)previewer.safetensors is not the previewer.*{message}.*delete"):
+        load_stage_c(tmp_path)
+
+
+def test_cocktails_previewer_shows_the_picture():
+    batch = draw_batch(WorldPictures("flat"), np.random.default_rng(1), 16, 256, 256)
+    assert batch.features is not None
+    network = load_stage_c("cocktail")
+    wanted = F.adaptive_avg_pool2d(batch.images, 24).movedim(1, -1)
+    error = (preview(network, batch.features) - wanted).square().mean().sqrt()
+    flat = wanted - wanted.mean(dim=(1, 2), keepdim=True)
+    assert error < 0.5 * flat.square().mean().sqrt()

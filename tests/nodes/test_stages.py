@@ -148,7 +148,7 @@ def test_previews_show_what_the_checkpoint_says_latents_look_like(fake_host: Fak
 
 
 def test_without_a_place_for_previews_none_are_made(fake_host: FakeHost, monkeypatch):
-    monkeypatch.setattr("wuerstchen_core.previews.latent_preview", None)
+    monkeypatch.setattr("wuerstchen_core.previews.preview", None)
     decode_b(sample_c())
     assert fake_host.reported
 

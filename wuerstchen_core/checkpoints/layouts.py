@@ -15,6 +15,8 @@ from .components import TEXT_ENCODER_C, TOKENIZER_FOLDER, Component
 CONFIG_FILE = "config.json"
 PREVIEW_FILE = "preview.json"
 """Colours for previews of a stage's latents: `{"latent_rgb": [channels + 1 rows of 3 numbers]}`. Optional."""
+PREVIEWER_FILE = "previewer.safetensors"
+"""Weights of a `Previewer` of Stage C's latents. Optional."""
 WEIGHTS_NAME = "diffusion_pytorch_model"
 WEIGHT_KINDS = tuple(
     (f"{WEIGHTS_NAME}{variant}.{suffix}", f"{WEIGHTS_NAME}.{suffix}.index{variant}.json")
@@ -39,6 +41,7 @@ class StageFiles:
         shards: Weights files that the index names; empty without an index.
         config: config.json beside the weights; None if there is none, or if it may belong to another network.
         preview: preview.json beside the config; None if there is none.
+        previewer: previewer.safetensors beside the config; None if there is none.
     """
 
     source: Path
@@ -46,6 +49,7 @@ class StageFiles:
     shards: tuple[Path, ...] = ()
     config: Path | None = None
     preview: Path | None = None
+    previewer: Path | None = None
 
     @property
     def tensors(self) -> tuple[Path, ...]:
@@ -55,7 +59,7 @@ class StageFiles:
     @property
     def paths(self) -> tuple[Path, ...]:
         """Every file that loading reads."""
-        return (*filter(None, (self.config, self.preview)), self.weights, *self.shards)
+        return (*filter(None, (self.config, self.preview, self.previewer)), self.weights, *self.shards)
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ def find_stage(source: Path, component: Component) -> StageFiles:
     # a config beside a file that the user named may belong to another network
     config = _if_file(weights.with_name(CONFIG_FILE)) if weights.name in WEIGHT_FILES else None
     preview = _if_file(weights.with_name(PREVIEW_FILE)) if config else None
-    return StageFiles(source, weights, shards, config, preview)
+    previewer = _if_file(weights.with_name(PREVIEWER_FILE)) if config else None
+    return StageFiles(source, weights, shards, config, preview, previewer)
 
 
 def find_text_encoder(source: Path) -> TextEncoderFiles:

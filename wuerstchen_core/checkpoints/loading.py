@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, InputError
 from ..networks.blocks import Operations
+from ..networks.previewer import Previewer
 from ..networks.processor import HAS_BFLOAT16
 from ..networks.stage_a import StageA, StageAConfig
 from ..networks.stage_b import StageB, StageBConfig
@@ -19,7 +20,7 @@ from ..text import TextEncoder
 from . import components
 from .components import Component, describe
 from .config import Config, State, check, config_from, infer_stage_a, infer_stage_b, infer_stage_c
-from .reading import Checkpoint, read_checkpoint
+from .reading import Checkpoint, read_checkpoint, read_tensors
 from .sources import locate_stage, locate_text_encoder
 
 Device = str | torch.device
@@ -241,6 +242,8 @@ def _check_keys(component: Component, network: nn.Module, checkpoint: Checkpoint
 
 
 def _set_preview(network: nn.Module, checkpoint: Checkpoint) -> None:
+    if isinstance(network, StageC) and checkpoint.files.previewer:
+        network.previewer = _load_previewer(checkpoint.files.previewer, network.config.c_in)
     table = checkpoint.latent_rgb
     if table is None or not isinstance(network, StageB | StageC):
         return
@@ -251,6 +254,23 @@ def _set_preview(network: nn.Module, checkpoint: Checkpoint) -> None:
             "and one for the offset. It is used for previews only; delete the file."
         )
     network.latent_rgb = table
+
+
+def _load_previewer(path: Path, c_in: int) -> Previewer:
+    state = read_tensors(path)
+    first = state.get("blocks.0.weight")
+    c_hidden = len(first) if first is not None and first.ndim else 4
+    previewer = Previewer(c_in, max(4, c_hidden - c_hidden % 4))
+    try:
+        previewer.layers.load_state_dict({key.removeprefix("blocks."): value for key, value in state.items()})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split("\n\t")[1:2]) or str(error)
+        raise CheckpointError(
+            f"{path} is not the previewer of a Stage C with {c_in} channels: {reason} It is used for previews only; "
+            "delete the file."
+        ) from error
+    previewer.layers.requires_grad_(False)
+    return previewer
 
 
 def stored_dtype(state: State) -> torch.dtype:

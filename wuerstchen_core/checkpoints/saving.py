@@ -17,7 +17,7 @@ from ..networks.stage_a import StageA
 from ..networks.stage_b import StageB
 from ..networks.stage_c import StageC
 from .components import STAGE_A, STAGE_B, STAGE_C, Component
-from .layouts import CONFIG_FILE, PREVIEW_FILE, WEIGHT_FILES
+from .layouts import CONFIG_FILE, PREVIEW_FILE, PREVIEWER_FILE, WEIGHT_FILES
 
 
 def save_stage_c(stage_c: StageC, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
@@ -55,15 +55,14 @@ def _save(component: Component, network: StageA | StageB | StageC, path: str | P
     latent_rgb = None if isinstance(network, StageA) else network.latent_rgb
     if latent_rgb is not None:
         texts[PREVIEW_FILE] = json.dumps({"latent_rgb": _rounded(latent_rgb)})
-    weights: dict[str, Tensor] = network.state_dict()
-    state = {
-        key: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
-        for key, tensor in weights.items()
-    }
+    files = {WEIGHT_FILES[0]: network.state_dict()}
+    if isinstance(network, StageC) and network.previewer is not None:
+        files[PREVIEWER_FILE] = network.previewer.layers.state_dict(prefix="blocks.")
     partial = folder.with_name(f".{folder.name}.{os.urandom(8).hex()}.partial")
     try:
         partial.mkdir(parents=True)
-        save_file(state, partial / WEIGHT_FILES[0], metadata={"format": "pt"})
+        for name, state in files.items():
+            save_file(_stored(state, dtype), partial / name, metadata={"format": "pt"})
         for name, text in texts.items():
             (partial / name).write_text(text + "\n", encoding="utf-8")
         if folder.is_dir():
@@ -79,6 +78,13 @@ def _save(component: Component, network: StageA | StageB | StageC, path: str | P
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _stored(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    return {
+        key: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
+        for key, tensor in state.items()
+    }
 
 
 def _rounded(table: Tensor) -> list[list[float]]:

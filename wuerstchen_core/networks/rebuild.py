@@ -38,4 +38,6 @@ def rebuild(
     result.load_state_dict(network.state_dict() if weights is None else weights, strict=True, assign=True)
     if not isinstance(network, StageA) and not isinstance(result, StageA):
         result.latent_rgb = network.latent_rgb
+    if isinstance(network, StageC) and isinstance(result, StageC):
+        result.previewer = network.previewer
     return result.eval().requires_grad_(False)

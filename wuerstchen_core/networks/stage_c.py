@@ -15,6 +15,7 @@ from .blocks import (
     compute_dtype_of,
 )
 from .functional import timestep_embedding
+from .previewer import Previewer
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,12 @@ class StageC(nn.Module):
         compute_dtype (torch.dtype | None): Dtype to compute in; None for that of the weights.
         latent_rgb (Tensor | None): [c_in + 1, 3], linear map from latents to RGB in 0..1 for previews; None where the
             checkpoint has none.
+        previewer (Previewer | None): Decoder of latents to small images for previews, which are better than those of
+            `latent_rgb`; None where the checkpoint has none.
     """
 
     latent_rgb: Tensor | None = None
+    previewer: Previewer | None = None
 
     def __init__(self, config: StageCConfig, operations: Operations = nn) -> None:
         super().__init__()

@@ -27,6 +27,7 @@ from .compressor import SemanticCompressor, load_compressor, save_compressor
 from .export import STORED, export_decoder, export_prior
 from .loop import LoopConfig
 from .pictures import FolderPictures, Pictures, WorldPictures
+from .previews import fit_colours, train_previewer
 from .recipe import Recipe
 from .text import load_or_make_tokenizer, load_text_model
 
@@ -150,9 +151,12 @@ class Training:
         """
         stage_c, text_c = self.stage_c
         stage_b, text_b = self.stage_b
-        previews = steps.fit_previews(self._pictures, self.compressor, self.stage_a)
-        stage_c.latent_rgb, stage_b.latent_rgb = previews
-        self.aesthetic.latent_rgb = stage_c.latent_rgb
+        colours = fit_colours(self._pictures, self.compressor, self.stage_a)
+        stage_c.latent_rgb, stage_b.latent_rgb = colours
+        stage_c.previewer = train_previewer(
+            self._pictures, self.compressor, self.recipe.previewer_width, self.recipe.previewer_steps
+        )
+        self.aesthetic.latent_rgb, self.aesthetic.previewer = stage_c.latent_rgb, stage_c.previewer
         export_prior(folder / "wuerstchen-prior", interpolate(stage_c, self.aesthetic, 0.5), text_c, self.tokenizer)
         export_decoder(folder / "wuerstchen", stage_b, self.stage_a, text_b, self.tokenizer)
         save_stage_c(stage_c, folder / "prior-base", dtype=STORED)

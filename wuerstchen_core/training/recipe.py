@@ -15,7 +15,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..networks.stage_a import StageA, StageAConfig
 from ..networks.stage_b import StageB, StageBConfig
 from ..networks.stage_c import StageC, StageCConfig
-from ..previews import fit_latent_rgb
 from ..stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from .compressor import ReadingHeads, SemanticCompressor
 from .edges import begin_with_edges
@@ -64,6 +63,8 @@ class Recipe:
         stage_b_batch: Images of 256x256 in a batch of Stage B; fewer of larger ones.
         stage_c_batch: Images of 256x256 in a batch of Stage C; fewer of larger ones.
         stage_b_noise: Largest standard deviation of the noise in the embeddings that Stage B sees, in theirs.
+        previewer_width: Width of the previewer of Stage C's latents.
+        previewer_steps: Steps of its training.
         stage_b_pool: Images encoded for Stage B.
         stage_c_pool: Images encoded for Stage C, and for its finetune.
     """
@@ -82,6 +83,8 @@ class Recipe:
     stage_b_batch: int = 12
     stage_c_batch: int = 48
     stage_b_noise: float = 0.08
+    previewer_width: int = 64
+    previewer_steps: int = 3000
     stage_b_pool: int = 30000
     stage_c_pool: int = 30000
 
@@ -295,23 +298,3 @@ def _train_prior(
             )
 
     train(name, both, loss, loop, folder, seed=2)
-
-
-@torch.no_grad()
-def fit_previews(
-    pictures: Pictures, compressor: SemanticCompressor, stage_a: StageA, count: int = 64
-) -> tuple[Tensor, Tensor]:
-    """Fit the `latent_rgb` of Stage C and of Stage B.
-
-    Args:
-        pictures: Source of images.
-        compressor: Trained compressor.
-        stage_a: Trained Stage A.
-        count: Number of images to fit to.
-    Returns:
-        tuple[Tensor, Tensor]: [17, 3] for Stage C and [5, 3] for Stage B, as `fit_latent_rgb` returns them.
-    """
-    batch = draw_batch(pictures, np.random.default_rng(3), count, 256, 256)
-    latents = stage_a.encode(batch.images) / stage_a.config.scale_factor
-    features = compressor.features(batch.images) if batch.features is None else batch.features
-    return fit_latent_rgb(features, batch.images), fit_latent_rgb(latents, batch.images)

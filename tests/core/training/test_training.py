@@ -40,6 +40,7 @@ TINY = Recipe(
     text_layers=1,
     stage_a_loop=LOOP, compressor_loop=LOOP, stage_b_loop=LOOP, stage_c_loop=LOOP, finetune_loop=LOOP,
     stage_a_batch=2, compressor_batch=2, stage_b_batch=2, stage_c_batch=2, stage_b_pool=16, stage_c_pool=16,
+    previewer_width=4, previewer_steps=2,
 )  # fmt: skip
 
 
