@@ -8,7 +8,7 @@ from wuerstchen_core.geometry import stage_b_size
 from .host import host
 from .memory import stage_b_memory
 from .sockets import embedding_of, image_embeddings_of, latent_of, report_steps, seeds_of
-from .widgets import guidance_input, seed_input, steps_input
+from .widgets import STAGE_B_SCHEDULES, guidance_input, schedule_input, seed_input, steps_input, timesteps_of
 
 
 class StageBDecode:
@@ -34,7 +34,9 @@ class StageBDecode:
                 "seed": seed_input(
                     "Seed of the noise, which decides small details only. Image i of a batch uses seed + i."
                 ),
-                "steps": steps_input(12, "Denoising steps. 12 is the published number."),
+                "steps": steps_input(
+                    12, "Denoising steps. 12 is the published number; cocktail needs 4 with the schedule early."
+                ),
                 "cfg": guidance_input(
                     0.0,
                     "How strongly the image embeddings and the prompt are followed. 1 or less turns it off, as "
@@ -46,6 +48,11 @@ class StageBDecode:
                 "negative": (
                     "CONDITIONING",
                     {"tooltip": "What to avoid, encoded for Stage B. Used only if cfg is above 1."},
+                ),
+                "schedule": schedule_input(
+                    "linear spreads the steps evenly, as published; early spends most of them where the noise is "
+                    "strongest, which suits cocktail.",
+                    STAGE_B_SCHEDULES,
                 ),
             },
         }
@@ -59,6 +66,7 @@ class StageBDecode:
         cfg: float,
         positive: Any = None,
         negative: Any = None,
+        schedule: str = "linear",
     ) -> tuple[dict[str, Any]]:
         embeddings = image_embeddings_of(latent)
         drawn = len(embeddings) * (2 if cfg > 1 else 1)
@@ -70,7 +78,7 @@ class StageBDecode:
                 None if positive is None else embedding_of(positive, "positive"),
                 None if negative is None else embedding_of(negative, "negative"),
                 seeds=seeds_of(seed, latent),
-                timesteps=wuerstchen_core.linear_timesteps(steps),
+                timesteps=timesteps_of(schedule, steps),
                 guidance_scale=cfg,
                 callback=report_steps(steps, "Stage B", network),
                 device=host().device(),

@@ -10,6 +10,7 @@ from .host import host
 from .memory import stage_c_memory
 from .sockets import asked_size, embedding_of, latent_of, report_steps
 from .widgets import (
+    STAGE_C_SCHEDULES,
     batch_size_input,
     guidance_input,
     schedule_input,
@@ -51,7 +52,8 @@ class StageCSampler:
                 "steps": steps_input(29, "Denoising steps. 29 is the published number."),
                 "schedule": schedule_input(
                     "v2 spends two thirds of the steps on the first third of the noise, as published; linear spreads "
-                    "them evenly."
+                    "them evenly.",
+                    STAGE_C_SCHEDULES,
                 ),
                 "cfg": guidance_input(
                     4.0,

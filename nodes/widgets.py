@@ -1,13 +1,15 @@
 """Inputs that several nodes share: seed, steps, schedule, image size and batch size."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import wuerstchen_core
 from wuerstchen_core.errors import InputError
 from wuerstchen_core.geometry import MAX_SIZE, STEP
 
 LARGEST_SEED = 2**64 - 1
-SCHEDULES = ("v2", "linear")
+STAGE_C_SCHEDULES = ("v2", "linear")
+STAGE_B_SCHEDULES = ("linear", "early")
+SCHEDULES = ("v2", "linear", "early")
 
 Entry = tuple[Any, dict[str, Any]]
 """Entry of INPUT_TYPES: type and options."""
@@ -24,9 +26,9 @@ def steps_input(default: int, tooltip: str = "Denoising steps.") -> Entry:
     return "INT", {"default": default, "min": 1, "max": 1000, "tooltip": tooltip}
 
 
-def schedule_input(tooltip: str) -> Entry:
-    """Return the entry of a schedule's name."""
-    return list(SCHEDULES), {"default": SCHEDULES[0], "tooltip": tooltip}
+def schedule_input(tooltip: str, names: Sequence[str] = SCHEDULES) -> Entry:
+    """Return the entry of a schedule's name, one of `names`; the first is the default."""
+    return list(names), {"default": names[0], "tooltip": tooltip}
 
 
 def guidance_input(default: float, tooltip: str) -> Entry:
@@ -56,4 +58,6 @@ def timesteps_of(schedule: str, steps: int) -> list[float]:
     """
     if schedule not in SCHEDULES:
         raise InputError(f"schedule is {schedule!r}; expected one of {', '.join(SCHEDULES)}.")
-    return wuerstchen_core.v2_timesteps(steps) if schedule == "v2" else wuerstchen_core.linear_timesteps(steps)
+    from wuerstchen_core import schedule as core
+
+    return core.SCHEDULES[schedule](steps)

@@ -29,7 +29,9 @@ from wuerstchen_core import (
     sample_stage_b,
     sample_stage_c,
 )
-from wuerstchen_core.checkpoints.presets import stage_b_guidance, stage_c_guidance
+from wuerstchen_core.checkpoints.presets import family
+from wuerstchen_core.schedule import SCHEDULES
+from wuerstchen_core.networks.stage_b import StageB
 from wuerstchen_core.stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from wuerstchen_core.training.fields import features as true_features
 from wuerstchen_core.training.world import POSITIONS, Scene, Style, draw, random_layout, random_scene, triples
@@ -63,12 +65,18 @@ def pictures(asked: list[Scene], model: str, width: int, height: int) -> Iterato
             width=width,
             height=height,
             seeds=seeds,
-            guidance_scale=stage_c_guidance(model),
+            guidance_scale=family(model).stage_c_guidance_scale,
         )
-        latents = sample_stage_b(
-            stage_b, embeddings, text_b.encode(prompts), seeds=seeds, guidance_scale=stage_b_guidance(model)
-        )
+        latents = decoded(stage_b, embeddings, text_b.encode(prompts), seeds, model)
         yield from decode_stage_a(stage_a, latents).permute(0, 2, 3, 1).numpy()
+
+
+def decoded(stage_b: StageB, embeddings: Tensor, text: Tensor, seeds: list[int], model: str) -> Tensor:
+    """Stage B's latents with the settings that suit the model."""
+    suits = family(model)
+    timesteps = SCHEDULES[suits.stage_b_schedule](suits.stage_b_steps)
+    scale = suits.stage_b_guidance_scale
+    return sample_stage_b(stage_b, embeddings, text, seeds=seeds, timesteps=timesteps, guidance_scale=scale)
 
 
 def examine(count: int, model: str = "cocktail", width: int = 256, height: int = 256) -> dict[str, float]:
@@ -105,9 +113,7 @@ def redraw(count: int) -> Redrawn:
         latents = stage_a.encode(images[part]) / stage_a.config.scale_factor
         redrawn.append(decode_stage_a(stage_a, latents))
         prompts, seeds = [scene.caption for scene in asked[part]], list(range(count))[part]
-        sampled = sample_stage_b(
-            stage_b, embeddings[part], text.encode(prompts), seeds=seeds, guidance_scale=stage_b_guidance(model)
-        )
+        sampled = decoded(stage_b, embeddings[part], text.encode(prompts), seeds, model)
         drawn.append(decode_stage_a(stage_a, sampled))
     return Redrawn(asked, images, torch.cat(redrawn), torch.cat(drawn))
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .schedule import DEFAULT_STAGE_B_TIMESTEPS as DEFAULT_STAGE_B_TIMESTEPS
     from .schedule import DEFAULT_STAGE_C_TIMESTEPS as DEFAULT_STAGE_C_TIMESTEPS
     from .schedule import alpha_cumprod as alpha_cumprod
+    from .schedule import early_timesteps as early_timesteps
     from .schedule import linear_timesteps as linear_timesteps
     from .schedule import v2_timesteps as v2_timesteps
     from .stages import decode_stage_a as decode_stage_a
@@ -46,6 +47,7 @@ _MODULE_OF = {
         "DEFAULT_STAGE_B_TIMESTEPS",
         "DEFAULT_STAGE_C_TIMESTEPS",
         "alpha_cumprod",
+        "early_timesteps",
         "linear_timesteps",
         "v2_timesteps",
     ],

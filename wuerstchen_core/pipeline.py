@@ -11,19 +11,16 @@ from torch import Tensor
 from .checkpoints.loading import Device, load_stage_a, load_stage_b, load_stage_c, load_text_encoder
 from .checkpoints.presets import (
     DEFAULT_SEED,
-    DEFAULT_STAGE_B_STEPS,
     DEFAULT_STEPS,
-    natural_size,
+    family,
     preset,
     size_warnings,
-    stage_b_guidance,
-    stage_c_guidance,
 )
 from .checkpoints.sources import locate
 from .errors import InputError
 from .geometry import Size
 from .sampling import Callback, Step
-from .schedule import linear_timesteps, v2_timesteps
+from .schedule import SCHEDULES, v2_timesteps
 from .stages import decode_stage_a, sample_stage_b, sample_stage_c
 
 if TYPE_CHECKING:
@@ -44,7 +41,7 @@ def generate(
     batch_size: int = 1,
     steps: int = DEFAULT_STEPS,
     guidance_scale: float | None = None,
-    stage_b_steps: int = DEFAULT_STAGE_B_STEPS,
+    stage_b_steps: int | None = None,
     stage_b_guidance_scale: float | None = None,
     device: Device = "cpu",
     dtype: torch.dtype | None = None,
@@ -64,7 +61,7 @@ def generate(
         batch_size: Number of images, at least 1.
         steps: Steps of Stage C, at least 1.
         guidance_scale: Guidance of Stage C; 1 or less is none. None for the one that suits the model.
-        stage_b_steps: Steps of Stage B, at least 1.
+        stage_b_steps: Steps of Stage B, at least 1; None for the number that suits the model.
         stage_b_guidance_scale: Guidance of Stage B; None for the one that suits the model.
         device: Device to compute on.
         dtype: Dtype of the weights and the computation; None as for `load_stage_c`.
@@ -77,18 +74,20 @@ def generate(
         WeightsMissingError: The model is not on this machine; raised before any work.
         CheckpointError: The model is damaged.
     """
-    places = preset(model)
-    natural = natural_size(model)
+    places, suits = preset(model), family(model)
+    natural = suits.natural_size
     if guidance_scale is None:
-        guidance_scale = stage_c_guidance(model)
+        guidance_scale = suits.stage_c_guidance_scale
     if stage_b_guidance_scale is None:
-        stage_b_guidance_scale = stage_b_guidance(model)
+        stage_b_guidance_scale = suits.stage_b_guidance_scale
+    if stage_b_steps is None:
+        stage_b_steps = suits.stage_b_steps
     size = Size(natural if width is None else width, natural if height is None else height)
     if type(batch_size) is not int or batch_size < 1:
         raise InputError(f"batch_size is {batch_size!r}; expected a whole number of at least 1.")
     if type(seed) is not int:
         raise InputError(f"seed is {seed!r}; expected a whole number.")
-    stage_c_timesteps, stage_b_timesteps = v2_timesteps(steps), linear_timesteps(stage_b_steps)
+    stage_c_timesteps, stage_b_timesteps = v2_timesteps(steps), SCHEDULES[suits.stage_b_schedule](stage_b_steps)
     for text in size_warnings(size, model):
         warnings.warn(text, stacklevel=2)
     for part in places:

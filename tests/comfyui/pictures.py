@@ -25,8 +25,9 @@ from wuerstchen_core import (
     sample_stage_b,
     sample_stage_c,
 )
-from wuerstchen_core.checkpoints.presets import stage_c_guidance
+from wuerstchen_core.checkpoints.presets import family
 from wuerstchen_core.previews import preview
+from wuerstchen_core.schedule import SCHEDULES
 from wuerstchen_core.stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from wuerstchen_nodes.headless.workflow import examples
 from wuerstchen_nodes.registry import COMFYUI_ONLY, NODE_CLASS_MAPPINGS
@@ -111,7 +112,7 @@ def stages(page: Any, server: Server) -> None:
     """One picture on its way: the latents of Stages C and B in their preview colours, and the picture."""
     model, prompt, (width, height) = "cocktail", "a large red heart on a white background", (384, 256)
     text_c, text_b = load_text_encoder(model, for_stage="C"), load_text_encoder(model, for_stage="B")
-    stage_c, stage_b = load_stage_c(model), load_stage_b(model)
+    stage_c, stage_b, suits = load_stage_c(model), load_stage_b(model), family(model)
     embeddings = sample_stage_c(
         stage_c,
         text_c.encode([prompt]),
@@ -119,9 +120,10 @@ def stages(page: Any, server: Server) -> None:
         width=width,
         height=height,
         seeds=[1],
-        guidance_scale=stage_c_guidance(model),
+        guidance_scale=suits.stage_c_guidance_scale,
     )
-    latents = sample_stage_b(stage_b, embeddings, text_b.encode([prompt]), seeds=[1])
+    timesteps = SCHEDULES[suits.stage_b_schedule](suits.stage_b_steps)
+    latents = sample_stage_b(stage_b, embeddings, text_b.encode([prompt]), seeds=[1], timesteps=timesteps)
     shown = {
         f"Stage C: {' x '.join(map(str, embeddings.shape[1:]))}": preview(
             stage_c, (embeddings + EMBEDDING_SHIFT) / EMBEDDING_SCALE

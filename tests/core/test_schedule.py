@@ -3,13 +3,21 @@
 import pytest
 import torch
 
-from wuerstchen_core import DEFAULT_STAGE_C_TIMESTEPS, InputError, alpha_cumprod, linear_timesteps, v2_timesteps
+from wuerstchen_core import (
+    DEFAULT_STAGE_C_TIMESTEPS,
+    InputError,
+    alpha_cumprod,
+    early_timesteps,
+    linear_timesteps,
+    v2_timesteps,
+)
 from wuerstchen_core.sampling import check_timesteps
+from wuerstchen_core.schedule import SCHEDULES
 
-BOTH = pytest.mark.parametrize("timesteps", [v2_timesteps, linear_timesteps])
+ALL = pytest.mark.parametrize("timesteps", list(SCHEDULES.values()), ids=list(SCHEDULES))
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 12, 29, 60, 1000])
 def test_timesteps_fall_from_1_to_0(timesteps, steps):
     ratios = timesteps(steps)
@@ -29,8 +37,13 @@ def test_linear_is_even():
     assert linear_timesteps(4) == [1, 0.75, 0.5, 0.25, 0]
 
 
+def test_early_steps_grow():
+    assert early_timesteps(2) == pytest.approx([1, 15 / 16, 0])
+    assert early_timesteps(4) == pytest.approx([1, 255 / 256, 15 / 16, 175 / 256, 0])
+
+
 @pytest.mark.parametrize("steps", [0, -1, 1.5, True, "12", None])
-@BOTH
+@ALL
 def test_bad_number_of_steps(timesteps, steps):
     with pytest.raises(InputError, match="expected a whole number of at least 1"):
         timesteps(steps)

@@ -25,7 +25,7 @@ NODES = {
     ),
     "WuerstchenStageBDecode": (
         "Stage B Decode",
-        ["stage_b", "latent", "seed", "steps", "cfg", "positive", "negative"],
+        ["stage_b", "latent", "seed", "steps", "cfg", "positive", "negative", "schedule"],
         ["LATENT"],
     ),
     "WuerstchenStageADecode": ("Stage A VQGAN Decode", ["stage_a", "latent"], ["IMAGE"]),
@@ -120,7 +120,8 @@ def test_the_published_defaults():
     decoder = inputs_of(NODE_CLASS_MAPPINGS["WuerstchenStageBDecode"])
     defaults = {name: sampler[name][1]["default"] for name in ("steps", "schedule", "cfg")}
     assert defaults == {"steps": 29, "schedule": "v2", "cfg": 4.0}
-    assert {name: decoder[name][1]["default"] for name in ("steps", "cfg")} == {"steps": 12, "cfg": 0.0}
+    defaults = {name: decoder[name][1]["default"] for name in ("steps", "schedule", "cfg")}
+    assert defaults == {"steps": 12, "schedule": "linear", "cfg": 0.0}
 
 
 def test_a_node_that_runs_without_a_host_says_what_to_do(monkeypatch):

@@ -34,6 +34,8 @@ class Family:
         largest: Longest side that the models were trained on, in pixels.
         stage_c_guidance_scale: Guidance of Stage C.
         stage_b_guidance_scale: Guidance of Stage B.
+        stage_b_steps: Steps of Stage B.
+        stage_b_schedule: Their schedule, a key of `schedule.SCHEDULES`.
     """
 
     name: str
@@ -42,15 +44,24 @@ class Family:
     largest: int
     stage_c_guidance_scale: float
     stage_b_guidance_scale: float = 0.0
+    stage_b_steps: int = 12
+    stage_b_schedule: str = "linear"
 
 
-COCKTAIL = Family("cocktail", natural_size=256, smallest=256, largest=512, stage_c_guidance_scale=2.0)
+COCKTAIL = Family(
+    "cocktail",
+    natural_size=256,
+    smallest=256,
+    largest=512,
+    stage_c_guidance_scale=2.0,
+    stage_b_steps=4,
+    stage_b_schedule="early",
+)
 V2 = Family("Würstchen v2", natural_size=1024, smallest=1024, largest=1536, stage_c_guidance_scale=4.0)
 
 DEFAULT_SEED = 0
 DEFAULT_STEPS = 29
 """Steps of Stage C."""
-DEFAULT_STAGE_B_STEPS = 12
 
 
 def _cocktail(stage_c: str) -> dict[str, Place]:
@@ -118,21 +129,6 @@ def family(name: str) -> Family:
     """
     preset(name)
     return FAMILIES[name]
-
-
-def natural_size(name: str) -> int:
-    """Return the side in pixels of a preset's images where none is named. Raises: InputError as for `family`."""
-    return family(name).natural_size
-
-
-def stage_c_guidance(name: str) -> float:
-    """Return the best guidance scale for a preset's Stage C. Raises: InputError as for `family`."""
-    return family(name).stage_c_guidance_scale
-
-
-def stage_b_guidance(name: str) -> float:
-    """Return the best guidance scale for a preset's Stage B. Raises: InputError as for `family`."""
-    return family(name).stage_b_guidance_scale
 
 
 def size_warnings(size: Size, model: str = "") -> list[str]:

@@ -5,13 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wuerstchen_core.checkpoints.presets import (
-    DEFAULT_STAGE_B_STEPS,
-    PRESETS,
-    natural_size,
-    stage_b_guidance,
-    stage_c_guidance,
-)
+from wuerstchen_core.checkpoints.presets import PRESETS, family
 
 from ...registry import NODE_CLASS_MAPPINGS
 from ..errors import UsageError, did_you_mean
@@ -33,10 +27,7 @@ def settings_for(workflow: Workflow, options: argparse.Namespace) -> dict[str, A
     Raises:
         UsageError: There is no such model, or the size is given twice.
     """
-    settings: dict[str, Any] = {
-        f"{SAMPLER}.steps": options.steps,
-        f"{DECODER}.steps": DEFAULT_STAGE_B_STEPS,
-    }
+    settings: dict[str, Any] = {f"{SAMPLER}.steps": options.steps}
     if options.negative is not None:
         settings[NEGATIVE] = options.negative
     sides: dict[str, int | None] = {"width": options.width, "height": options.height}
@@ -47,9 +38,12 @@ def settings_for(workflow: Workflow, options: argparse.Namespace) -> dict[str, A
     if options.model is not None:
         settings |= _models(workflow, options.model)
         if options.model in PRESETS:
-            sides = {name: value or natural_size(options.model) for name, value in sides.items()}
-            settings[f"{SAMPLER}.cfg"] = stage_c_guidance(options.model)
-            settings[f"{DECODER}.cfg"] = stage_b_guidance(options.model)
+            suits = family(options.model)
+            sides = {name: value or suits.natural_size for name, value in sides.items()}
+            settings[f"{SAMPLER}.cfg"] = suits.stage_c_guidance_scale
+            settings[f"{DECODER}.cfg"] = suits.stage_b_guidance_scale
+            settings[f"{DECODER}.steps"] = suits.stage_b_steps
+            settings[f"{DECODER}.schedule"] = suits.stage_b_schedule
     if options.cfg is not None:
         settings[f"{SAMPLER}.cfg"] = options.cfg
     return settings | {f"{SAMPLER}.{name}": value for name, value in sides.items() if value is not None}

@@ -3,7 +3,7 @@
 import pytest
 
 from wuerstchen_core import InputError
-from wuerstchen_core.checkpoints.presets import FAMILIES, PRESETS, family, natural_size, size_warnings
+from wuerstchen_core.checkpoints.presets import FAMILIES, PRESETS, family, size_warnings
 from wuerstchen_core.geometry import Size
 
 
@@ -16,7 +16,7 @@ def test_every_preset_has_a_family():
 @pytest.mark.parametrize("model", PRESETS)
 def test_a_family_s_own_sizes_are_not_warned_of(model):
     known = family(model)
-    for width in (known.smallest, natural_size(model), known.largest):
+    for width in (known.smallest, family(model).natural_size, known.largest):
         for height in (known.smallest, known.largest):
             assert size_warnings(Size(width, height), model) == []
 

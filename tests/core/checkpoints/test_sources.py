@@ -20,7 +20,7 @@ from wuerstchen_core import (
     load_text_encoder,
 )
 from wuerstchen_core.checkpoints.components import COMPONENTS
-from wuerstchen_core.checkpoints.presets import PRESETS, natural_size, preset, preset_names
+from wuerstchen_core.checkpoints.presets import PRESETS, family, preset, preset_names
 from wuerstchen_core.checkpoints.saving import save_stage_c
 from wuerstchen_core.checkpoints.sources import download_preset, locate, models_folder, presence
 
@@ -84,7 +84,7 @@ def test_every_preset_has_every_part():
         assert preset_names(part) == list(PRESETS)
     assert all(list(places) == list(COMPONENTS) for places in PRESETS.values())
     assert preset_names("D") == []
-    assert [natural_size(name) for name in PRESETS] == [256] * 3 + [1024] * 3
+    assert [family(name).natural_size for name in PRESETS] == [256] * 3 + [1024] * 3
     with pytest.raises(InputError, match=r"model is 'v3'; expected one of cocktail, "):
         preset("v3")
 

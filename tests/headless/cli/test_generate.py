@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from wuerstchen_core import generate
-from wuerstchen_core.checkpoints.presets import DEFAULT_STAGE_B_STEPS, natural_size, stage_b_guidance, stage_c_guidance
+from wuerstchen_core.checkpoints.presets import family
 from wuerstchen_nodes.headless import cli
 from wuerstchen_nodes.headless.cli.generate import numbered, settings_for
 from wuerstchen_nodes.headless.cli.parser import build_parser
@@ -41,11 +41,11 @@ def test_the_defaults_are_those_of_the_python_function():
     workflow = load_workflow(examples.locate(None))
     prompt = prepare(workflow, settings_for(workflow, options)).prompt
     assert {node["inputs"]["model"] for node in prompt.values() if "model" in node["inputs"]} == {expected["model"]}
-    sampler, decoder = prompt["8"]["inputs"], prompt["10"]["inputs"]
-    assert (sampler["width"], sampler["height"]) == (natural_size(expected["model"]),) * 2
-    assert decoder["steps"] == expected["stage_b_steps"]
-    assert sampler["cfg"] == stage_c_guidance(expected["model"])
-    assert decoder["cfg"] == stage_b_guidance(expected["model"])
+    sampler, decoder, suits = prompt["8"]["inputs"], prompt["10"]["inputs"], family(expected["model"])
+    assert (sampler["width"], sampler["height"]) == (suits.natural_size,) * 2
+    assert sampler["cfg"] == suits.stage_c_guidance_scale
+    assert (decoder["steps"], decoder["schedule"]) == (suits.stage_b_steps, suits.stage_b_schedule)
+    assert decoder["cfg"] == suits.stage_b_guidance_scale
     assert prompt["5"]["inputs"]["text"] == expected["negative_prompt"]
 
 
@@ -82,7 +82,7 @@ def test_every_option_sets_an_input_of_the_example(wuerstchen):
     assert inputs_of("g.png", "5")["text"] == "fog"
     sampler, decoder = inputs_of("g.png", "8"), inputs_of("g.png", "10")
     assert (sampler["steps"], sampler["cfg"], sampler["seed"]) == (3, 2.5, 9)
-    assert (decoder["steps"], decoder["seed"]) == (DEFAULT_STAGE_B_STEPS, 9)
+    assert decoder["seed"] == 9
     assert wuerstchen("generate", "again", *QUICK, "--out=g.png").lines == ["g_2.png"]
 
 
@@ -118,10 +118,11 @@ def test_a_preset_is_set_for_every_stage_with_its_size(tiny):
     def settings(*options: str) -> dict:
         return settings_for(workflow, build_parser().parse_args(["generate", "x", *options]))
 
-    always = {"Stage C Sampler.steps": 29, "Stage B Decode.steps": 12}
+    always = {"Stage C Sampler.steps": 29}
     loaders = {f"{each}.model": "v2-base" for each in (1, 3, 7, 9, 11)}
     suited = {"Stage C Sampler.width": 1024, "Stage C Sampler.height": 512}
     suited |= {"Stage C Sampler.cfg": 4.0, "Stage B Decode.cfg": 0.0}
+    suited |= {"Stage B Decode.steps": 12, "Stage B Decode.schedule": "linear"}
     assert settings("--model=v2-base", "--height=512") == {**always, **loaders, **suited}
     assert settings("--model=v2-base", "--cfg=3")["Stage C Sampler.cfg"] == 3
     assert settings("--model=stage_c") == {**always, "7.model": "stage_c"}

@@ -92,7 +92,7 @@ def test_every_node_says_its_class_and_pack_and_all_its_values(document):
         assert node["properties"]["Node name for S&R"] == node["type"]
         ours = node["type"].startswith("Wuerstchen")
         assert node["properties"]["cnr_id"] == ("wuerstchen" if ours else "comfy-core")
-        count = {"WuerstchenStageCSampler": 8, "WuerstchenStageBDecode": 4}.get(node["type"])
+        count = {"WuerstchenStageCSampler": 8, "WuerstchenStageBDecode": 5}.get(node["type"])
         assert count is None or (len(node["widgets_values"]) == count and node["widgets_values"][1] == "fixed")
 
 
