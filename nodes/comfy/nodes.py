@@ -119,8 +119,8 @@ class WuerstchenSigmas:
             "required": {
                 "steps": steps_input(29),
                 "schedule": schedule_input(
-                    "v2 spends two thirds of the steps on the first third of the noise; linear spreads them evenly; early "
-                    "spends most of them where the noise is strongest."
+                    "v2 spends two thirds of the steps on the first third of the noise; linear spreads them evenly; "
+                    "early spends most of them where the noise is strongest."
                 ),
                 "denoise": (
                     "FLOAT",
