@@ -31,15 +31,15 @@ def shares(count, model, width, height):
 @pytest.mark.parametrize(
     ("count", "size", "part", "least"),
     [
-        (200, (256, 256), "both colours", 0.95),
-        (200, (256, 256), "shape", 0.90),
-        (200, (256, 256), "position", 0.95),
-        (60, (256, 384), "both colours", 0.85),
-        (60, (256, 384), "shape", 0.85),
-        (60, (256, 384), "position", 0.85),
-        (40, (512, 512), "both colours", 0.85),
-        (40, (512, 512), "shape", 0.85),
-        (40, (512, 512), "position", 0.85),
+        (200, (256, 256), "both colours", 0.99),
+        (200, (256, 256), "shape", 0.99),
+        (200, (256, 256), "position", 0.99),
+        (60, (256, 384), "both colours", 0.97),
+        (60, (256, 384), "shape", 0.97),
+        (60, (256, 384), "position", 0.97),
+        (40, (512, 512), "both colours", 0.97),
+        (40, (512, 512), "shape", 0.97),
+        (40, (512, 512), "position", 0.97),
     ],
 )
 def test_cocktail_draws_scenes_it_never_saw(count, size, part, least):
