@@ -22,7 +22,7 @@ CORE = {
     "geometry": {"errors"},
     "schedule": {"errors"},
     "sampling": {"schedule", "errors"},
-    "previews": set(),
+    "previews": {"networks"},
     "networks": {"errors"},
     "checkpoints": {"networks", "geometry", "text", "files", "errors"},
     "text": {"errors"},

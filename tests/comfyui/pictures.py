@@ -101,7 +101,7 @@ def help_pages(page: Any, server: Server) -> None:
 def gallery(page: Any, server: Server) -> None:
     """Six prompts, drawn by cocktail's base, its mix and its aesthetic checkpoint."""
     rows = [
-        [np.asarray(generate(prompt, model=model, seed=4)[0]) for prompt in GALLERY]
+        [np.asarray(generate(prompt, model=model, seed=6)[0]) for prompt in GALLERY]
         for model in ("cocktail-base", "cocktail", "cocktail-aesthetic")
     ]
     picture = Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in rows]))

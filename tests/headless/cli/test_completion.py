@@ -82,7 +82,7 @@ def test_bash_completes_workflows_inputs_and_models(complete, tmp_path):
         ["generate", "x", "--model", "v2-a"],
     ) == [
         ["stage_reuse", "stage_mine.json"],
-        ["Stage B Decode, seed 2.seed=", "Stage B Decode, seed 2.steps="],
+        ["Stage B Decode, seed 2.schedule=", "Stage B Decode, seed 2.seed=", "Stage B Decode, seed 2.steps="],
         ["Stage\\ C\\ Sampler.seed="],
         ["cocktail-aesthetic"],
         ["--sweep"],
