@@ -1,4 +1,4 @@
-"""One picture of cocktail at 256x256 in 29 + 12 steps by diffusers, in a process of its own: what a cold run is compared with."""
+"""One picture of cocktail at 256x256 in 29 + 12 steps by diffusers: what a cold process of ours is compared with."""
 
 import torch
 
