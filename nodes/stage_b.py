@@ -35,7 +35,7 @@ class StageBDecode:
                     "Seed of the noise, which decides small details only. Image i of a batch uses seed + i."
                 ),
                 "steps": steps_input(
-                    12, "Denoising steps. 12 is the published number; cocktail needs 4 with the schedule early."
+                    12, "Denoising steps. 12 is the published number; cocktail needs 3 with the schedule early."
                 ),
                 "cfg": guidance_input(
                     0.0,

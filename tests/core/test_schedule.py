@@ -38,8 +38,14 @@ def test_linear_is_even():
 
 
 def test_early_steps_grow():
-    assert early_timesteps(2) == pytest.approx([1, 15 / 16, 0])
-    assert early_timesteps(4) == pytest.approx([1, 255 / 256, 15 / 16, 175 / 256, 0])
+    assert early_timesteps(2) == pytest.approx([1, 80 / 81, 0])
+    assert early_timesteps(3) == pytest.approx([1, 80 / 81, 65 / 81, 0])
+
+
+@pytest.mark.parametrize("steps", [2, 3, 12])
+@ALL
+def test_every_step_removes_noise(timesteps, steps):
+    assert (alpha_cumprod(torch.tensor(timesteps(steps))).diff() > 0).all()
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1.5, True, "12", None])

@@ -54,7 +54,7 @@ COCKTAIL = Family(
     smallest=256,
     largest=512,
     stage_c_guidance_scale=2.0,
-    stage_b_steps=4,
+    stage_b_steps=3,
     stage_b_schedule="early",
 )
 V2 = Family("Würstchen v2", natural_size=1024, smallest=1024, largest=1536, stage_c_guidance_scale=4.0)
