@@ -2,7 +2,7 @@
 
     from wuerstchen_nodes.headless import execute, load_workflow
 
-    result = execute(load_workflow("text_to_image.json"), {"Prompt.value": "a red heart on a white background"}, seed=7)
+    result = execute(load_workflow("text_to_image"), {"Prompt.value": "a red heart on a white background"}, seed=7)
     print(result.images)
 
 Runs that follow each other share an executor, which does again only what changed, and keeps networks in memory where
@@ -10,7 +10,7 @@ that is asked for; with a cache on disk it shares results with other processes, 
 
     executor = Executor(default_catalog(), DiskCache(), keep_networks=True)
     for seed in range(4):
-        execute(load_workflow("text_to_image.json"), seed=seed, executor=executor)
+        execute(load_workflow("text_to_image"), seed=seed, executor=executor)
 
 The names are loaded on first use, so that `wuerstchen --help` answers at once.
 """

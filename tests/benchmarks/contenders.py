@@ -245,7 +245,7 @@ def _picture_by_diffusers(settings: Settings) -> Work:
 def cold(side: Side, settings: Settings) -> Work:
     """A process of its own that draws one picture with cocktail, 256x256 in 29 + 12 steps, the imports included."""
     if side == "ours":
-        command = [sys.executable, "-m", "wuerstchen_nodes.headless.cli", "run", "workflows/text_to_image.json"]
+        command = [sys.executable, "-m", "wuerstchen_nodes.headless.cli", "run", "text_to_image"]
         command += ["--no-cache", "--out", str(Path(settings.folder) / "cold.png")]
         command += ["--set", "Stage B Decode.steps=12", "--set", "Stage B Decode.schedule=linear"]
     else:

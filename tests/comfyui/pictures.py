@@ -34,7 +34,7 @@ from wuerstchen_nodes.registry import COMFYUI_ONLY, NODE_CLASS_MAPPINGS
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS, HELP = ROOT / "workflows", ROOT / "nodes/web/docs"
-WITHOUT_WEIGHTS = "wuerstchen_v2"
+WITHOUT_WEIGHTS = "v2"
 """The workflow whose weights have to be downloaded: its thumbnail is its graph."""
 WIDTH = 768
 """Of a thumbnail, at most, in pixels."""
@@ -55,7 +55,7 @@ def thumbnails(page: Any, server: Server) -> None:
     for name in examples.names():
         open_template(page, name)
         if name == WITHOUT_WEIGHTS:
-            _graph_alone(page).save(WORKFLOWS / f"{name}.jpg", quality=88)
+            _graph_alone(page).save(examples.locate(name).with_suffix(".jpg"), quality=88)
             continue
         run(page)
         drawn_images(page)
@@ -63,7 +63,7 @@ def thumbnails(page: Any, server: Server) -> None:
         pictures = np.concatenate([server.view(image) for image in shown], axis=1)
         thumbnail = Image.fromarray(pictures)
         thumbnail.thumbnail((WIDTH, WIDTH))
-        thumbnail.save(WORKFLOWS / f"{name}.jpg", quality=92)
+        thumbnail.save(examples.locate(name).with_suffix(".jpg"), quality=92)
 
 
 def page_itself(page: Any, server: Server) -> None:

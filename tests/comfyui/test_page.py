@@ -8,8 +8,7 @@ import pytest
 
 from support.comfyui_page import PACK, drawn_images, open_template, run
 from support.comfyui_server import Server
-
-TEMPLATES = ["text_to_image", "interpolation", "stage_reuse", "comfyui_samplers", "wuerstchen_v2"]
+from wuerstchen_nodes.headless.workflow import examples
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def complaints(page: Any) -> Iterator[list[str]]:
     page.remove_listener("response", on_response)
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("name", examples.names())
 def test_a_template_opens_whole(page, complaints, name):
     open_template(page, name)
     state = page.evaluate(

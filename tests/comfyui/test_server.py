@@ -16,10 +16,11 @@ from support.comfyui_server import Server
 from wuerstchen_core import save_stage_c
 from wuerstchen_nodes.headless import HeadlessHost, execute, load_workflow
 from wuerstchen_nodes.headless.output_files import OutputFiles
+from wuerstchen_nodes.headless.workflow import examples
 from wuerstchen_nodes.registry import COMFYUI_ONLY, NODE_DISPLAY_NAME_MAPPINGS
 
 ROOT = Path(__file__).parents[2]
-WORKFLOWS = sorted({path.stem for path in (ROOT / "workflows").glob("*.json")} - {"comfyui_samplers"})
+WORKFLOWS = [name for name in examples.names() if name != "comfyui_samplers"]
 
 
 def test_the_pack_loads(server: Server):
@@ -43,7 +44,7 @@ def test_every_node_tells_the_page_about_itself(server: Server):
 
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_a_workflow_gives_the_picture_that_headless_gives_and_then_rests(server: Server, name, tmp_path):
-    workflow = load_workflow(ROOT / "workflows" / f"{name}.json")
+    workflow = load_workflow(name)
     host = HeadlessHost(OutputFiles(tmp_path), model_folders=[server.folder / "models/wuerstchen"])
     result = execute(workflow, host=host)
     headless = [np.asarray(Image.open(path).convert("RGB")) for path in (*result.images, *result.previews)]

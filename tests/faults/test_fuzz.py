@@ -72,7 +72,7 @@ def as_read(folder: Path, document: Any) -> Workflow:
 
 
 EDITOR = [
-    json.loads((examples.folder() / "text_to_image.json").read_text(encoding="utf-8")),
+    json.loads(examples.locate(None).read_text(encoding="utf-8")),
     *(
         json.loads((GRAPHS / f"{name}.json").read_text(encoding="utf-8"))
         for name in (

@@ -1,19 +1,17 @@
 """Small prompts in the API format for the tests on a real ComfyUI."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from support.comfyui_server import Prompt
 from wuerstchen_nodes.headless import load_workflow, prepare
 
-WORKFLOWS = Path(__file__).parents[2] / "workflows"
 FEW_STEPS = {"Stage C Sampler.steps": 2, "Stage B Decode.steps": 1}
 
 
 def text_to_image(settings: Mapping[str, Any] | None = None) -> Prompt:
     """Return the text-to-image example in the API format, with few steps; settings are {"NODE.input": value}."""
-    return prepare(load_workflow(WORKFLOWS / "text_to_image.json"), {**FEW_STEPS, **(settings or {})}).prompt
+    return prepare(load_workflow("text_to_image"), {**FEW_STEPS, **(settings or {})}).prompt
 
 
 def ids(prompt: Prompt, *classes: str) -> set[str]:

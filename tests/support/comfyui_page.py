@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from wuerstchen_nodes.headless.workflow.examples import locate
+
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 PACK = "wuerstchen-nodes"
 """Folder of the pack in custom_nodes/; the template browser lists its workflows under this name."""
@@ -36,7 +38,8 @@ def opened(url: str, **options: Any) -> Iterator[Any]:
 
 
 def open_template(page: Any, name: str) -> None:
-    """Open a workflow of the pack in the template browser; a second copy of it is named "name (2)"."""
+    """Open an example in the template browser; a second copy of it is named "name (2)"."""
+    name = locate(name).stem
     before = page.evaluate("app.extensionManager.workflow.activeWorkflow?.path")
     page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_text(PACK, exact=True).first.click()

@@ -39,7 +39,8 @@ def candidates(kind: str, word: str, typed: Sequence[str]) -> list[str]:
 
 
 def _workflows(word: str, typed: Sequence[str]) -> Iterable[str]:
-    return examples.names()
+    short = examples.names()
+    return [*short, *(examples.PREFIX + name for name in short)] if word else short
 
 
 def _models(word: str, typed: Sequence[str]) -> Iterable[str]:

@@ -16,6 +16,7 @@ from wuerstchen_core.errors import WorkflowError
 
 from ..errors import UsageError
 from .editor import Document, read_document
+from .examples import locate
 from .prompt import Prompt
 
 MAX_BYTES = 64 * 2**20
@@ -57,14 +58,15 @@ def load_workflow(source: str | os.PathLike[str] | Mapping[str, Any]) -> Workflo
     """Read a workflow.
 
     Args:
-        source: A JSON file in either format, a PNG saved by this program or ComfyUI, or a document parsed before.
+        source: A JSON file in either format, a PNG saved by this program or ComfyUI, the name of an example, or a
+            document parsed before.
     Raises:
-        UsageError: There is no such file, or it cannot be opened.
+        UsageError: There is no such file or example, or it cannot be opened.
         WorkflowError: The file is none of these.
     """
     if isinstance(source, Mapping):
         return _classify(dict(source), "The workflow", Path.cwd())
-    path = Path(source)
+    path = locate(source)
     data = _read(path)
     if data.startswith(_PNG_SIGNATURE):
         return _from_png(data, path)

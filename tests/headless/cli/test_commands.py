@@ -88,6 +88,7 @@ def test_an_over_long_prompt_is_drawn_and_what_was_cut_is_said(tiny, wuerstchen)
 
 def test_validate_convert_and_slots(tiny, wuerstchen):
     assert "can run: 13 nodes" in wuerstchen("validate", "text_to_image").out
+    assert "can run: 13 nodes" in wuerstchen("validate", "workflows/text_to_image.json").out
     converted = json.loads(wuerstchen("convert", "text_to_image", "--set", "Prompt.value=ünïcode").out)
     assert converted["2"]["inputs"]["value"] == "ünïcode"
     Path("api.json").write_text(json.dumps(converted))

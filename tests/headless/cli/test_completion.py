@@ -75,6 +75,7 @@ def test_bash_completes_workflows_inputs_and_models(complete, tmp_path):
     (tmp_path / "stage_notes.txt").touch()
     assert complete(
         ["run", "stage_"],
+        ["run", "wuerstchen_s"],
         ["run", "stage_reuse", "--set", '"Stage B Decode, seed 2.s'],
         ["run", "--set", "Stage\\ C\\ Sampler.se"],
         ["run", "--set", "Load\\ Stage\\ C.model", "=", "cocktail-a"],
@@ -82,6 +83,7 @@ def test_bash_completes_workflows_inputs_and_models(complete, tmp_path):
         ["generate", "x", "--model", "v2-a"],
     ) == [
         ["stage_reuse", "stage_mine.json"],
+        ["wuerstchen_stage_reuse"],
         ["Stage B Decode, seed 2.schedule=", "Stage B Decode, seed 2.seed=", "Stage B Decode, seed 2.steps="],
         ["Stage\\ C\\ Sampler.seed="],
         ["cocktail-aesthetic"],

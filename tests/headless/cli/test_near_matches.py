@@ -19,7 +19,7 @@ from wuerstchen_nodes.headless.cli.parser import build_parser
         (["run", "text_to_imge"], "text_to_imge does not exist"),
         (["run", "text_to_imge"], "Did you mean 'text_to_image'?"),
         (["validate", "folder/txt_to_image.json"], "Did you mean 'text_to_image.json'?"),
-        (["slots", "workflows/text_to_image.json"], "Did you mean 'text_to_image'?"),
+        (["slots", "absent/text_to_image.json"], "Did you mean 'text_to_image'?"),
         (["convert", "absent.json"], "absent.json cannot be opened"),
         (["run", "--set", "Stage C Samplr.seed=1"], "Did you mean 'Stage C Sampler'"),
         (["run", "--set", "Stage C Sampler.sede=1"], "did you mean seed"),

@@ -87,7 +87,7 @@ def test_a_png_without_a_workflow_or_with_a_broken_one(tmp_path):
         load_workflow(truncated)
 
 
-@pytest.mark.parametrize("path", ["absent.json", ".", "nul\0l.json", "w.json/x.json"])
+@pytest.mark.parametrize("path", ["absent.json", ".", "nul\0l", "w.json/x.json"])
 def test_a_path_that_cannot_be_opened_is_bad_usage(tmp_path, path):
     (tmp_path / "w.json").write_text("{}")
     with pytest.raises(UsageError, match="Give the path of a workflow"):

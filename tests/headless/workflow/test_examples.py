@@ -2,10 +2,11 @@
 
 import json
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
-from wuerstchen_nodes.headless.errors import InvalidWorkflowError
+from wuerstchen_nodes.headless.errors import InvalidWorkflowError, UsageError
 from wuerstchen_nodes.headless.run import prepare
 from wuerstchen_nodes.headless.workflow import examples
 from wuerstchen_nodes.headless.workflow.documents import load_workflow
@@ -17,7 +18,7 @@ INSIDE_COMFYUI = "comfyui_samplers"
 
 @pytest.fixture(params=examples.names())
 def document(request):
-    return json.loads((examples.folder() / f"{request.param}.json").read_text(encoding="utf-8"))
+    return json.loads(examples.locate(request.param).read_text(encoding="utf-8"))
 
 
 def box(node):
@@ -31,10 +32,36 @@ def overlap(a, b):
 
 
 def test_the_examples_are_there_and_found_by_name_or_path():
-    assert examples.names() == ["comfyui_samplers", "interpolation", "stage_reuse", "text_to_image", "wuerstchen_v2"]
-    assert examples.locate(None) == examples.folder() / "text_to_image.json"
-    assert examples.locate("stage_reuse") == examples.folder() / "stage_reuse.json"
+    assert examples.names() == ["comfyui_samplers", "interpolation", "stage_reuse", "text_to_image", "v2"]
+    assert examples.locate(None) == examples.folder() / "wuerstchen_text_to_image.json"
     assert examples.locate("elsewhere.json").name == "elsewhere.json"
+
+
+def test_every_example_is_found_by_the_word_wuerstchen_and_has_a_thumbnail():
+    files = {path.stem for path in examples.folder().glob("*.json")}
+    assert files == {f"wuerstchen_{name}" for name in examples.names()}
+    assert all((examples.folder() / f"{name}.jpg").is_file() for name in files)
+
+
+@pytest.mark.parametrize("name", ["stage_reuse", "wuerstchen_stage_reuse", "v2", "wuerstchen_v2"])
+@pytest.mark.parametrize("form", ["{}", "{}.json", "workflows/{}.json", "/elsewhere/workflows/{}.json"])
+def test_an_example_goes_by_its_short_name_its_file_and_the_paths_that_it_had(tmp_path, monkeypatch, name, form):
+    monkeypatch.chdir(tmp_path)
+    example = examples.locate(form.format(name))
+    assert example == examples.folder() / f"wuerstchen_{name.removeprefix('wuerstchen_')}.json"
+    assert load_workflow(form.format(name)) == load_workflow(example)
+
+
+def test_a_file_of_the_user_comes_before_an_example(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("stage_reuse.json").touch()
+    assert examples.locate("stage_reuse.json") == Path("stage_reuse.json")
+    assert examples.locate("stage_reuse").parent == examples.folder()
+
+
+def test_a_path_elsewhere_is_the_users_and_opens_no_example():
+    with pytest.raises(UsageError, match=r"mine/stage_reuse.json does not exist.*Did you mean 'stage_reuse'\?"):
+        examples.locate("mine/stage_reuse.json")
 
 
 @pytest.mark.parametrize("name", [name for name in examples.names() if name != INSIDE_COMFYUI])
