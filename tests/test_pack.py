@@ -1,6 +1,7 @@
 """The pack as ComfyUI loads it: a folder with a hyphen in its name, not on sys.path, under a name made of its path."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -88,3 +89,13 @@ def test_a_broken_core_leaves_nothing_half_loaded(pack):
     (pack / "wuerstchen_core" / "__init__.py").write_text("raise OSError('unreadable')")
     done = run("try:\n    load(pack)\nexcept OSError:\n    print('wuerstchen_core' in sys.modules)", pack)
     assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
+
+
+def test_the_oldest_comfyui_is_the_one_that_is_tested():
+    told = {
+        "pyproject.toml": r'^requires-comfyui = ">=(\S+)"$',
+        "nodes/README.md": r"takes ComfyUI (\S+) \(.* or newer; the tests run on \1 and",
+        ".ci/comfyui": r"^    oldest\) .*# ComfyUI (\S+)$",
+    }
+    found = [re.search(each, (ROOT / name).read_text(encoding="utf-8"), re.M) for name, each in told.items()]
+    assert len({match[1] if match else None for match in found}) == 1 and all(found)

@@ -5,9 +5,6 @@ A LATENT is the same as between this pack's nodes: Stage C's image embeddings, o
 scale. A MODEL shares its weights with the network it was made from until ComfyUI moves them.
 """
 
-import logging
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import comfy.conds
@@ -28,6 +25,7 @@ from wuerstchen_core.networks.rebuild import rebuild
 from wuerstchen_core.stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 
 from ..memory import stage_a_memory, stage_b_memory, stage_c_memory
+from .logs import without
 
 
 class ImageEmbeddings(comfy.latent_formats.LatentFormat):
@@ -132,7 +130,7 @@ class StageAVAE(comfy.sd.VAE):
     """
 
     def __init__(self, stage_a: StageA, operations: Operations) -> None:
-        with _without("No VAE weights detected"):  # set up all that a VAE has beside weights
+        with without("No VAE weights detected"):  # set up all that a VAE has beside weights
             super().__init__(sd={})
         network = rebuild(stage_a, operations, kind=_NativeStageA)
         self.first_stage_model = network
@@ -147,7 +145,6 @@ class StageAVAE(comfy.sd.VAE):
         self.device = management.vae_device()
         self.output_device = management.intermediate_device()
         self.patcher = ModelPatcher(network, load_device=self.device, offload_device=management.vae_offload_device())
-        self.model_size()
 
 
 def sigmas_of(ratios: list[float]) -> Tensor:
@@ -179,18 +176,3 @@ def _text(kwargs: dict[str, Any]) -> dict[str, Any]:
     """
     text = kwargs.get("cross_attn")
     return {} if text is None else {"c_crossattn": comfy.conds.CONDRegular(text)}
-
-
-@contextmanager
-def _without(message: str) -> Generator[None]:
-    """Remove one message from the root logger."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return message not in record.getMessage()
-
-    root = logging.getLogger()
-    root.addFilter(keep)
-    try:
-        yield
-    finally:
-        root.removeFilter(keep)

@@ -114,6 +114,7 @@ def test_all_three_stages_by_stock_nodes(server: Server):
     image = add(prompt, "VAEDecode", samples=[stage_b, 0], vae=[vae, 0])
     add(prompt, "PreviewImage", images=[image, 0])
     (theirs,) = server.images(ran(server, prompt))
+    assert "No VAE weights" not in server.log
 
     # The last bit of Stage C's result moves edges, so both decode the same one.
     embeddings = saved(server, prompt, stage_c)
