@@ -26,15 +26,20 @@ def opened(url: str, **options: Any) -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1800, "height": 900}, **options)
-        page.set_default_timeout(120_000)
-        page.goto(url)
-        page.wait_for_function("window.app?.graph && app.extensionManager?.command && app.canvas")
-        # The page loads its default graph last; it would replace a template that was opened before.
-        page.wait_for_function("app.graph.nodes.length > 0")
-        page.wait_for_timeout(3000)
-        yield page
+        yield new_page(browser, url, **options)
         browser.close()
+
+
+def new_page(browser: Any, url: str, **options: Any) -> Any:
+    """Open the page of a server in a new window of a browser, as `opened` does."""
+    page = browser.new_page(viewport={"width": 1800, "height": 900}, **options)
+    page.set_default_timeout(120_000)
+    page.goto(url)
+    page.wait_for_function("window.app?.graph && app.extensionManager?.command && app.canvas")
+    # The page loads its default graph last; it would replace a template that was opened before.
+    page.wait_for_function("app.graph.nodes.length > 0")
+    page.wait_for_timeout(3000)
+    return page
 
 
 def open_template(page: Any, name: str) -> None:
