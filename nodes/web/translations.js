@@ -8,7 +8,7 @@ import { app } from "../../scripts/app.js";
 
 let texts = {};  // {language: {nodeDefs: {node id: {display_name, description, inputs, outputs}}}}
 
-/** Put the texts of the page's language into a node's definition; the hooks below are where ComfyUI lets packs do so. */
+/** Put the texts of the page's language into a node's definition. */
 function translate(definition) {
     if (!definition.name.startsWith("Wuerstchen")) return;
     const told = texts[app.extensionManager.setting.get("Comfy.Locale")]?.nodeDefs?.[definition.name];
@@ -29,8 +29,5 @@ app.registerExtension({
     },
     beforeRegisterNodeDef(nodeType, definition) {
         translate(definition);
-    },
-    beforeRegisterVueAppNodeDefs(definitions) {
-        definitions.forEach(translate);
     },
 });

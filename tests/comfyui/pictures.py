@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from support.comfyui_page import drawn_images, open_template, opened, run
+from support.comfyui_page import blank_workflow, drawn_images, open_template, opened, run
 from support.comfyui_server import Server, started, with_the_pack
 from wuerstchen_core import (
     decode_stage_a,
@@ -76,8 +76,7 @@ def page_itself(page: Any, server: Server) -> None:
 
 def help_pages(page: Any, server: Server) -> None:
     """Each node by itself."""
-    page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
-    page.wait_for_function("app.graph.nodes.length === 0")
+    blank_workflow(page)
     (HELP / "images").mkdir(exist_ok=True)
     for node_id in (*NODE_CLASS_MAPPINGS, *COMFYUI_ONLY):
         area = page.evaluate(

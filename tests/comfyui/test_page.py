@@ -1,6 +1,7 @@
 """The pack on ComfyUI's real page, in Chromium: what a person sees and clicks."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from support.comfyui_page import PACK, drawn_images, new_page, open_template, run
+from support.comfyui_page import PACK, blank_workflow, drawn_images, new_page, open_template, run
 from support.comfyui_server import Server
 from wuerstchen_nodes.headless.workflow import examples
+from wuerstchen_nodes.registry import COMFYUI_ONLY, NODE_DISPLAY_NAME_MAPPINGS
 
 LOCALES = Path(__file__).parents[2] / "locales"
 
@@ -75,8 +77,7 @@ def test_a_saved_picture_dropped_on_the_page_restores_its_graph(page, complaints
     (saved,) = page.evaluate("app.graph.nodes.flatMap(node => node.images ?? [])")
     picture = server.folder / "output" / saved["subfolder"] / saved["filename"]
 
-    page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
-    page.wait_for_function("app.graph.nodes.length === 0")
+    blank_workflow(page)
     page.evaluate(
         """async bytes => {
             const files = new DataTransfer();
@@ -109,3 +110,30 @@ def test_the_page_speaks_the_languages_of_the_pack(page, server: Server, languag
         assert (texts["title"], texts["description"]) == (wanted["display_name"], wanted["description"])
         assert texts["inputs"] == [each["tooltip"] for each in wanted["inputs"].values()]
         assert texts["outputs"] == [each["tooltip"] for each in wanted.get("outputs", {}).values()]
+
+
+SEARCHED = {
+    "prior": ["WuerstchenLoadStageC", "WuerstchenStageCSampler"],
+    "cascade": ["WuerstchenStageBDecode", "WuerstchenEmptyLatent"],
+    "merge": ["WuerstchenCheckpointInterpolate"],
+    "clip": ["WuerstchenTextEncode", "WuerstchenLoadTextEncoder"],
+    "img2img": ["WuerstchenImageEncode"],
+}
+TITLES = {**NODE_DISPLAY_NAME_MAPPINGS, **COMFYUI_ONLY}
+
+
+@pytest.mark.parametrize(
+    ("word", "title"), [(word, TITLES[i]) for word in SEARCHED for i in SEARCHED[word] if i in TITLES]
+)
+def test_a_node_is_found_by_another_word_for_it(page, word, title):
+    blank_workflow(page)
+    page.mouse.dblclick(900, 500)
+    page.get_by_role("combobox").and_(page.get_by_placeholder("Search Nodes...")).fill(word)
+    page.get_by_role("option").filter(has_text=re.compile(rf"^\s*{title} \(")).click()
+    page.wait_for_function("app.graph.nodes.length === 1")
+    assert page.evaluate("app.graph.nodes[0].title") == title
+
+    page.evaluate("app.extensionManager.command.execute('Workspace.ToggleSidebarTab.node-library')")
+    page.locator(".node-lib-search-box input").fill(word)
+    page.get_by_role("tree").get_by_text(f"{title} (").first.wait_for()
+    page.evaluate("app.extensionManager.command.execute('Workspace.ToggleSidebarTab.node-library')")

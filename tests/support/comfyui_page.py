@@ -42,6 +42,12 @@ def new_page(browser: Any, url: str, **options: Any) -> Any:
     return page
 
 
+def blank_workflow(page: Any) -> None:
+    """Open a new workflow without nodes."""
+    page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
+    page.wait_for_function("app.graph.nodes.length === 0")
+
+
 def open_template(page: Any, name: str) -> None:
     """Open an example in the template browser; a second copy of it is named "name (2)"."""
     name = locate(name).stem
