@@ -38,6 +38,14 @@ def complaints(page: Any) -> Iterator[list[str]]:
     page.remove_listener("response", on_response)
 
 
+@pytest.fixture
+def node_library(page):
+    """The side bar with the list of nodes."""
+    page.evaluate("app.extensionManager.command.execute('Workspace.ToggleSidebarTab.node-library')")
+    yield page.locator(".node-lib-search-box input")
+    page.evaluate("app.extensionManager.command.execute('Workspace.ToggleSidebarTab.node-library')")
+
+
 @pytest.mark.parametrize("name", examples.names())
 def test_a_template_opens_whole(page, complaints, name):
     open_template(page, name)
@@ -125,7 +133,7 @@ TITLES = {**NODE_DISPLAY_NAME_MAPPINGS, **COMFYUI_ONLY}
 @pytest.mark.parametrize(
     ("word", "title"), [(word, TITLES[i]) for word in SEARCHED for i in SEARCHED[word] if i in TITLES]
 )
-def test_a_node_is_found_by_another_word_for_it(page, word, title):
+def test_a_node_is_found_by_another_word_for_it(page, node_library, word, title):
     blank_workflow(page)
     page.mouse.dblclick(900, 500)
     page.get_by_role("combobox").and_(page.get_by_placeholder("Search Nodes...")).fill(word)
@@ -133,7 +141,37 @@ def test_a_node_is_found_by_another_word_for_it(page, word, title):
     page.wait_for_function("app.graph.nodes.length === 1")
     assert page.evaluate("app.graph.nodes[0].title") == title
 
-    page.evaluate("app.extensionManager.command.execute('Workspace.ToggleSidebarTab.node-library')")
-    page.locator(".node-lib-search-box input").fill(word)
+    node_library.fill(word)
     page.get_by_role("tree").get_by_text(f"{title} (").first.wait_for()
-    page.evaluate("app.extensionManager.command.execute('Workspace.ToggleSidebarTab.node-library')")
+
+
+def test_a_blueprint_is_added_from_the_node_library_and_draws(page, complaints, server: Server, node_library):
+    if not server.has("/global_subgraphs"):
+        pytest.skip("this ComfyUI knows no blueprints")
+    blank_workflow(page)
+    node_library.fill("wuerstchen")
+    page.get_by_role("tree").get_by_text("Wuerstchen text to image").first.click()
+    page.wait_for_function("app.graph.nodes.length === 1")
+    page.evaluate(
+        """() => {
+            const [blueprint] = app.graph.nodes, shown = LiteGraph.createNode("PreviewImage");
+            const values = {text: "a blue ring on a pink background", seed: 5, width: 384};
+            for (const [name, value] of Object.entries(values))
+                blueprint.widgets.find(widget => widget.name === name).value = value;
+            app.graph.add(shown);
+            blueprint.connect(0, shown, 0);
+        }"""
+    )
+    prompt = page.evaluate("app.graphToPrompt().then(({output}) => Object.values(output))")
+    inputs = {node["_meta"]["title"]: node["inputs"] for node in prompt}
+    assert (
+        inputs["Prompt for Stage C"]["text"]
+        == inputs["Prompt for Stage B"]["text"]
+        == "a blue ring on a pink background"
+    )
+    assert inputs["Stage C Sampler"]["seed"] == inputs["Stage B Decode"]["seed"] == 5
+    run(page)
+    assert drawn_images(page) == 1
+    (shown,) = page.evaluate("app.graph.nodes.flatMap(node => node.images ?? [])")
+    assert server.view(shown).shape == (256, 384, 3)
+    assert complaints == []

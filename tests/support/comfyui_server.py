@@ -82,6 +82,14 @@ class Server:
         with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return json.load(answer)
 
+    def has(self, path: str) -> bool:
+        """Return whether a GET request finds something."""
+        try:
+            self.get(path)
+        except urllib.error.HTTPError:
+            return False
+        return True
+
     def post(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         """Return (status, JSON) of a POST request, also for an error status."""
         request = urllib.request.Request(
