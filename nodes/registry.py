@@ -42,6 +42,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
 
 COMFYUI_ONLY = {
     "WuerstchenStageCToModel": "Stage C to MODEL",
+    "WuerstchenModelToStageC": "MODEL to Stage C",
     "WuerstchenStageBToModel": "Stage B to MODEL",
     "WuerstchenStageAToVAE": "Stage A to VAE",
     "WuerstchenSigmas": "Würstchen Sigmas",

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SIZE_KEY = "wuerstchen_size"
 """Key of a LATENT: (width, height) in pixels that was asked for, where it was rounded up. Stock nodes pass it on."""
+STAGE_KEY = "wuerstchen_stage"
+"""Key of a CONDITIONING: "C" or "B", the stage that its text encoder was loaded for. Stock nodes pass it on."""
 
 _UNHEEDED = {
     "area": "an area",
@@ -37,24 +39,45 @@ _UNHEEDED = {
 """Keys by which stock nodes limit a CONDITIONING to an area or a time. These samplers do not support them."""
 
 
-def conditioning_of(embedding: Tensor) -> list[list[Any]]:
+def conditioning_of(embedding: Tensor, stage: str | None = None) -> list[list[Any]]:
     """Wrap text embeddings [batch, tokens, dim] into a CONDITIONING.
 
     `pooled_output` is the mean over the tokens, [batch, dim]. Würstchen does not read it; stock nodes that
     average or zero a pooled vector expect one.
+
+    Args:
+        embedding: Text embeddings.
+        stage: Stage that they were encoded for, "C" or "B"; None if it is not known.
     """
     embedding = embedding.float().cpu()
-    return [[embedding, {"pooled_output": embedding.mean(dim=1)}]]
+    mark = {} if stage is None else {STAGE_KEY: stage}
+    return [[embedding, {"pooled_output": embedding.mean(dim=1), **mark}]]
 
 
-def embedding_of(conditioning: Any, name: str) -> Tensor:
+def check_stage(options: Mapping[str, Any], name: str, stage: str) -> None:
+    """Check that a CONDITIONING was encoded for a stage, as far as its dictionary tells.
+
+    Raises:
+        InputError: It was encoded for the other stage.
+    """
+    found = options.get(STAGE_KEY)
+    if found is not None and found != stage:
+        raise InputError(
+            f"{name} is a prompt for Stage {found}; Stage {stage} expects its own. Encode the prompt with a Load Text "
+            f"Encoder whose for_stage is {stage}."
+        )
+
+
+def embedding_of(conditioning: Any, name: str, stage: str) -> Tensor:
     """Return the text embeddings [batch, tokens, dim] of a CONDITIONING.
 
     Args:
         conditioning: Value of the socket.
         name: Name of the node's input, for messages.
+        stage: Stage that they are for, "C" or "B".
     Raises:
-        InputError: It is not a CONDITIONING, or holds several entries, NaNs, or a key that is not supported.
+        InputError: It is not a CONDITIONING, or holds several entries, NaNs, or a key that is not supported, or was
+            encoded for the other stage.
     """
     if not isinstance(conditioning, list) or not conditioning:
         raise InputError(f"{name} is {_shown(conditioning)}; expected a CONDITIONING, such as Text Encode makes.")
@@ -69,6 +92,7 @@ def embedding_of(conditioning: Any, name: str) -> Tensor:
     embedding, options = entry
     if not _is_tensor(embedding) or embedding.ndim != 3 or not embedding.is_floating_point():
         raise InputError(f"{name} holds {_shown(embedding)}; expected numbers of shape [batch, tokens, dim].")
+    check_stage(options, name, stage)
     for key, meaning in _UNHEEDED.items():
         if options.get(key) is not None:
             raise InputError(

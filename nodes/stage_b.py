@@ -75,8 +75,8 @@ class StageBDecode:
             latents = wuerstchen_core.sample_stage_b(
                 network,
                 embeddings,
-                None if positive is None else embedding_of(positive, "positive"),
-                None if negative is None else embedding_of(negative, "negative"),
+                None if positive is None else embedding_of(positive, "positive", "B"),
+                None if negative is None else embedding_of(negative, "negative", "B"),
                 seeds=seeds_of(seed, latent),
                 timesteps=timesteps_of(schedule, steps),
                 guidance_scale=cfg,

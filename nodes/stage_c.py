@@ -78,11 +78,15 @@ class StageCSampler:
         height: int,
         batch_size: int,
     ) -> tuple[dict[str, Any]]:
+        from wuerstchen_core.schedule import LARGEST_LAST_RATIO
+
         timesteps = timesteps_of(schedule, steps)
+        if timesteps[-2] > LARGEST_LAST_RATIO:
+            raise InputError(f"steps is {steps}; expected at least 2: one step cannot find an image in pure noise.")
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1.")
         size = asked_size(width, height)
-        text, without = embedding_of(positive, "positive"), embedding_of(negative, "negative")
+        text, without = embedding_of(positive, "positive", "C"), embedding_of(negative, "negative", "C")
         drawn = batch_size * (2 if cfg > 1 else 1)
         memory = stage_c_memory(host().network_of(stage_c), drawn, *Size(width, height).stage_c)
         with host().resident(stage_c, working_memory=memory) as network:

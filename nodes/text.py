@@ -43,4 +43,4 @@ class TextEncode:
 
     def encode(self, text_encoder: Any, text: str) -> tuple[list[list[Any]]]:
         with host().resident(text_encoder) as encoder:
-            return (conditioning_of(encoder.encode([text])),)
+            return (conditioning_of(encoder.encode([text]), encoder.for_stage),)

@@ -99,3 +99,6 @@ DEFAULT_STAGE_C_TIMESTEPS = v2_timesteps(29)
 """Published ratios of Stage C: 20 values from 1 to 2/3, then 10 more to 0."""
 DEFAULT_STAGE_B_TIMESTEPS = linear_timesteps(12)
 """Published ratios of Stage B: 13 values from 1 to 0."""
+LARGEST_LAST_RATIO = 0.85
+"""Ratio from which one step can still reach the image. The image is the estimate from the predicted noise, whose error
+grows with the noise and without bound towards 1 (see `sampling.denoised_estimate`)."""

@@ -33,7 +33,10 @@ class TextEncoder(nn.Module):
     Attributes:
         dim (int): Length of a token's vector.
         max_tokens (int): Tokens that every text prompt is padded or cut to, 77 as published.
+        for_stage (str | None): Stage that it was loaded for, "C" or "B"; None if that was not said.
     """
+
+    for_stage: str | None = None
 
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ import torch
 from wuerstchen_core.geometry import STAGE_B_CHANNELS, STAGE_C_CHANNELS, Size, stage_b_size
 
 from ..host import host
-from ..sockets import latent_of
+from ..sockets import asked_size, latent_of
 from ..widgets import batch_size_input, schedule_input, size_inputs, steps_input, timesteps_of
 
 if TYPE_CHECKING:
@@ -50,6 +50,31 @@ class StageCToModel:
 
         network = host().network_of(stage_c)
         return (native.stage_c_model(network, _operations(network)),)
+
+
+class ModelToStageC:
+    """Node that makes a MODEL Stage C again."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Makes a MODEL of Stage C to MODEL a Stage C again, with the LoRAs and merges that it went through in its "
+        "weights, for Stage C Sampler, Interpolate Checkpoints and Save Stage C."
+    )
+    SEARCH_ALIASES: ClassVar = ["wuerstchen lora", "model to prior", "bake lora", "apply lora", "merge"]
+    FUNCTION = "convert"
+    RETURN_TYPES = ("WUERSTCHEN_STAGE_C",)
+    RETURN_NAMES = ("stage_c",)
+    OUTPUT_TOOLTIPS = ("The network with its patches, for Stage C Sampler and Save Stage C.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"model": ("MODEL", {"tooltip": "From Stage C to MODEL, a LoRA loader or a merge."})}}
+
+    def convert(self, model: Any) -> tuple[Any]:
+        from . import native
+
+        network = native.stage_c_of(model, _operations(model.model.diffusion_model))
+        return (host().keep(network),)
 
 
 class StageBToModel:
@@ -161,11 +186,13 @@ class EmptyWuerstchenLatent:
         embeddings = Size(width, height).stage_c
         stage_c = torch.zeros(batch_size, STAGE_C_CHANNELS, *embeddings)
         stage_b = torch.zeros(batch_size, STAGE_B_CHANNELS, *stage_b_size(*embeddings))
-        return latent_of(stage_c), latent_of(stage_b)
+        size = asked_size(width, height)
+        return latent_of(stage_c, like=size), latent_of(stage_b, like=size)
 
 
 NODE_CLASS_MAPPINGS: dict[str, Any] = {
     "WuerstchenStageCToModel": StageCToModel,
+    "WuerstchenModelToStageC": ModelToStageC,
     "WuerstchenStageBToModel": StageBToModel,
     "WuerstchenStageAToVAE": StageAToVAE,
     "WuerstchenSigmas": WuerstchenSigmas,

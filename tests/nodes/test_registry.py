@@ -38,6 +38,7 @@ NODES = {
     "WuerstchenCompileStageC": ("Compile Stage C", ["stage_c"], ["WUERSTCHEN_STAGE_C"]),
     "WuerstchenCompileStageB": ("Compile Stage B", ["stage_b"], ["WUERSTCHEN_STAGE_B"]),
     "WuerstchenStageCToModel": ("Stage C to MODEL", ["stage_c"], ["MODEL"]),
+    "WuerstchenModelToStageC": ("MODEL to Stage C", ["model"], ["WUERSTCHEN_STAGE_C"]),
     "WuerstchenStageBToModel": ("Stage B to MODEL", ["stage_b"], ["MODEL"]),
     "WuerstchenStageAToVAE": ("Stage A to VAE", ["stage_a"], ["VAE"]),
     "WuerstchenSigmas": ("Würstchen Sigmas", ["steps", "schedule", "denoise"], ["SIGMAS"]),

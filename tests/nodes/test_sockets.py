@@ -16,13 +16,13 @@ def test_conditioning_is_float32_on_the_cpu_with_a_pooled_vector():
     ((tensor, options),) = sockets.conditioning_of(embedding)
     assert tensor.dtype == torch.float32 and tensor.shape == (2, 77, 24)
     assert torch.equal(options["pooled_output"], embedding.float().mean(dim=1))
-    assert torch.equal(sockets.embedding_of([[tensor, options]], "positive"), tensor)
+    assert torch.equal(sockets.embedding_of([[tensor, options]], "positive", "C"), tensor)
 
 
 def test_longer_conditioning_passes():
     (first,), (second,) = conditioning(24, seed=1), conditioning(24, seed=2)
     joined = [[torch.cat([first[0], second[0]], dim=1), first[1]]]
-    assert sockets.embedding_of(joined, "positive").shape == (1, 10, 24)
+    assert sockets.embedding_of(joined, "positive", "C").shape == (1, 10, 24)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,14 @@ def test_longer_conditioning_passes():
 )
 def test_what_is_no_plain_prompt_is_refused(value, message):
     with pytest.raises(InputError, match=message):
-        sockets.embedding_of(value, "positive")
+        sockets.embedding_of(value, "positive", "C")
+
+
+def test_a_prompt_for_the_other_stage_is_refused():
+    for_b = sockets.conditioning_of(torch.zeros(1, 77, 24), "B")
+    assert sockets.embedding_of(for_b, "positive", "B").shape == (1, 77, 24)
+    with pytest.raises(InputError, match=r"positive is a prompt for Stage B; Stage C .* for_stage is C"):
+        sockets.embedding_of(for_b, "positive", "C")
 
 
 LATENT_READERS = [sockets.image_embeddings_of, sockets.stage_b_latents_of]

@@ -190,6 +190,8 @@ def test_a_latent_of_the_wrong_stage_is_refused():
 class _Lengths:
     """Stands where a text encoder does: its embeddings say what was encoded."""
 
+    for_stage = None
+
     def encode(self, prompts: list[str]) -> torch.Tensor:
         return torch.tensor([len(prompt) for prompt in prompts], dtype=torch.float64)[:, None, None].expand(-1, 77, 4)
 

@@ -1,11 +1,18 @@
 """Small prompts in the API format for the tests on a real ComfyUI."""
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
-from support.comfyui_server import Prompt
+from safetensors.torch import load_file
+from torch import Tensor
+
+from support.comfyui_server import Prompt, Run, Server
 from wuerstchen_nodes.headless import load_workflow, prepare
 
+TEXT = "a large red heart on a white background"
+SEED = 11
+NAMES = count()
 FEW_STEPS = {"Stage C Sampler.steps": 2, "Stage B Decode.steps": 1}
 
 
@@ -35,3 +42,37 @@ def add(prompt: Prompt, class_type: str, **inputs: Any) -> str:
 def feed(prompt: Prompt, class_type: str, name: str, value: Any) -> None:
     """Set an input of the only node of a class."""
     prompt[one(prompt, class_type)]["inputs"][name] = value
+
+
+def stage_c_graph(model: str = "cocktail") -> tuple[Prompt, str, str, str, str]:
+    """A graph with Stage C as a MODEL; the ids of the model, both conditionings and the empty latents."""
+    prompt: Prompt = {}
+    prompt["1"] = {"class_type": "WuerstchenLoadStageC", "inputs": {"model": model, "dtype": "default"}}
+    native = add(prompt, "WuerstchenStageCToModel", stage_c=["1", 0])
+    encoder = add(prompt, "WuerstchenLoadTextEncoder", model="cocktail", for_stage="C")
+    positive = add(prompt, "WuerstchenTextEncode", text_encoder=[encoder, 0], text=TEXT)
+    negative = add(prompt, "WuerstchenTextEncode", text_encoder=[encoder, 0], text="")
+    empty = add(prompt, "WuerstchenEmptyLatent", width=256, height=256, batch_size=1)
+    return prompt, native, positive, negative, empty
+
+
+def ksampler(prompt: Prompt, model: str, positive: str, negative: str, latent: list, **changes) -> str:
+    settings = {"seed": SEED, "steps": 8, "cfg": 4.0, "sampler_name": "ddpm", "scheduler": "simple", "denoise": 1.0}
+    links = {"model": [model, 0], "positive": [positive, 0], "negative": [negative, 0], "latent_image": latent}
+    return add(prompt, "KSampler", **links, **{**settings, **changes})
+
+
+def saved(server: Server, prompt: Prompt, node: str) -> Tensor:
+    """The latent that a node gives."""
+    # A name of its own, or the server would take a second saving of the same for done.
+    save = add(prompt, "SaveLatent", samples=[node, 0], filename_prefix=f"latents/{next(NAMES)}")
+    run = ran(server, prompt)
+    (file,) = run.outputs[save]["latents"]
+    del prompt[save]
+    return load_file(server.folder / "output" / file["subfolder"] / file["filename"])["latent_tensor"]
+
+
+def ran(server: Server, prompt: Prompt) -> Run:
+    run = server.run(prompt)
+    assert run.status == "success", run.error
+    return run

@@ -118,7 +118,7 @@ def load_text_encoder(
 
     Args:
         source: A preset's name, a pipeline's folder, the text encoder's folder, or a hub repository ("owner/name").
-        for_stage: Stage whose text encoder a preset's name means; other sources have only one.
+        for_stage: Stage that the prompts are for, and whose text encoder a preset's name means.
         device: Device of the weights and the computation.
         dtype: Dtype of the weights and the computation; None for float32 on the CPU, the stored one elsewhere.
         download: Download files that are not on this machine.
@@ -136,7 +136,9 @@ def load_text_encoder(
     files = locate_text_encoder(source, component, download=download)
     if chosen is None and target.type == "cpu":
         chosen = torch.float32
-    return TextEncoder.from_folders(files.encoder, files.tokenizer, device=target, dtype=chosen)
+    encoder = TextEncoder.from_folders(files.encoder, files.tokenizer, device=target, dtype=chosen)
+    encoder.for_stage = for_stage
+    return encoder
 
 
 def cpu_dtype(weights: int) -> torch.dtype:
