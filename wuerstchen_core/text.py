@@ -5,7 +5,7 @@ transformers is imported on first use, because it takes longer to import than th
 
 import logging
 import re
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -13,10 +13,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .errors import CheckpointError, InputError
+from .errors import CheckpointError, InputError, WeightsMissingError
 
 logger = logging.getLogger("wuerstchen_core.text")
 
+CLIP_TOKENIZER = Path(__file__).parent / "tokenizer"
+"""Folder of CLIP's own tokenizer."""
 WORDS = "words"
 """Entry in tokenizer_config.json that lists the words of the captions that the model was trained on."""
 _WORD = re.compile(r"[^\W\d_]+")
@@ -47,44 +49,58 @@ class TextEncoder(nn.Module):
         self.max_tokens: int = min(tokenizer.model_max_length, config.max_position_embeddings)
 
     @classmethod
-    def from_folders(
-        cls, encoder: Path, tokenizer: Path, *, device: torch.device, dtype: torch.dtype | None
+    def from_state(
+        cls, state: Mapping[str, Tensor], config: Mapping[str, object] | None, tokenizer: Path | None, where: str
     ) -> "TextEncoder":
-        """Load from folders that transformers wrote. Nothing is downloaded.
+        """Build a text encoder from the tensors of a file.
 
         Args:
-            encoder: Folder of the text model (text_encoder/ in a pipeline).
-            tokenizer: Folder of the tokenizer (tokenizer/ in a pipeline).
-            device: Device of the weights.
-            dtype: Dtype of the weights; None for the stored one.
+            state: Tensors by their names in the file, of a CLIP text model or of a whole CLIP.
+            config: Content of its config.json; None to infer it from the tensors.
+            tokenizer: Folder of its tokenizer; None for CLIP's own, which comes with this package.
+            where: Name of the file, for messages.
         Returns:
-            TextEncoder: In eval mode, without gradients.
+            TextEncoder: In eval mode, without gradients, with the tensors as they are.
         Raises:
-            CheckpointError: A file is damaged, incomplete, or of another network.
+            CheckpointError: A tensor is missing, unexpected or of another shape, or a file is damaged.
+            WeightsMissingError: There is no tokenizer, and CLIP's own does not fit.
         """
+        from transformers.models.clip.configuration_clip import CLIPTextConfig
         from transformers.models.clip.modeling_clip import CLIPTextModel
         from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
+        tensors = _text_model(state)
+        folder = tokenizer or CLIP_TOKENIZER
         try:
+            given = _inferred(tensors) if config is None else config.get("text_config", config)
+            # transformers types these functions in part only.
+            settings = cast(Any, CLIPTextConfig)(**{**cast(dict[str, Any], given), "attn_implementation": "sdpa"})
+            with _quiet(), torch.device("meta"):
+                model = cast(Any, CLIPTextModel)(settings)
             with _quiet():
-                # transformers types from_pretrained in part only.
-                words = cast(Any, CLIPTokenizer).from_pretrained(tokenizer, local_files_only=True)
-                model, report = cast(Any, CLIPTextModel).from_pretrained(
-                    encoder, local_files_only=True, output_loading_info=True, attn_implementation="sdpa"
-                )
+                words = cast(Any, CLIPTokenizer).from_pretrained(folder, local_files_only=True)
         except Exception as error:  # transformers and its libraries raise errors of many kinds
-            reason = str(error).strip().partition("\n")[0]
+            reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error).strip()
             raise CheckpointError(
-                f"{encoder} or {tokenizer} cannot be loaded: {reason}. Expected a CLIP text model and its tokenizer as "
-                "transformers saves them; download them again."
+                f"{where} cannot be loaded: {reason.partition(chr(10))[0]}. Expected a CLIP text model and its "
+                f"tokenizer (in {folder}) as transformers saves them; download them again."
             ) from error
-        _check_report(report, encoder)
-        if len(words) > model.config.vocab_size:
-            raise CheckpointError(
-                f"{tokenizer} has {len(words)} tokens, the text encoder in {encoder} {model.config.vocab_size}; "
-                "expected the tokenizer that was made for it. Choose the two from one pipeline."
+        _check_tensors(tensors, model, where)
+        vocabulary = model.config.vocab_size
+        if tokenizer is None and len(words) != vocabulary:
+            raise WeightsMissingError(
+                f"{where} has no tokenizer beside it, and CLIP's own of {len(words)} tokens does not fit its "
+                f"{vocabulary}. Put tokenizer.json, or vocab.json and merges.txt, into its folder."
             )
-        return cls(model, words).to(device, dtype).eval().requires_grad_(False)
+        if len(words) > vocabulary:
+            raise CheckpointError(
+                f"{tokenizer} has {len(words)} tokens, the text encoder in {where} {vocabulary}; expected the "
+                "tokenizer that was made for it. Choose the two from one pipeline."
+            )
+        model.load_state_dict({key: tensors[_plain(key)] for key in model.state_dict()}, strict=True, assign=True)
+        embeddings = getattr(model, "text_model", model).embeddings
+        embeddings.position_ids = torch.arange(model.config.max_position_embeddings)[None]  # no file holds it
+        return cls(model, words).eval().requires_grad_(False)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:
@@ -147,16 +163,41 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def _check_report(report: dict[str, Any], encoder: Path) -> None:
-    """Raise CheckpointError where transformers filled in or skipped weights, which it does silently."""
-    for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-        found: Iterable[Any] = report.get(kind, ())
-        keys: list[str] = [key if isinstance(key, str) else key[0] for key in found]
-        wrong = sorted(key for key in keys if not any(part in key for part in _UNUSED))
-        if wrong:
+def _plain(key: str) -> str:
+    """Return the name of a tensor inside the text model: some programs put more before it."""
+    return key.rpartition("text_model.")[2]
+
+
+def _text_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the text model, without the parts of a CLIP that do not change its hidden states."""
+    return {_plain(key): tensor for key, tensor in state.items() if not any(part in key for part in _UNUSED)}
+
+
+def _inferred(tensors: Mapping[str, Tensor]) -> dict[str, object]:
+    """Infer the config of CLIP H or bigG, whose heads are 64 wide, from the tensors. Raises KeyError."""
+    vocabulary, width = tensors["embeddings.token_embedding.weight"].shape
+    layers = {match[1] for key in tensors if (match := re.match(r"encoder\.layers\.(\d+)\.", key))}
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "intermediate_size": len(tensors["encoder.layers.0.mlp.fc1.weight"]),
+        "num_hidden_layers": len(layers),
+        "num_attention_heads": max(1, width // 64),
+        "max_position_embeddings": len(tensors["embeddings.position_embedding.weight"]),
+        "hidden_act": "gelu",
+    }
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], model: nn.Module, where: str) -> None:
+    """Raise CheckpointError at the first tensor that is missing, unexpected or of another shape."""
+    expected = {_plain(key): list(tensor.shape) for key, tensor in model.state_dict().items()}
+    found = {key: list(tensor.shape) for key, tensor in tensors.items()}
+    for key in sorted(expected.keys() | found.keys()):
+        if found.get(key) != expected.get(key):
             raise CheckpointError(
-                f"{encoder}: {wrong[0]!r} is one of {len(wrong)} {kind.replace('_', ' ')}; expected exactly the "
-                "tensors of the CLIP text model that its config.json describes. Download it again, or choose another."
+                f"{where}: {key!r} {f'has shape {found[key]}' if key in found else 'is missing'}; expected "
+                f"{f'shape {expected[key]}' if key in expected else 'no such tensor'}, as a CLIP text model of its "
+                "config has. Download it again, or choose another."
             )
 
 

@@ -1,4 +1,4 @@
-"""What does not fit Würstchen's stages is refused by name under ComfyUI's own samplers, and every sampler works."""
+"""ComfyUI's own samplers refuse by name what does not fit Würstchen's stages, and draw with every scheduler."""
 
 import numpy as np
 import pytest

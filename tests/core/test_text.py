@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from support import tiny
 from wuerstchen_core import CheckpointError, InputError, WeightsMissingError, load_text_encoder
+from wuerstchen_core.text import CLIP_TOKENIZER
 
 LONG = "a " * 75 + "and all of this is too much"
 
@@ -138,6 +139,64 @@ def test_tokenizer_is_missing(tmp_path):
     tiny.save_text(tmp_path)
     (tmp_path / "tokenizer").rename(tmp_path / "elsewhere")
     with pytest.raises(WeightsMissingError, match="has no tokenizer"):
+        load_text_encoder(tmp_path)
+
+
+PROMPTS = ["a cat", "", "Grüße, 東京! It's 3.14 <tag>", "x" * 400]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A random CLIP text model with CLIP's vocabulary and heads of the published width, and its embeddings."""
+    folder = tmp_path_factory.mktemp("clip") / "text_encoder"
+    torch.manual_seed(0)
+    config = CLIPTextConfig(
+        hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2, hidden_act="gelu"
+    )
+    CLIPTextModel(config).eval().save_pretrained(folder)
+    return folder, load_text_encoder(folder).encode(PROMPTS)
+
+
+def test_a_folder_without_a_tokenizer_gets_that_of_clip(clip):
+    folder, embeddings = clip
+    tokenizer = CLIPTokenizer.from_pretrained(CLIP_TOKENIZER)
+    assert tokenizer("A photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
+    model = CLIPTextModel.from_pretrained(folder).eval()
+    tokens = tokenizer(PROMPTS, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
+    assert tokens.input_ids[1].tolist() == [49406] + [49407] * 76, "padded with the end, as the published tokenizers do"
+    with torch.no_grad():
+        expected = model(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+    assert torch.equal(embeddings, expected)
+
+
+@pytest.mark.parametrize("prefix", ["", "text_model.", "transformer.text_model."])
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_one_file_is_enough(clip, tmp_path, prefix, suffix):
+    folder, embeddings = clip
+    plain = {key.removeprefix("text_model."): value for key, value in load_file(folder / "model.safetensors").items()}
+    state = {prefix + key: value for key, value in plain.items()} | {"text_projection.weight": torch.zeros(2, 2)}
+    file = tmp_path / f"clip_g.{suffix}"
+    save_file(state, file) if suffix == "safetensors" else torch.save(state, file)
+    (tmp_path / "config.json").write_text('{"hidden_size": 7}')  # of another network, perhaps
+    assert torch.equal(load_text_encoder(file).encode(PROMPTS), embeddings)
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_shards_and_variants(clip, tmp_path, variant):
+    folder, embeddings = clip
+    model = CLIPTextModel.from_pretrained(folder)
+    model.save_pretrained(tmp_path / "text_encoder", max_shard_size="10MB", variant=variant)
+    assert len(list((tmp_path / "text_encoder").glob("*-of-*"))) > 1
+    assert torch.equal(load_text_encoder(tmp_path).encode(PROMPTS), embeddings)
+    whole = tmp_path / "whole"
+    model.save_pretrained(whole, variant=variant)
+    assert torch.equal(load_text_encoder(whole).encode(PROMPTS), embeddings)
+
+
+def test_a_shard_is_missing(clip, tmp_path):
+    CLIPTextModel.from_pretrained(clip[0]).save_pretrained(tmp_path, max_shard_size="10MB")
+    next(tmp_path.glob("*-of-*")).unlink()
+    with pytest.raises(WeightsMissingError, match=r"names the shard 'model-.*Download the rest"):
         load_text_encoder(tmp_path)
 
 

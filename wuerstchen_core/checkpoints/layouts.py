@@ -18,15 +18,28 @@ PREVIEW_FILE = "preview.json"
 PREVIEWER_FILE = "previewer.safetensors"
 """Weights of a `Previewer` of Stage C's latents. Optional."""
 WEIGHTS_NAME = "diffusion_pytorch_model"
-WEIGHT_KINDS = tuple(
-    (f"{WEIGHTS_NAME}{variant}.{suffix}", f"{WEIGHTS_NAME}.{suffix}.index{variant}.json")
-    for suffix in ("safetensors", "bin")
-    for variant in ("", ".fp16", ".bf16")
-)
-"""Names that diffusers gives to weights, best first: one file, or the index of several (shards)."""
+VARIANTS = ("", ".fp16", ".bf16", ".non_ema")
+"""Endings that diffusers and transformers put into the names of weights, best first."""
+
+
+def _kinds(name: str, suffix: str) -> tuple[tuple[str, ...], ...]:
+    """Return the names of weights in each variant: one file, or the index of several (shards) in either spelling."""
+    return tuple(
+        tuple(dict.fromkeys((
+            f"{name}{variant}.{suffix}",
+            f"{name}.{suffix}.index{variant}.json",
+            f"{name}{variant}.{suffix}.index.json",
+        )))
+        for variant in VARIANTS
+    )  # fmt: skip
+
+
+WEIGHT_KINDS = _kinds(WEIGHTS_NAME, "safetensors") + _kinds(WEIGHTS_NAME, "bin")
+"""Names that diffusers gives to the weights of a stage, best first."""
 WEIGHT_FILES = tuple(name for kind in WEIGHT_KINDS for name in kind)
-TEXT_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.fp16.safetensors")
+TEXT_KINDS = _kinds("model", "safetensors") + _kinds("pytorch_model", "bin")
 """Names that transformers gives to the weights of a text encoder, best first."""
+TEXT_WEIGHTS = tuple(name for kind in TEXT_KINDS for name in kind)
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 """Files of a tokenizer; a folder with one of them holds a tokenizer."""
 
@@ -67,16 +80,30 @@ class TextEncoderFiles:
     """Files of a text encoder and its tokenizer.
 
     Attributes:
-        source: Path where they were found: a pipeline's folder or the text encoder's.
-        encoder: Folder of the text encoder.
-        tokenizer: Folder of the tokenizer; may be the same.
-        paths: Every file that loading reads, the weights first.
+        source: Path where they were found: a weights file, the text encoder's folder or a pipeline's folder.
+        weights: Weights file, or the index of `shards`.
+        shards: Weights files that the index names; empty without an index.
+        config: config.json beside the weights; None if there is none, or if it may belong to another network.
+        tokenizer: Folder of the tokenizer; None if there is none.
     """
 
     source: Path
-    encoder: Path
-    tokenizer: Path
-    paths: tuple[Path, ...]
+    weights: Path
+    shards: tuple[Path, ...] = ()
+    config: Path | None = None
+    tokenizer: Path | None = None
+
+    @property
+    def tensors(self) -> tuple[Path, ...]:
+        """Files that hold the tensors."""
+        return self.shards or (self.weights,)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file that loading reads, the weights first."""
+        beside = sorted(self.tokenizer.iterdir()) if self.tokenizer else []
+        others = [path for path in (self.config, *beside) if path is not None and path.is_file()]
+        return tuple(dict.fromkeys((self.weights, *self.shards, *others)))
 
 
 def find_stage(source: Path, component: Component) -> StageFiles:
@@ -102,28 +129,25 @@ def find_text_encoder(source: Path) -> TextEncoderFiles:
     """Find the files of a text encoder and its tokenizer.
 
     Args:
-        source: A pipeline's folder or the text encoder's.
+        source: A weights file, the text encoder's folder, or a pipeline's folder that contains it.
     Raises:
-        WeightsMissingError: One of the two is missing.
+        WeightsMissingError: There are no weights, or a shard is missing.
+        CheckpointError: The index of the shards is damaged, or names a file elsewhere.
     """
     folder = TEXT_ENCODER_C.folder
-    encoder = source / folder if (source / folder).is_dir() else source
-    weights = _first_file(encoder, TEXT_WEIGHTS)
+    places = (source / folder, source) if source.is_dir() else ()
+    weights = next(filter(None, (_first_file(place, TEXT_WEIGHTS) for place in places)), None if places else source)
     if weights is None:
         raise WeightsMissingError(
-            f"{source} is no text encoder: expected a folder with {TEXT_WEIGHTS[0]} in it or in {folder}/. "
-            "Choose the pipeline's folder or the text encoder's."
+            f"{source} is no text encoder: expected a folder with {TEXT_WEIGHTS[0]} in it or in {folder}/. Choose the "
+            "pipeline's folder, the text encoder's, or its weights file."
         )
-    for tokenizer in (encoder, encoder.parent / TOKENIZER_FOLDER):
-        if _first_file(tokenizer, TOKENIZER_FILES):
-            others = {*tokenizer.iterdir(), encoder / CONFIG_FILE} - {weights}
-            return TextEncoderFiles(
-                source, encoder, tokenizer, (weights, *sorted(path for path in others if path.is_file()))
-            )
-    raise WeightsMissingError(
-        f"{encoder} has no tokenizer: expected {' or '.join(TOKENIZER_FILES)} in it or in {TOKENIZER_FOLDER}/ beside "
-        "it. Copy the tokenizer's folder there."
-    )
+    named = weights.name in TEXT_WEIGHTS  # what lies beside a file of another name may belong to another network
+    shards = _shards_of(weights) if ".index" in weights.suffixes else ()
+    config = _if_file(weights.with_name(CONFIG_FILE)) if named else None
+    beside = (weights.parent, weights.parent.parent / TOKENIZER_FOLDER) if named else ()
+    tokenizer = next((each for each in beside if _first_file(each, TOKENIZER_FILES)), None)
+    return TextEncoderFiles(source, weights, shards, config, tokenizer)
 
 
 def read_json(path: Path) -> dict[str, object]:

@@ -20,6 +20,7 @@ from ..text import TextEncoder
 from . import components
 from .components import Component, describe
 from .config import Config, State, check, config_from, infer_stage_a, infer_stage_b, infer_stage_c
+from .layouts import read_json
 from .reading import Checkpoint, read_checkpoint, read_tensors
 from .sources import locate_stage, locate_text_encoder
 
@@ -117,7 +118,8 @@ def load_text_encoder(
     """Load the text encoder of a stage, with its tokenizer.
 
     Args:
-        source: A preset's name, a pipeline's folder, the text encoder's folder, or a hub repository ("owner/name").
+        source: A preset's name, a weights file, the text encoder's folder, a pipeline's folder, or a hub repository
+            ("owner/name"). Without a tokenizer beside it, CLIP's own is used if it fits.
         for_stage: Stage that the prompts are for, and whose text encoder a preset's name means.
         device: Device of the weights and the computation.
         dtype: Dtype of the weights and the computation; None for float32 on the CPU, the stored one elsewhere.
@@ -134,9 +136,14 @@ def load_text_encoder(
         raise InputError(f"for_stage is {for_stage!r}; expected 'C' or 'B'.")
     target, chosen = _device(device), _dtype(dtype)
     files = locate_text_encoder(source, component, download=download)
-    if chosen is None and target.type == "cpu":
-        chosen = torch.float32
-    encoder = TextEncoder.from_folders(files.encoder, files.tokenizer, device=target, dtype=chosen)
+    state: dict[str, Tensor] = {}
+    for path in files.tensors:
+        state.update(read_tensors(path))
+    config = read_json(files.config) if files.config else None
+    encoder = TextEncoder.from_state(state, config, files.tokenizer, str(files.weights))
+    if chosen is None:
+        chosen = torch.float32 if target.type == "cpu" else stored_dtype(state)
+    encoder.to(target, chosen)
     encoder.for_stage = for_stage
     return encoder
 

@@ -18,9 +18,8 @@ from ..errors import CheckpointError, WeightsMissingError
 from .components import COMPONENTS, STAGES, TOKENIZER_FOLDER, Component
 from .layouts import (
     CONFIG_FILE,
-    TEXT_WEIGHTS,
+    TEXT_KINDS,
     WEIGHT_KINDS,
-    WEIGHTS_NAME,
     StageFiles,
     TextEncoderFiles,
     find_stage,
@@ -220,10 +219,9 @@ def _patterns(inside: str, component: Component) -> list[list[str]]:
         return [[inside]]
     prefix = inside + "/" if inside else ""
     folders = [prefix, f"{prefix}{component.folder}/"]
-    if component.part in STAGES:
-        shards = f"{WEIGHTS_NAME}*-of-*"
-        kinds = [(CONFIG_FILE, *names, shards + Path(names[0]).suffix) for names in WEIGHT_KINDS]
-    else:
+    kinds, others = WEIGHT_KINDS, (CONFIG_FILE,)
+    if component.part not in STAGES:
         folders.append(f"{prefix}{TOKENIZER_FOLDER}/")
-        kinds = [("*.json", "merges.txt", weights) for weights in TEXT_WEIGHTS]
+        kinds, others = TEXT_KINDS, ("*.json", "merges.txt")
+    kinds = [(*others, *names, f"*-of-*{Path(names[0]).suffix}") for names in kinds]
     return [[folder + name for folder in folders for name in kind] for kind in kinds]
