@@ -144,4 +144,7 @@ def _path_of(name: str, part: str) -> Path | None:
     if name not in PRESETS:
         return host().find_model(name)
     place = PRESETS[name][part]
-    return host().find_model(str(place)) if place.repo is not None else None
+    if place.repo is None:
+        return None
+    found = host().find_model(str(place))
+    return host().find_model(str(place.otherwise)) if found is None and place.otherwise else found

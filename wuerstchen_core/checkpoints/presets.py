@@ -14,10 +14,12 @@ class Place:
     Attributes:
         repo: Hugging Face repository, "owner/name"; None for the weights inside this package.
         folder: Folder in the repository; empty for the whole. A text encoder's holds text_encoder/ and tokenizer/.
+        otherwise: Place that has the same weights, where that is on the machine already.
     """
 
     repo: str | None
     folder: str
+    otherwise: "Place | None" = None
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.repo or "wuerstchen_core/cocktail", self.folder) if part)
@@ -74,9 +76,9 @@ def _cocktail(stage_c: str) -> dict[str, Place]:
     }
 
 
-def _v2(stage_c: str) -> dict[str, Place]:
+def _v2(stage_c: str, otherwise: Place | None = None) -> dict[str, Place]:
     return {
-        STAGE_C.part: Place(stage_c, ""),
+        STAGE_C.part: Place(stage_c, "", otherwise),
         STAGE_B.part: Place("warp-ai/wuerstchen", STAGE_B.folder),
         STAGE_A.part: Place("warp-ai/wuerstchen", STAGE_A.folder),
         TEXT_ENCODER_C.part: Place("warp-ai/wuerstchen-prior", ""),
@@ -90,7 +92,9 @@ PRESETS: dict[str, dict[str, Place]] = {
     "cocktail-aesthetic": _cocktail("prior-aesthetic"),
     "v2-base": _v2("warp-ai/wuerstchen-prior-model-base"),
     "v2-aesthetic": _v2("warp-ai/wuerstchen-prior-model-finetuned"),
-    "v2-interpolated": _v2("warp-ai/wuerstchen-prior-model-interpolated"),
+    "v2-interpolated": _v2(
+        "warp-ai/wuerstchen-prior-model-interpolated", Place("warp-ai/wuerstchen-prior", STAGE_C.folder)
+    ),
 }
 """Preset -> part -> place, for every part of `components.COMPONENTS`."""
 

@@ -126,6 +126,10 @@ def _locate(source: str | Path, component: Component, find: Callable[[Path], Fil
         place = PRESETS[source][component.part]
         if place.repo is None:
             return _packaged(place, find)
+        if place.otherwise is not None and _on_this_machine(place.repo, place.folder, find)[0] is None:
+            there, _ = _on_this_machine(place.otherwise.repo or "", place.otherwise.folder, find)
+            if there is not None:
+                return there
         advice = f"Run `wuerstchen download {source}`, or pass download=True to the loader."
         return _from_hub(place.repo, place.folder, component, find, download, advice)
     path = Path(source).expanduser()
@@ -164,11 +168,7 @@ def _from_hub(
 ) -> Files:
     """Find a part of a repository in the model folder, then in the hub's cache; then download it if asked to."""
     target = models_folder() / repo
-    looked = [target / inside]
-    files = _find_complete(looked[0], find)
-    if files is None and (cached := _hub_cache(repo)) is not None:
-        looked.append(cached / inside)
-        files = _find_complete(looked[1], find)
+    files, looked = _on_this_machine(repo, inside, find)
     if files is not None:
         return files
     if not download:
@@ -185,6 +185,16 @@ def _from_hub(
         f"{repo} has no {component.folder}{f' in {inside}' if inside else ''} that could be downloaded to {target}. "
         "Check the name."
     )
+
+
+def _on_this_machine(repo: str, inside: str, find: Callable[[Path], Files]) -> tuple[Files | None, list[Path]]:
+    """Return a part of a repository in the model folder or in the hub's cache, and the paths that were looked at."""
+    looked = [models_folder() / repo / inside]
+    files = _find_complete(looked[0], find)
+    if files is None and (cached := _hub_cache(repo)) is not None:
+        looked.append(cached / inside)
+        files = _find_complete(looked[1], find)
+    return files, looked
 
 
 def _hub_cache(repo: str) -> Path | None:

@@ -128,6 +128,17 @@ def test_model_folder_is_looked_in(published, tmp_path):
     assert not torch.equal(prior.encode(["x"]), decoder.encode(["x"])), "they are two encoders"
 
 
+def test_the_prior_of_the_whole_pipeline_is_the_interpolated_one(published, tmp_path, hub):
+    shutil.copytree(published / "warp-ai" / "wuerstchen-prior", tmp_path / "models" / "warp-ai" / "wuerstchen-prior")
+    found = load_stage_c("v2-interpolated", download=True)
+    assert found.config == tiny.STAGE_C and hub == []
+    assert {each.part: each.path for each in presence("v2-interpolated")}["C"] == (
+        tmp_path / "models" / "warp-ai" / "wuerstchen-prior" / "prior"
+    )
+    with pytest.raises(WeightsMissingError, match="wuerstchen-prior-model-base is not on this machine"):
+        load_stage_c("v2-base")
+
+
 def test_shared_hub_cache_is_looked_in(published, tmp_path):
     repository = tmp_path / "cache" / "models--warp-ai--wuerstchen-prior"
     (repository / "refs").mkdir(parents=True)
