@@ -31,7 +31,8 @@ def _stage(for_stage: str) -> Literal["C", "B"]:
 
 
 def _model_input(part: str) -> tuple[list[str], dict[str, Any]]:
-    return models.choices(part), {"default": DEFAULT_MODEL, "tooltip": f"The checkpoint. {_WHERE}"}
+    options = {"default": DEFAULT_MODEL, "tooltip": f"The checkpoint. {_WHERE}", "takes_path_headless": True}
+    return models.choices(part), options
 
 
 class LoadTextEncoder:

@@ -76,7 +76,10 @@ class HeadlessHost:
         return sorted({name for folder in self._model_folders for name in names_in(_files_below(folder))})
 
     def find_model(self, name: str) -> Path | None:
-        """Return the path of a name in the model folders, or None."""
+        """Return the path of a name in the model folders, or of an absolute path; None if there is none."""
+        path = Path(name)
+        if path.is_absolute():
+            return path if path.exists() else None
         return find_in(self._model_folders, name)
 
     def device(self) -> torch.device:

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidWorkflowError, describe, node_error
@@ -156,7 +157,12 @@ def _check_value(value: Any, declared: Input, lenient: bool) -> tuple[Any, dict[
         message = f"Value {value} bigger than max of {high}"
         return value, node_error("value_bigger_than_max", message, f"{name}: expected {_range(low, high)}", **info)
     if declared.choices is not None and value not in declared.choices:
+        takes_path = declared.options.get("takes_path_headless", False)
+        if takes_path and (path := Path(str(value)).expanduser()).exists():
+            return str(path.absolute()), None
         details = _not_in_list(name, value, declared.choices)
+        if takes_path:
+            details += f"; there is no file or folder {value!r} either, so check the path"
         return value, node_error("value_not_in_list", "Value not in list", details, **info)
     return value, None
 

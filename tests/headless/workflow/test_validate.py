@@ -5,10 +5,13 @@ import pytest
 
 from support.workflows import Toy, editor, editor_node, node, toys
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError
+from wuerstchen_nodes.headless.stock import nodes as stock
+from wuerstchen_nodes.headless.workflow.catalog import Catalog
 from wuerstchen_nodes.headless.workflow.convert import convert
 from wuerstchen_nodes.headless.workflow.documents import Workflow
 from wuerstchen_nodes.headless.workflow.validate import validate
 
+LOADERS = ["WuerstchenLoadTextEncoder", "WuerstchenLoadStageC", "WuerstchenLoadStageB", "WuerstchenLoadStageA"]
 GOOD = {"1": node("Number", value=4), "2": node("Add", a=["1", 0], b=["1", 0]), "3": node("Show", value=["2", 0])}
 
 
@@ -22,6 +25,15 @@ def errors_of(prompt, catalog=None):
     with pytest.raises(InvalidWorkflowError) as caught:
         validate(prompt, catalog or toys())
     return caught.value
+
+
+def validated_model(loader, model):
+    """Return the model that validation passes on to a loader."""
+    catalog = stock.default_catalog()
+    values = {each.name: each.default for each in catalog.inputs(loader).values()}
+    prompt = {"1": node(loader, **values | {"model": model}), "2": node("Show", value=1)}
+    shown = Catalog({**toys().classes, loader: type(loader, (catalog.classes[loader],), {"OUTPUT_NODE": True})})
+    return validate(prompt, shown)["1"]["inputs"]["model"]
 
 
 def test_a_good_workflow_comes_back_with_its_values_in_their_types():
@@ -93,6 +105,25 @@ def test_a_choice_that_is_none_gets_the_near_ones():
     error = errors_of(prompt)
     assert error.node_errors["2"]["errors"][0]["type"] == "value_not_in_list"
     assert "mode: 'slwo' not in ['fast', 'slow']; did you mean slow?" in str(error)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize(
+    "written", ["{folder}/one.safetensors", "one.safetensors", "./one.safetensors", "~/one.safetensors"]
+)
+def test_a_loader_takes_a_path_outside_the_model_folders(loader, written, host, tmp_path, monkeypatch):
+    (tmp_path / "one.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = validated_model(loader, written.format(folder=tmp_path))
+    assert host.find_model(model) == tmp_path / "one.safetensors"
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_a_path_that_is_not_there_is_named(loader, host, tmp_path):
+    path = str(tmp_path / "absent.safetensors")
+    with pytest.raises(InvalidWorkflowError, match=f"there is no file or folder {path!r} either"):
+        validated_model(loader, path)
 
 
 def test_every_error_of_every_node_is_told_at_once():
