@@ -46,6 +46,18 @@ def test_ksampler_agrees_with_our_own_sampler(server: Server):
     assert apart(theirs, stage_c_by_our_own(linear_timesteps(8))) < 1e-3
 
 
+def test_a_file_of_model_save_loads_as_stage_c(server: Server):
+    prompt, model, positive, negative, empty = stage_c_graph()
+    plain = saved(server, prompt, ksampler(prompt, model, positive, negative, [empty, 0]))
+    add(prompt, "ModelSave", model=[model, 0], filename_prefix="kept")
+    ran(server, prompt)
+    (written,) = (server.folder / "output").glob("kept*.safetensors")
+    written.rename(server.folder / "models" / "wuerstchen" / "kept.safetensors")
+    prompt, model, positive, negative, empty = stage_c_graph("kept.safetensors")
+    again = saved(server, prompt, ksampler(prompt, model, positive, negative, [empty, 0]))
+    assert torch.equal(again, plain)
+
+
 def test_the_published_schedule_as_sigmas(server: Server):
     prompt, model, positive, negative, empty = stage_c_graph()
     noise = add(prompt, "RandomNoise", noise_seed=SEED)

@@ -22,6 +22,9 @@ With none it is dropped: the running sums of the codebook are used in training o
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 """Prefixes that DistributedDataParallel and torch.compile add to every key."""
 
+COMFYUI_PREFIXES = {"C": "model.diffusion_model.", "B": "model.diffusion_model.", "A": "first_stage_model."}
+"""Part of a model -> prefix of its keys in the files of ComfyUI's ModelSave and CheckpointSave."""
+
 _PATTERNS = tuple((re.compile(pattern), targets) for pattern, targets in AUTHORS_KEYS)
 
 
@@ -53,6 +56,16 @@ def canonical(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
                 )
             result[target] = part
     return result
+
+
+def of_part(state: Mapping[str, Tensor], part: str) -> Mapping[str, Tensor]:
+    """Return the tensors of a part from a file of ComfyUI, without their prefix; any other file's as they are.
+
+    What else such a file holds, such as text encoders, is left out.
+    """
+    prefix = COMFYUI_PREFIXES[part]
+    found = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+    return found or state
 
 
 def _targets(key: str) -> tuple[str, ...]:

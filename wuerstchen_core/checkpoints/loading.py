@@ -163,7 +163,7 @@ def _load(
 ) -> Network:
     target, chosen = _device(device), _dtype(dtype)
     component = architecture.component
-    checkpoint = read_checkpoint(locate_stage(source, component, download=download))
+    checkpoint = read_checkpoint(locate_stage(source, component, download=download), component.part)
     _check_stage(component, checkpoint)
     with torch.device("meta"):
         network = architecture.network(_config(architecture, checkpoint), operations)

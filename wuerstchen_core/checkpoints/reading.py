@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, WeightsMissingError
-from .keys import canonical
+from .keys import canonical, of_part
 from .layouts import StageFiles, read_json
 
 WRAPPERS = ("ema_state_dict", "state_dict")
@@ -48,11 +48,12 @@ class Checkpoint:
     state: dict[str, Tensor]
 
 
-def read_checkpoint(files: StageFiles) -> Checkpoint:
+def read_checkpoint(files: StageFiles, part: str) -> Checkpoint:
     """Read the files of a stage.
 
     Args:
         files: Files as `sources.locate_stage` or `layouts.find_stage` found them.
+        part: Part of the model: "C", "B" or "A".
     Raises:
         WeightsMissingError: A file is gone.
         CheckpointError: A file is empty, damaged, unsafe or of another kind.
@@ -62,7 +63,7 @@ def read_checkpoint(files: StageFiles) -> Checkpoint:
     state: dict[str, Tensor] = {}
     for path in files.tensors:
         state.update(read_tensors(path))
-    return Checkpoint(files, config, latent_rgb, canonical(state, str(files.weights)))
+    return Checkpoint(files, config, latent_rgb, canonical(of_part(state, part), str(files.weights)))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -228,7 +228,7 @@ def test_weights_stay_on_disk_until_they_are_needed(tmp_path):
     save_file(network.state_dict(), tmp_path / "model.safetensors")
     torch.save(network.state_dict(), tmp_path / "model.pt")
     for name in ("model.safetensors", "model.pt"):
-        state = read_checkpoint(find_stage(tmp_path / name, components.STAGE_C)).state
+        state = read_checkpoint(find_stage(tmp_path / name, components.STAGE_C), "C").state
         storages = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
         mapped = Path("/proc/self/maps")
         if mapped.exists():  # on Linux
