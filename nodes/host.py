@@ -30,6 +30,16 @@ class Host(Protocol):
         """Return the path of a name that `model_names` lists, or None."""
         ...
 
+    def download_advice(self, preset: str, repo: str, file: str) -> str | None:
+        """Say how to get the published weights here; None if the core's own error says it.
+
+        Args:
+            preset: Name of the preset.
+            repo: Repository that a missing file is in.
+            file: The file's path in it.
+        """
+        ...
+
     def device(self) -> torch.device:
         """Return the device that networks compute on."""
         ...

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from wuerstchen_core.checkpoints.presets import PRESETS, preset_names
+from wuerstchen_core.checkpoints.components import COMPONENTS
+from wuerstchen_core.checkpoints.presets import PRESETS, preset_names, published_file
 from wuerstchen_core.checkpoints.sources import locate
 from wuerstchen_core.errors import InputError, WeightsMissingError
 
@@ -106,7 +107,7 @@ def fingerprint(name: str, part: str) -> str:
 
 @contextmanager
 def explained(name: str, part: str) -> Iterator[None]:
-    """Add to the error of a missing published preset the folder where its files may be put by hand.
+    """Say of a missing published preset which file is missing, how large it is, and how to get it in this host.
 
     Raises:
         WeightsMissingError: The context raised one.
@@ -117,8 +118,13 @@ def explained(name: str, part: str) -> Iterator[None]:
         place = PRESETS[name][part] if name in PRESETS else None
         if place is None or place.repo is None:
             raise
+        file = published_file(place, part)
+        advice = host().download_advice(name, place.repo, file)
+        if advice is None:
+            raise
         raise WeightsMissingError(
-            f"{error} Or put the repository's files into the model folder, in ComfyUI as models/wuerstchen/{place}."
+            f"The {COMPONENTS[part].title} of {name} is not on this machine: {file} of {place.repo} is missing, "
+            f"{place.gigabytes} GB. {advice}"
         ) from error
 
 

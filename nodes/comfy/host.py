@@ -1,6 +1,7 @@
 # pyright: reportMissingImports=false
 """The host inside ComfyUI: its memory management, progress, previews, interruption and folders."""
 
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from .. import models
 
 FOLDER_KEY = "wuerstchen"
 """Name of the model folders: `models/wuerstchen/` and those under this key in extra_model_paths.yaml."""
+PACK = Path(__file__).resolve().parents[2]
+"""Folder of this node pack."""
 PREVIEW_SIDE = 256
 """Approximate longer side in pixels that smaller previews are enlarged to."""
 COMPILED = "wuerstchen_compiled"
@@ -70,6 +73,13 @@ class ComfyHost:
 
     def find_model(self, name: str) -> Path | None:
         return models.find_in(folder_paths.get_folder_paths(FOLDER_KEY), name)
+
+    def download_advice(self, preset: str, repo: str, file: str) -> str:
+        folder = Path(folder_paths.get_folder_paths(FOLDER_KEY)[0])
+        return (
+            f"Put https://huggingface.co/{repo}/resolve/main/{file} there as {folder / repo / file}, or get all of "
+            f"{preset} in a terminal: go to {PACK} and run `{sys.executable} -m nodes download {preset} --to {folder}`."
+        )
 
     def device(self) -> torch.device:
         return management.get_torch_device()

@@ -82,6 +82,10 @@ class HeadlessHost:
             return path if path.exists() else None
         return find_in(self._model_folders, name)
 
+    def download_advice(self, preset: str, repo: str, file: str) -> str | None:
+        """Return None: the core's error names `wuerstchen download`."""
+        return None
+
     def device(self) -> torch.device:
         """Return the device that networks compute on."""
         return self._device

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from support.comfyui_page import PACK, blank_workflow, drawn_images, new_page, open_template, run
-from support.comfyui_server import Server
+from support.comfyui_page import PACK, blank_workflow, drawn_images, new_page, open_template, opened, run
+from support.comfyui_server import Server, started, with_the_pack
 from wuerstchen_nodes.headless.workflow import examples
 from wuerstchen_nodes.registry import COMFYUI_ONLY, NODE_DISPLAY_NAME_MAPPINGS
 
@@ -175,3 +175,25 @@ def test_a_blueprint_is_added_from_the_node_library_and_draws(page, complaints, 
     (shown,) = page.evaluate("app.graph.nodes.flatMap(node => node.images ?? [])")
     assert server.view(shown).shape == (256, 384, 3)
     assert complaints == []
+
+
+def test_missing_weights_are_listed_with_their_links_until_they_are_there(tmp_path: Path):
+    with_the_pack(tmp_path)
+    models = tmp_path / "models/wuerstchen"
+    listed = json.loads(examples.locate("v2").read_text(encoding="utf-8"))["models"]
+
+    def dialogs(server: Server) -> list[str]:
+        with opened(server.url) as page:
+            open_template(page, "v2")
+            page.wait_for_timeout(2000)
+            return page.evaluate("[...document.querySelectorAll('[role=dialog]')].map(each => each.innerText)")
+
+    with started(tmp_path) as server:
+        (dialog,) = dialogs(server)
+        assert "Missing Models" in dialog and dialog.count("Download") == len(listed)
+        assert all(f"wuerstchen / {each['name']}" in dialog for each in listed)
+        for each in listed:
+            file = models / each["name"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"only its name is looked at")
+        assert dialogs(server) == []

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,13 @@ def test_weights_that_are_missing_are_named(server: Server):
     prompt = text_to_image()
     prompt[one(prompt, "LoadStageC")]["inputs"]["model"] = "v2-base"
     run = server.run(prompt)
-    assert run.error is not None and "wuerstchen download v2-base" in run.error["exception_message"]
+    said = run.error and run.error["exception_message"]
+    file = "warp-ai/wuerstchen-prior-model-base/diffusion_pytorch_model.safetensors"
+    assert str(server.folder / "models/wuerstchen" / file) in said and "3.97 GB" in said
+    command = re.search("go to (.*) and run `(.*) -m nodes (download v2-base --to .*)`", said)
+    assert command is not None
+    helped = subprocess.run([command[2], "-m", "nodes", "download", "--help"], cwd=command[1], capture_output=True)
+    assert helped.returncode == 0 and b"--to FOLDER" in helped.stdout
 
 
 def test_progress_and_previews(server: Server):

@@ -48,6 +48,9 @@ class FakeHost:
     def find_model(self, name: str) -> Path | None:
         return models.find_in([self.folder], name)
 
+    def download_advice(self, preset: str, repo: str, file: str) -> str | None:
+        return f"Get {file} for {preset} into {self.folder}/{repo}."
+
     def device(self) -> torch.device:
         return torch.device("cpu")
 

@@ -14,11 +14,13 @@ class Place:
     Attributes:
         repo: Hugging Face repository, "owner/name"; None for the weights inside this package.
         folder: Folder in the repository; empty for the whole. A text encoder's holds text_encoder/ and tokenizer/.
+        gigabytes: Size of the weights, as published.
         otherwise: Place that has the same weights, where that is on the machine already.
     """
 
     repo: str | None
     folder: str
+    gigabytes: float = 0.0
     otherwise: "Place | None" = None
 
     def __str__(self) -> str:
@@ -78,11 +80,11 @@ def _cocktail(stage_c: str) -> dict[str, Place]:
 
 def _v2(stage_c: str, otherwise: Place | None = None) -> dict[str, Place]:
     return {
-        STAGE_C.part: Place(stage_c, "", otherwise),
-        STAGE_B.part: Place("warp-ai/wuerstchen", STAGE_B.folder),
-        STAGE_A.part: Place("warp-ai/wuerstchen", STAGE_A.folder),
-        TEXT_ENCODER_C.part: Place("warp-ai/wuerstchen-prior", ""),
-        TEXT_ENCODER_B.part: Place("warp-ai/wuerstchen", ""),
+        STAGE_C.part: Place(stage_c, "", 3.97, otherwise),
+        STAGE_B.part: Place("warp-ai/wuerstchen", STAGE_B.folder, 4.22),
+        STAGE_A.part: Place("warp-ai/wuerstchen", STAGE_A.folder, 0.07),
+        TEXT_ENCODER_C.part: Place("warp-ai/wuerstchen-prior", "", 2.77),
+        TEXT_ENCODER_B.part: Place("warp-ai/wuerstchen", "", 1.41),
     }
 
 
@@ -107,6 +109,13 @@ FAMILIES: dict[str, Family] = {
     "v2-interpolated": V2,
 }
 """Preset -> family."""
+
+
+def published_file(place: Place, part: str) -> str:
+    """Return the weights file of a published part, as a path in its repository."""
+    is_text = part in (TEXT_ENCODER_C.part, TEXT_ENCODER_B.part)
+    name = "text_encoder/model.safetensors" if is_text else "diffusion_pytorch_model.safetensors"
+    return f"{place.folder}/{name}".lstrip("/")
 
 
 def preset_names(part: str = "") -> list[str]:

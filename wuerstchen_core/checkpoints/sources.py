@@ -29,6 +29,8 @@ from .presets import PRESETS, Place, preset
 
 Files = TypeVar("Files", StageFiles, TextEncoderFiles)
 
+MODELS_VARIABLE = "WUERSTCHEN_MODELS"
+"""Environment variable that names the folder of downloaded models."""
 _HUB_SOURCE = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:/(?P<inside>[\w./-]+))?")
 
 
@@ -56,7 +58,7 @@ class Presence:
 
 def models_folder() -> Path:
     """Return the folder of downloaded models: $WUERSTCHEN_MODELS, else `wuerstchen` in the user's cache folder."""
-    chosen = os.environ.get("WUERSTCHEN_MODELS")
+    chosen = os.environ.get(MODELS_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "wuerstchen"

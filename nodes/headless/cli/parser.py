@@ -166,6 +166,7 @@ def build_parser() -> Parser:
     slots.add_argument("workflow", metavar="WORKFLOW", nargs="?", help=f"{_WORKFLOW} (default: text_to_image)")
     add("info", "", "print versions, the device, the cache and the models on this machine")
     download = add("download", "PRESET", "download a published checkpoint")
+    download.add_argument("--to", metavar="FOLDER", help="model folder; $WUERSTCHEN_MODELS or the cache otherwise")
     download.add_argument("preset", metavar="PRESET", choices=list(PRESETS), help=f"one of {', '.join(PRESETS)}")
     completion = add("completion", "SHELL", "print a script that completes this command in a shell")
     completion.add_argument("shell", metavar="SHELL", choices=["bash", "zsh", "fish"], help="bash, zsh or fish")

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import random
 import sys
 import tempfile
@@ -161,8 +162,12 @@ def info(options: argparse.Namespace, report: Report) -> int:
 
 def download(options: argparse.Namespace, report: Report) -> int:
     """Download a preset."""
+    from wuerstchen_core.checkpoints.sources import MODELS_VARIABLE
+
     from .info import fetch
 
+    if options.to is not None:
+        os.environ[MODELS_VARIABLE] = options.to
     for path in fetch(options.preset):
         report.result(str(path), event="downloaded", preset=options.preset, path=str(path))
     return 0

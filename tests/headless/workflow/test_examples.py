@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from wuerstchen_core.checkpoints.presets import PRESETS, published_file
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError, UsageError
 from wuerstchen_nodes.headless.run import prepare
 from wuerstchen_nodes.headless.workflow import examples
@@ -159,3 +160,13 @@ def test_wuerstchen_v2_is_as_published():
     for node in loaders:
         assert node["widgets_values"][0] == "v2-interpolated"
         assert all(model["url"].startswith("https://") for model in node["properties"]["models"])
+
+
+def test_the_published_weights_are_listed_as_the_loaders_look_for_them():
+    listed = json.loads(examples.locate("v2").read_text(encoding="utf-8"))["models"]
+    places = PRESETS["v2-interpolated"]
+    expected = {f"{place.repo}/{published_file(place, part)}": place.repo for part, place in places.items()}
+    assert {each["name"]: each["directory"] for each in listed} == dict.fromkeys(expected, "wuerstchen")
+    for each in listed:
+        repo = expected[each["name"]]
+        assert each["url"] == f"https://huggingface.co/{repo}/resolve/main/{each['name'].removeprefix(f'{repo}/')}"
