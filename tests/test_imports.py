@@ -66,6 +66,7 @@ NODES = {
     "registry": {"stages"},
     "comfy": {"host", "memory", "widgets", "models", "sockets"},
     "headless": {"registry", "host", "widgets", "models"},
+    "__main__": {"headless"},
 }
 """Room of `nodes` -> rooms that it may import; "stages" stands for every file of node classes."""
 

@@ -57,7 +57,7 @@ def test_a_missing_model_is_one_clear_error(folder, nowhere):
     with pytest.raises(WeightsMissingError, match=r"'gone\.pt'"):
         LoadStageB().load("gone.pt", "default")
     with pytest.raises(
-        WeightsMissingError, match=r"diffusion_pytorch_model.safetensors of warp-ai/.* is missing, 3.97 GB\. Get "
+        WeightsMissingError, match=r"model.safetensors of warp-ai/.* is missing, 3.97 GB\. Get "
     ):
         LoadStageC().load("v2-base", "default")
     with pytest.raises(InputError, match="dtype is 'int8'"):
