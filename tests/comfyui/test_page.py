@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,18 @@ def test_run_draws_with_progress_and_previews(page, complaints):
     assert {step["max"] for step in told["progress"]} >= {29, 3}
     assert told["previews"] > 5
     assert complaints == []
+
+
+@pytest.mark.parametrize("name", [name for name in examples.names() if name != "v2"])
+def test_no_node_covers_another_after_a_run_with_previews(page, name):
+    open_template(page, name)
+    run(page)
+    page.wait_for_function("app.graph.nodes.some(node => node.images?.length && node.imgs?.length)")
+    boxes = page.evaluate(
+        "app.graph.nodes.map(({title, pos: [x, y], size: [w, h]}) => [title, x, y - 30, x + w, y + h])"
+    )
+    for (one, *a), (other, *b) in combinations(boxes, 2):
+        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], (one, other)
 
 
 def test_comfyuis_own_samplers_draw_too(page, complaints):

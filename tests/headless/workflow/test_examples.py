@@ -13,6 +13,9 @@ from wuerstchen_nodes.headless.workflow import examples
 from wuerstchen_nodes.headless.workflow.documents import load_workflow
 
 TITLE = 30
+PREVIEW = 212
+"""What ComfyUI's page adds to a node's height for a picture."""
+SHOW_PREVIEWS = ("WuerstchenStageCSampler", "WuerstchenStageBDecode", "KSampler")
 INSIDE_COMFYUI = "comfyui_samplers"
 """The example of the nodes that exist there only."""
 
@@ -23,9 +26,9 @@ def document(request):
 
 
 def box(node):
-    """Left, top, right, bottom, with the title."""
+    """Left, top, right, bottom, with the title and the picture that the page adds with previews on."""
     (x, y), (width, height) = node["pos"], node["size"]
-    return x, y - TITLE, x + width, y + height
+    return x, y - TITLE, x + width, y + height + (PREVIEW if node["type"] in SHOW_PREVIEWS else 0)
 
 
 def overlap(a, b):
