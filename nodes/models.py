@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from wuerstchen_core.checkpoints.components import COMPONENTS
+from wuerstchen_core.checkpoints.layouts import PREVIEWER_FILES
 from wuerstchen_core.checkpoints.presets import PRESETS, preset_names, published_file
 from wuerstchen_core.checkpoints.sources import locate
-from wuerstchen_core.errors import InputError, WeightsMissingError
+from wuerstchen_core.errors import CheckpointError, InputError, WeightsMissingError
 
 from .host import current_host, host
 
@@ -32,11 +33,11 @@ def names_in(files: Iterable[str]) -> list[str]:
         files: Paths relative to the folder, with either kind of slash.
     Returns:
         list[str]: Sorted names with forward slashes: the path of a weights file, or of a folder with config.json or
-            model_index.json. Files inside such a folder are not listed.
+            model_index.json. Files inside such a folder and previewers are not listed.
     """
     paths = [PurePosixPath(file.replace("\\", "/")) for file in files]
     folders = {path.parent for path in paths if path.name in FOLDER_MARKS} - {PurePosixPath(".")}
-    weights = {path for path in paths if path.suffix.lower() in WEIGHT_SUFFIXES}
+    weights = {path for path in paths if path.suffix.lower() in WEIGHT_SUFFIXES and path.name not in PREVIEWER_FILES}
     return sorted(str(path) for path in folders | weights if folders.isdisjoint(path.parents))
 
 
@@ -96,12 +97,14 @@ def source_files(name: str, part: str) -> list[Path]:
 
 
 def fingerprint(name: str, part: str) -> str:
-    """Return a text that changes with the size or the time of one of the model's files in the model folders."""
+    """Return a text that changes with the size or the time of one of the files that the model is loaded from."""
     path = _path_of(name, part)
     if path is None:
         return name
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    stats = [(file.name, file.stat()) for file in files if file.is_file()]
+    files = set(path.rglob("*")) if path.is_dir() else {path}
+    with suppress(CheckpointError):  # loading raises it
+        files.update(locate(path, part).paths)
+    stats = [(file.name, file.stat()) for file in sorted(files) if file.is_file()]
     return f"{path} {[(each, stat.st_size, stat.st_mtime_ns) for each, stat in stats]}"
 
 

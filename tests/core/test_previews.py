@@ -10,6 +10,9 @@ from torch.nn import functional as F
 
 from support import tiny
 from wuerstchen_core import CheckpointError, interpolate, load_stage_c, save_stage_c
+from wuerstchen_core.checkpoints.components import STAGE_B, STAGE_C
+from wuerstchen_core.checkpoints.layouts import PREVIEWER_FILES, find_stage
+from wuerstchen_core.checkpoints.saving import save_stage_b
 from wuerstchen_core.networks.previewer import Previewer
 from wuerstchen_core.previews import fit_latent_rgb, latent_preview, preview
 from wuerstchen_core.training.pictures import WorldPictures, draw_batch
@@ -127,6 +130,55 @@ def test_a_file_that_is_no_previewer_is_named(tmp_path, change, message):
     save_file(state, file)
     with pytest.raises(CheckpointError, match=f"(?s)previewer.safetensors is not the previewer.*{message}.*delete"):
         load_stage_c(tmp_path)
+
+
+PUBLISHED = "warp-ai/wuerstchen-prior-model-base"
+
+
+@pytest.mark.parametrize("with_config", [True, False])
+@pytest.mark.parametrize("place", [PUBLISHED, "dome272/wuerstchen", "."])
+def test_the_authors_previewer_is_found(tmp_path, place, with_config):
+    network, previewer = _published(tmp_path), Previewer(16, 8)
+    _save_as_published(previewer, tmp_path / place)
+    if not with_config:
+        (tmp_path / PUBLISHED / "config.json").unlink()
+    loaded = load_stage_c(tmp_path / PUBLISHED)
+    latents = torch.randn(1, 16, 3, 3)
+    assert torch.equal(preview(loaded, latents), previewer(latents))
+    assert PREVIEWER_FILES[1] in {path.name for path in find_stage(tmp_path / PUBLISHED, STAGE_C).paths}
+    assert loaded.state_dict().keys() == network.state_dict().keys()
+
+
+def test_the_previewer_of_the_weights_comes_before_the_authors(tmp_path):
+    network = _published(tmp_path)
+    network.previewer = Previewer(16, 12)
+    save_stage_c(network, tmp_path / PUBLISHED)
+    _save_as_published(Previewer(16, 8), tmp_path / PUBLISHED)
+    latents = torch.randn(1, 16, 3, 3)
+    assert torch.equal(preview(load_stage_c(tmp_path / PUBLISHED), latents), network.previewer(latents))
+
+
+def test_the_authors_previewer_is_for_the_published_stage_c_only(tmp_path):
+    _save_as_published(Previewer(16, 8), tmp_path)
+    save_stage_c(tiny.stage_c(), tmp_path / "own")
+    save_file(tiny.stage_c().state_dict(), tmp_path / "own.safetensors")
+    save_stage_b(tiny.stage_b(), tmp_path / "warp-ai" / "wuerstchen" / "decoder")
+    assert load_stage_c(tmp_path / "own").previewer is None
+    assert load_stage_c(tmp_path / "own.safetensors").previewer is None
+    assert find_stage(tmp_path / "warp-ai" / "wuerstchen", STAGE_B).previewer is None
+
+
+def _published(models):
+    network = tiny.stage_c()
+    save_stage_c(network, models / PUBLISHED)
+    return network
+
+
+def _save_as_published(previewer, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    optimizer = {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 1e-4}]}
+    state = previewer.layers.state_dict(prefix="blocks.")
+    torch.save({"state_dict": state, "optimizer_state_dict": optimizer, "iter": 100_000}, folder / PREVIEWER_FILES[1])
 
 
 def test_cocktails_previewer_shows_the_picture():

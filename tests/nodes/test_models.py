@@ -5,7 +5,10 @@ import os
 import pytest
 import torch
 
+from support import tiny
 from support.hosts import FakeHost
+from wuerstchen_core import save_stage_c
+from wuerstchen_core.checkpoints.layouts import PREVIEWER_FILES
 from wuerstchen_core.checkpoints.presets import preset_names
 from wuerstchen_core.errors import InputError, WeightsMissingError
 from wuerstchen_nodes import models
@@ -15,6 +18,8 @@ def test_files_and_folders_that_are_models():
     files = [
         "notes.txt",
         "stage_c.safetensors",
+        "text2img_wurstchen_b_v1_previewer_100k.pt",
+        "dome272/wuerstchen/text2img_wurstchen_b_v1_previewer_100k.pt",
         "old\\Stage_B.PT",
         "mine/config.json",
         "mine/diffusion_pytorch_model.safetensors",
@@ -82,6 +87,13 @@ def test_the_fingerprint_changes_with_the_file(fake_host: FakeHost):
     file.write_bytes(b"123")
     os.utime(file, (2, 2))
     assert len({before, touched, models.fingerprint("mine", "C")}) == 3
+
+
+def test_the_fingerprint_changes_with_a_previewer_elsewhere(fake_host: FakeHost):
+    save_stage_c(tiny.stage_c(), fake_host.folder / "warp-ai" / "wuerstchen-prior-model-base")
+    before = models.fingerprint("v2-base", "C")
+    (fake_host.folder / PREVIEWER_FILES[1]).touch()
+    assert models.fingerprint("v2-base", "C") != before
 
 
 def test_presets_and_missing_files_have_a_fingerprint_too(fake_host: FakeHost):

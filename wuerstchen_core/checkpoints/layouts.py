@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import cast
 
 from ..errors import CheckpointError, WeightsMissingError
-from .components import TEXT_ENCODER_C, TOKENIZER_FOLDER, Component
+from .components import STAGE_C, TEXT_ENCODER_C, TOKENIZER_FOLDER, Component
 
 CONFIG_FILE = "config.json"
 PREVIEW_FILE = "preview.json"
 """Colours for previews of a stage's latents: `{"latent_rgb": [channels + 1 rows of 3 numbers]}`. Optional."""
 PREVIEWER_FILE = "previewer.safetensors"
 """Weights of a `Previewer` of Stage C's latents. Optional."""
+PREVIEWER_FILES = (PREVIEWER_FILE, "text2img_wurstchen_b_v1_previewer_100k.pt")
+"""Names of such weights, best first; the last is the previewer of Würstchen's authors, for the published Stage C."""
+_PUBLISHER, _AUTHORS = "warp-ai", "dome272/wuerstchen"
 WEIGHTS_NAME = "diffusion_pytorch_model"
 VARIANTS = ("", ".fp16", ".bf16", ".non_ema")
 """Endings that diffusers and transformers put into the names of weights, best first."""
@@ -54,7 +57,7 @@ class StageFiles:
         shards: Weights files that the index names; empty without an index.
         config: config.json beside the weights; None if there is none, or if it may belong to another network.
         preview: preview.json beside the config; None if there is none.
-        previewer: previewer.safetensors beside the config; None if there is none.
+        previewer: One of PREVIEWER_FILES; None if there is none.
     """
 
     source: Path
@@ -121,7 +124,7 @@ def find_stage(source: Path, component: Component) -> StageFiles:
     # a config beside a file that the user named may belong to another network
     config = _if_file(weights.with_name(CONFIG_FILE)) if weights.name in WEIGHT_FILES else None
     preview = _if_file(weights.with_name(PREVIEW_FILE)) if config else None
-    previewer = _if_file(weights.with_name(PREVIEWER_FILE)) if config else None
+    previewer = _find_previewer(weights) if component == STAGE_C and weights.name in WEIGHT_FILES else None
     return StageFiles(source, weights, shards, config, preview, previewer)
 
 
@@ -180,6 +183,16 @@ def _find_weights(folder: Path, component: Component) -> Path:
         f"{component.folder}/, found {_listing(folder)}. Choose the folder of a {component.folder}, or one weights "
         "file."
     )
+
+
+def _find_previewer(weights: Path) -> Path | None:
+    """Return the previewer beside the weights; for published weights in a model folder the authors' there, too."""
+    beside = _first_file(weights.parent, PREVIEWER_FILES)
+    models = next((folder.parent for folder in weights.parents if folder.name == _PUBLISHER), None)
+    if beside or models is None:
+        return beside
+    found = (_first_file(folder, PREVIEWER_FILES[1:]) for folder in (models / _AUTHORS, models))
+    return next(filter(None, found), None)
 
 
 def _shards_of(index: Path) -> tuple[Path, ...]:
