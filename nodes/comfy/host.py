@@ -75,7 +75,7 @@ class ComfyHost:
         return models.find_in(folder_paths.get_folder_paths(FOLDER_KEY), name)
 
     def download_advice(self, preset: str, repo: str, file: str) -> str:
-        folder = Path(folder_paths.get_folder_paths(FOLDER_KEY)[0])
+        folder = Path(folder_paths.models_dir) / FOLDER_KEY
         return (
             f"Put https://huggingface.co/{repo}/resolve/main/{file} there as {folder / repo / file}, or get all of "
             f"{preset} in a terminal: go to {PACK} and run `{sys.executable} -m nodes download {preset} --to {folder}`."

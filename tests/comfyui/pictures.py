@@ -55,6 +55,8 @@ def thumbnails(page: Any, server: Server) -> None:
     for name in examples.names():
         open_template(page, name)
         if name == WITHOUT_WEIGHTS:
+            page.keyboard.press("Escape")  # closes the list of missing weights
+            page.wait_for_timeout(500)
             _graph_alone(page).save(examples.locate(name).with_suffix(".jpg"), quality=88)
             continue
         run(page)

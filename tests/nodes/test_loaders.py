@@ -56,9 +56,7 @@ def test_another_stages_checkpoint_is_refused(folder):
 def test_a_missing_model_is_one_clear_error(folder, nowhere):
     with pytest.raises(WeightsMissingError, match=r"'gone\.pt'"):
         LoadStageB().load("gone.pt", "default")
-    with pytest.raises(
-        WeightsMissingError, match=r"model.safetensors of warp-ai/.* is missing, 3.97 GB\. Get "
-    ):
+    with pytest.raises(WeightsMissingError, match=r"model.safetensors of warp-ai/.* is missing, 3.97 GB\. Get "):
         LoadStageC().load("v2-base", "default")
     with pytest.raises(InputError, match="dtype is 'int8'"):
         LoadStageA().load("a", "int8")
