@@ -109,7 +109,8 @@ def test_weights_that_are_missing_are_named(server: Server):
     prompt = text_to_image()
     prompt[one(prompt, "LoadStageC")]["inputs"]["model"] = "v2-base"
     run = server.run(prompt)
-    said = run.error and run.error["exception_message"]
+    assert run.error is not None
+    said: str = run.error["exception_message"]
     file = "warp-ai/wuerstchen-prior-model-base/diffusion_pytorch_model.safetensors"
     assert str(server.folder / "models/wuerstchen" / file) in said and "3.97 GB" in said
     command = re.search("go to (.*) and run `(.*) -m nodes (download v2-base --to .*)`", said)
