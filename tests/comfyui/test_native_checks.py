@@ -148,13 +148,12 @@ def test_an_area_in_pixels_is_the_same_share_of_the_picture(server: Server):
     assert torch.equal(in_pixels, sampled("ConditioningSetAreaPercentage", width=0.5, height=1.0, x=0.5, y=0.0))
 
 
-@pytest.mark.parametrize("steps", [12, 29])
-def test_every_scheduler_draws_what_was_asked_for_or_is_refused(server: Server, steps):
+def test_every_scheduler_draws_what_was_asked_for_or_is_refused(server: Server):
     prompt, model, positive, negative, empty = stage_c_graph()
     choices = server.get("/object_info/KSampler")["KSampler"]["input"]["required"]["scheduler"][0]
     loaders = {stage: add(prompt, f"WuerstchenLoadStage{stage}", model="cocktail", dtype="default") for stage in "BA"}
     for scheduler in choices:
-        settings = {"scheduler": scheduler, "steps": steps, "cfg": 2.0, "sampler_name": "dpmpp_2m_sde"}
+        settings = {"scheduler": scheduler, "steps": 12, "cfg": 2.0, "sampler_name": "dpmpp_2m_sde"}
         graph = dict(prompt)
         sampled = ksampler(graph, model, positive, negative, [empty, 0], **settings)
         if scheduler == "linear_quadratic":
