@@ -14,7 +14,7 @@ from wuerstchen_nodes.headless.workflow.documents import load_workflow
 
 TITLE = 30
 PREVIEW = 212
-"""What ComfyUI's page adds to a node's height for a picture."""
+"""Height in pixels that ComfyUI's page adds to a node for a picture."""
 SHOW_PREVIEWS = ("WuerstchenStageCSampler", "WuerstchenStageBDecode", "KSampler")
 INSIDE_COMFYUI = "comfyui_samplers"
 """The example of the nodes that exist there only."""
