@@ -153,7 +153,7 @@ def test_one_invalid_output_among_valid_ones_is_refused(wuerstchen, server: Serv
 
 def test_failures_on_the_server_have_the_exit_codes_of_local_failures(wuerstchen):
     code, _, err = wuerstchen("run", "text_to_image", "--set=Load Stage C.model=v2-base")
-    assert code == 4 and "wuerstchen download v2-base" in err
+    assert code == 4 and "-m nodes download v2-base" in err
     prompt = {
         "1": {"class_type": "WuerstchenLoadStageA", "inputs": {"model": "cocktail", "dtype": "default"}},
         "2": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
