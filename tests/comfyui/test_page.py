@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from support.comfyui_page import PACK, blank_workflow, drawn_images, new_page, open_template, opened, run
+from support.comfyui_page import PACK, blank_workflow, drawn_images, new_page, open_template, run
 from support.comfyui_server import Server, started, with_the_pack
 from wuerstchen_nodes.headless.workflow import examples
 from wuerstchen_nodes.registry import COMFYUI_ONLY, NODE_DISPLAY_NAME_MAPPINGS
@@ -190,16 +190,18 @@ def test_a_blueprint_is_added_from_the_node_library_and_draws(page, complaints, 
     assert complaints == []
 
 
-def test_missing_weights_are_listed_with_their_links_until_they_are_there(tmp_path: Path):
+def test_missing_weights_are_listed_with_their_links_until_they_are_there(page, tmp_path: Path):
     with_the_pack(tmp_path)
     models = tmp_path / "models/wuerstchen"
     listed = json.loads(examples.locate("v2").read_text(encoding="utf-8"))["models"]
 
     def dialogs(server: Server) -> list[str]:
-        with opened(server.url) as page:
-            open_template(page, "v2")
-            page.wait_for_timeout(2000)
-            return page.evaluate("[...document.querySelectorAll('[role=dialog]')].map(each => each.innerText)")
+        fresh = new_page(page.context.browser, server.url)
+        open_template(fresh, "v2")
+        fresh.wait_for_timeout(2000)
+        found = fresh.evaluate("[...document.querySelectorAll('[role=dialog]')].map(each => each.innerText)")
+        fresh.close()
+        return found
 
     with started(tmp_path) as server:
         (dialog,) = dialogs(server)
