@@ -94,6 +94,10 @@ class Host(Protocol):
         """
         ...
 
+    def notice(self, text: str) -> None:
+        """Show a text on the node that runs, where nodes can be seen; an empty one takes an earlier one away."""
+        ...
+
     def output_folder(self) -> Path:
         """Return the folder of finished files."""
         ...

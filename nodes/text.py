@@ -13,7 +13,7 @@ class TextEncode:
     DESCRIPTION = (
         "Turns a prompt into the text embeddings that condition a stage. Stage C and Stage B have a text encoder each, "
         "so a prompt for both is encoded twice. Text beyond the encoder's length (77 tokens in the published "
-        "ones) is cut, and the log names it."
+        "ones) is cut; the node shows which end, and words that the model does not know."
     )
     SEARCH_ALIASES: ClassVar = ["wuerstchen prompt", "würstchen prompt", "clip text encode", "conditioning"]
     FUNCTION = "encode"
@@ -43,4 +43,5 @@ class TextEncode:
 
     def encode(self, text_encoder: Any, text: str) -> tuple[list[list[Any]]]:
         with host().resident(text_encoder) as encoder:
+            host().notice("\n".join(encoder.remarks(text)))
             return (conditioning_of(encoder.encode([text]), encoder.for_stage),)

@@ -119,23 +119,25 @@ class TextEncoder(nn.Module):
         if isinstance(given, str) or not given or not all(isinstance(prompt, str) for prompt in given):
             raise InputError(f"prompts is {prompts!r}; expected a list of one or more strings.")
         for prompt in prompts:
-            removed = self.overflow(prompt)
-            if removed:
-                logger.warning(
-                    "The prompt is longer than %d tokens; this end of it is ignored: %r", self.max_tokens, removed
-                )
-            unknown = self.unknown_words(prompt)
-            if unknown:
-                logger.warning(
-                    "The model does not know %s. It knows these words: %s.",
-                    ", ".join(map(repr, unknown)), ", ".join(self.words),
-                )  # fmt: skip
+            for remark in self.remarks(prompt):
+                logger.warning("%s", remark)
         tokens = self.tokenizer(
             list(prompts), padding="max_length", max_length=self.max_tokens, truncation=True, return_tensors="pt"
         )
         device = next(self.model.parameters()).device
         hidden = self.model(tokens.input_ids.to(device), attention_mask=tokens.attention_mask.to(device))
         return hidden.last_hidden_state.float().cpu()
+
+    def remarks(self, prompt: str) -> list[str]:
+        """Return what to tell the author of a text prompt: the end that is cut, and words that are not known."""
+        removed, unknown = self.overflow(prompt), self.unknown_words(prompt)
+        told: list[str] = []
+        if removed:
+            told.append(f"The prompt is longer than {self.max_tokens} tokens; this end of it is ignored: {removed!r}")
+        if unknown:
+            words, known = ", ".join(map(repr, unknown)), ", ".join(self.words)
+            told.append(f"The model does not know {words}. It knows these words: {known}.")
+        return told
 
     def overflow(self, prompt: str) -> str:
         """Return the end of a text prompt that does not fit into `max_tokens`; empty where all of it fits."""

@@ -1,6 +1,7 @@
 # pyright: reportMissingImports=false
 """The host inside ComfyUI: its memory management, progress, previews, interruption and folders."""
 
+import html
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ import torch
 from comfy.cli_args import LatentPreviewMethod, args
 from comfy.model_patcher import ModelPatcher
 from comfy.utils import ProgressBar
+from comfy_execution.utils import get_executing_context
 from PIL import Image
+from server import PromptServer
 from torch import nn
 
 from wuerstchen_core import StageA, StageB, StageC
@@ -66,6 +69,7 @@ class ComfyHost:
     """
 
     def __init__(self) -> None:
+        self._noticed: set[str] = set()  # ids of nodes that show a notice
         folder_paths.add_model_folder_path(FOLDER_KEY, str(Path(folder_paths.models_dir) / FOLDER_KEY))
 
     def model_names(self) -> list[str]:
@@ -141,6 +145,16 @@ class ComfyHost:
             bar.update_absolute(done, steps, None if preview is None else _preview_image(preview))
 
         return update
+
+    def notice(self, text: str) -> None:
+        running = get_executing_context()
+        if running is None or not (text or running.node_id in self._noticed):
+            return
+        (self._noticed.add if text else self._noticed.discard)(running.node_id)
+        server = PromptServer.instance
+        # The page shows it as HTML, makes links of double brackets, and ignores an empty text.
+        escaped = html.escape(text).replace("[", "&#91;") or " "
+        server.send_progress_text(escaped, running.node_id, server.client_id)
 
     def output_folder(self) -> Path:
         return Path(folder_paths.get_output_directory())

@@ -177,6 +177,9 @@ class HeadlessHost:
 
         return update
 
+    def notice(self, text: str) -> None:
+        """Do nothing, since the log says the same."""
+
     def output_folder(self) -> Path:
         """Return the folder of finished files."""
         return self.files.folder

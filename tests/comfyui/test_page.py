@@ -212,3 +212,18 @@ def test_missing_weights_are_listed_with_their_links_until_they_are_there(page, 
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(b"only its name is looked at")
         assert dialogs(server) == []
+
+
+def test_text_encode_says_what_of_a_prompt_is_ignored_until_it_is_mended(page, complaints):
+    open_template(page, "text_to_image")
+    shown = page.locator(".dom-widget").get_by_text("this end of it is ignored")
+    write = "text => { app.graph.nodes.find(node => node.title === 'Prompt').widgets[0].value = text }"
+    page.evaluate(write, f"a red heart {'on a white background ' * 20} <img src=x> {time.time_ns()}")
+    run(page)
+    shown.first.wait_for()
+    assert shown.count() == 2  # of Stage C and of Stage B
+    assert "<" in shown.first.inner_text() and shown.first.locator("img").count() == 0
+    page.evaluate(write, "a red heart")
+    run(page)
+    shown.first.wait_for(state="detached")
+    assert complaints == []

@@ -192,8 +192,17 @@ class _Lengths:
 
     for_stage = None
 
+    def remarks(self, prompt: str) -> list[str]:
+        return ["too long", "not known"] if "dogs" in prompt else []
+
     def encode(self, prompts: list[str]) -> torch.Tensor:
         return torch.tensor([len(prompt) for prompt in prompts], dtype=torch.float64)[:, None, None].expand(-1, 77, 4)
+
+
+def test_text_encode_shows_what_the_encoder_remarks(fake_host: FakeHost):
+    for prompt in ("a red circle", "dogs"):
+        TextEncode().encode(Kept(_Lengths()), prompt)  # pyright: ignore[reportArgumentType]
+    assert fake_host.notices == ["", "too long\nnot known"]
 
 
 def test_text_encode_gives_a_conditioning():

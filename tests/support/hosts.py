@@ -34,12 +34,14 @@ class FakeHost:
         reported: (label, step, steps) of every progress report.
         cancel_at: Step at which a report raises KeyboardInterrupt; None for never.
         previews: Previews that were reported; None makes the host show no previews.
+        notices: Texts that nodes asked to show.
     """
 
     folder: Path
     reported: list[tuple[str, int, int]] = field(default_factory=list)
     cancel_at: int | None = None
     previews: list[Tensor | None] | None = None
+    notices: list[str] = field(default_factory=list)
 
     def model_names(self) -> list[str]:
         files = [str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()]
@@ -88,6 +90,9 @@ class FakeHost:
                 raise KeyboardInterrupt
 
         return update
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
 
     def output_folder(self) -> Path:
         return self.folder / "output"
