@@ -24,6 +24,9 @@ FOLDER_MARKS = frozenset({"model_index.json", "config.json"})
 """Files that make their folder one model."""
 
 DTYPE_NAMES = ["default", "float32", "bfloat16", "float16"]
+"""Choices of a loader's `dtype`."""
+STORED_NAMES = [*DTYPE_NAMES, "float8_e4m3fn"]
+"""Choices where weights may be kept in a dtype that nothing computes in: for Stages C and B."""
 
 
 def names_in(files: Iterable[str]) -> list[str]:
@@ -135,15 +138,15 @@ def dtype_of(name: str, stage: str) -> torch.dtype | None:
     """Return the dtype of a loader's `dtype`; None for the one that suits the network.
 
     Args:
-        name: One of DTYPE_NAMES; "default" for the host's choice.
+        name: One of STORED_NAMES; "default" for the host's choice.
         stage: "C", "B" or "A".
     Raises:
         InputError: There is no such name.
     """
     if name == "default":
         return host().dtype(stage)
-    if name not in DTYPE_NAMES:
-        raise InputError(f"dtype is {name!r}; expected one of {', '.join(DTYPE_NAMES)}.")
+    if name not in STORED_NAMES:
+        raise InputError(f"dtype is {name!r}; expected one of {', '.join(STORED_NAMES)}.")
     import torch
 
     return getattr(torch, name)

@@ -1,22 +1,23 @@
 """Interpolation of two Stage C checkpoints, the way v2-interpolated was made from v2-base and v2-aesthetic."""
 
 import torch
-from torch import nn
 
 from .errors import CheckpointError, InputError
 from .networks.blocks import Operations
+from .networks.float8 import operations_for
 from .networks.rebuild import rebuild
 from .networks.stage_c import StageC
 
 
-def interpolate(base: StageC, finetuned: StageC, weight: float, *, operations: Operations = nn) -> StageC:
+def interpolate(base: StageC, finetuned: StageC, weight: float, *, operations: Operations | None = None) -> StageC:
     """Mix every weight of two networks linearly: base + weight * (finetuned - base), in float32.
 
     Args:
         base: Network whose device, dtype and preview colours the result has. It is not changed.
         finetuned: Network of the same shape. It is not changed.
         weight: 0 gives `base`, 1 gives `finetuned`.
-        operations: Namespace that the new network's layers come from.
+        operations: Namespace that the new network's layers come from; None for torch.nn, or what `load_stage_c` uses
+            for weights in eight bits.
     Returns:
         StageC: A new network, in eval mode, without gradients.
     Raises:
@@ -43,4 +44,5 @@ def interpolate(base: StageC, finetuned: StageC, weight: float, *, operations: O
         key: torch.lerp(value.float(), theirs[key].to(value.device).float(), weight).to(value.dtype)
         for key, value in ours.items()
     }
-    return rebuild(base, operations, weights=mixed)
+    stored = base.projection.weight
+    return rebuild(base, operations or operations_for(stored.dtype, stored.device), weights=mixed)

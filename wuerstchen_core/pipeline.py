@@ -19,6 +19,7 @@ from .checkpoints.presets import (
 from .checkpoints.sources import locate
 from .errors import InputError
 from .geometry import Size
+from .networks.float8 import FLOAT8
 from .sampling import Callback, Step
 from .schedule import SCHEDULES, v2_timesteps
 from .stages import decode_stage_a, sample_stage_b, sample_stage_c
@@ -64,7 +65,8 @@ def generate(
         stage_b_steps: Steps of Stage B, at least 1; None for the number that suits the model.
         stage_b_guidance_scale: Guidance of Stage B; None for the one that suits the model.
         device: Device to compute on.
-        dtype: Dtype of the weights and the computation; None as for `load_stage_c`.
+        dtype: Dtype of the weights and the computation; None as for `load_stage_c`. torch.float8_e4m3fn is for Stages C
+            and B only.
         download: True to fetch missing weights from the hub; without it nothing is downloaded.
         callback: Function called after each step of both stages; None for none.
     Returns:
@@ -93,9 +95,10 @@ def generate(
     for part in places:
         locate(model, part, download=download)
     seeds = [seed + i for i in range(batch_size)]
+    small = None if dtype == FLOAT8 else dtype  # Stage A and the text encoders are not kept in eight bits
 
     def encode(stage: Literal["C", "B"], texts: list[str]) -> list[Tensor]:
-        encoder = load_text_encoder(model, for_stage=stage, device=device, dtype=dtype, download=download)
+        encoder = load_text_encoder(model, for_stage=stage, device=device, dtype=small, download=download)
         return [encoder.encode([text]) for text in texts]
 
     def report_as(stage: str) -> Callback | None:
@@ -123,7 +126,7 @@ def generate(
         guidance_scale=stage_b_guidance_scale,
         callback=report_as("B"),
     )
-    images = decode_stage_a(load_stage_a(model, device=device, dtype=dtype, download=download), latents)
+    images = decode_stage_a(load_stage_a(model, device=device, dtype=small, download=download), latents)
     return [_to_image(pixels, size) for pixels in images]
 
 

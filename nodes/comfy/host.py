@@ -22,8 +22,10 @@ from server import PromptServer
 from torch import nn
 
 from wuerstchen_core import StageA, StageB, StageC
+from wuerstchen_core.networks import float8
 from wuerstchen_core.networks.blocks import Operations
 from wuerstchen_core.networks.compiling import compiled
+from wuerstchen_core.networks.float8 import FLOAT8
 
 from .. import models
 
@@ -92,8 +94,8 @@ class ComfyHost:
         if stage == "A":
             return management.vae_dtype(management.vae_device(), [torch.float16, torch.bfloat16])
         dtype = management.unet_dtype(self.device(), supported_dtypes=_COMPUTABLE)
-        # A command line may ask for 8 or 64 bits, but checkpoints are read into these dtypes only.
-        return dtype if dtype in _COMPUTABLE else torch.float32
+        # A command line may ask for more, such as 64 bits, but checkpoints are read into these dtypes only.
+        return dtype if dtype in (*_COMPUTABLE, FLOAT8) else torch.float32
 
     def operations(self, dtype: torch.dtype | None) -> Operations:
         compute_dtype = None if dtype is None else _compute_dtype(dtype)
@@ -172,6 +174,8 @@ def _devices(network: nn.Module) -> tuple[torch.device, torch.device]:
 def _compute_dtype(weights: torch.dtype) -> torch.dtype:
     """Return the dtype that the device computes in for weights of a dtype."""
     device = management.get_torch_device()
+    if weights == FLOAT8:
+        return float8.compute_dtype(device)
     if device.type == "cpu":  # ComfyUI would pick float32 always; a processor can compute in the dtype asked for
         return weights
     return management.unet_manual_cast(weights, device, _COMPUTABLE) or weights

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import comfy.conds
+import comfy.float
 import comfy.latent_formats
 import comfy.lora
 import comfy.model_base
@@ -17,7 +18,7 @@ import comfy.model_sampling
 import comfy.sd
 import comfy.supported_models_base
 import torch
-from comfy.model_patcher import ModelPatcher
+from comfy.model_patcher import ModelPatcher, string_to_seed
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor
 
@@ -184,7 +185,7 @@ def stage_c_of(model: ModelPatcher, operations: Operations) -> StageC:
     for key, ((weight, _), *patches) in model.get_key_patches(_PREFIX).items():
         if patches:  # as ComfyUI computes them: in float32, one after the other
             patched = comfy.lora.calculate_weight(patches, weight.detach().float().clone(), key)
-            weight = patched.to(weight.dtype)
+            weight = comfy.float.stochastic_rounding(patched, weight.dtype, seed=string_to_seed(key))
         weights[key.removeprefix(_PREFIX)] = weight.detach().to(model.offload_device)
     return rebuild(network, operations, kind=StageC, weights=weights)
 

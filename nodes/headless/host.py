@@ -105,10 +105,10 @@ class HeadlessHost:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
     def operations(self, dtype: torch.dtype | None) -> Operations:
-        """Return torch.nn, whose layers keep their weights themselves."""
-        from torch import nn
+        """Return torch.nn, or the layers of the core that keep their weights in eight bits."""
+        from wuerstchen_core.networks.float8 import operations_for
 
-        return nn
+        return operations_for(dtype, self.device())
 
     def keep(self, network: nn.Module) -> nn.Module | Compiled:
         """Return the network itself, or marked for the compiler. It stays in main memory between nodes."""

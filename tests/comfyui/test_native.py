@@ -16,6 +16,7 @@ from wuerstchen_core import (
     load_stage_b,
     load_stage_c,
     load_text_encoder,
+    sample_stage_c,
     v2_timesteps,
 )
 from wuerstchen_core.sampling import NoiseSource, sample, with_guidance
@@ -56,6 +57,40 @@ def test_a_file_of_model_save_loads_as_stage_c(server: Server):
     prompt, model, positive, negative, empty = stage_c_graph("kept.safetensors")
     again = saved(server, prompt, ksampler(prompt, model, positive, negative, [empty, 0]))
     assert torch.equal(again, plain)
+
+
+def test_weights_in_eight_bits_by_both_samplers_and_through_a_file(server: Server):
+    prompt, model, positive, negative, empty = stage_c_graph()
+    prompt["1"]["inputs"]["dtype"] = "float8_e4m3fn"
+    plain = saved(server, prompt, ksampler(prompt, model, positive, negative, [empty, 0]))
+    own = add(
+        prompt, "WuerstchenStageCSampler", stage_c=["1", 0], positive=[positive, 0], negative=[negative, 0],
+        seed=SEED, steps=8, schedule="linear", cfg=4.0, width=256, height=256, batch_size=1,
+    )  # fmt: skip
+    network = load_stage_c("cocktail", dtype=torch.float8_e4m3fn)
+    text = load_text_encoder("cocktail", for_stage="C")
+    sampled = sample_stage_c(
+        network, text.encode([TEXT]), text.encode([""]), width=256, height=256, seeds=[SEED],
+        timesteps=linear_timesteps(8), guidance_scale=4.0,
+    )  # fmt: skip
+    tolerance = 1e-3 if network.compute_dtype == torch.float32 else 0.1
+    assert apart(saved(server, prompt, own), sampled) < tolerance
+
+    # ComfyUI rounds a patched weight at random, from a seed that the weight's name gives.
+    merged = add(prompt, "ModelMergeSimple", model1=[model, 0], model2=[model, 0], ratio=0.5)
+    patched = saved(server, prompt, ksampler(prompt, merged, positive, negative, [empty, 0]))
+    assert apart(patched, plain) < 0.1
+    back = add(prompt, "WuerstchenModelToStageC", model=[merged, 0])
+    native = add(prompt, "WuerstchenStageCToModel", stage_c=[back, 0])
+    assert torch.equal(saved(server, prompt, ksampler(prompt, native, positive, negative, [empty, 0])), patched)
+
+    add(prompt, "ModelSave", model=[model, 0], filename_prefix="small")
+    ran(server, prompt)
+    (written,) = (server.folder / "output").glob("small*.safetensors")
+    written.rename(server.folder / "models" / "wuerstchen" / "small.safetensors")
+    prompt, model, positive, negative, empty = stage_c_graph("small.safetensors")
+    prompt["1"]["inputs"]["dtype"] = "float8_e4m3fn"
+    assert torch.equal(saved(server, prompt, ksampler(prompt, model, positive, negative, [empty, 0])), plain)
 
 
 def test_the_published_schedule_as_sigmas(server: Server):

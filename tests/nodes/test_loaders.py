@@ -43,6 +43,16 @@ def test_a_folder_becomes_a_network_of_the_dtype_asked_for(folder, loader, name,
     assert {weight.dtype for weight in kept.network.parameters()} == {torch.float16}
 
 
+def test_stages_c_and_b_may_be_kept_in_eight_bits(folder):
+    for loader, name in ((LoadStageC, "c"), (LoadStageB, "sub/b")):
+        assert "float8_e4m3fn" in loader.INPUT_TYPES()["required"]["dtype"][0]
+        (kept,) = loader().load(name, "float8_e4m3fn")
+        assert {weight.dtype.itemsize for weight in kept.network.parameters()} >= {1}
+    assert "float8_e4m3fn" not in LoadStageA.INPUT_TYPES()["required"]["dtype"][0]
+    with pytest.raises(InputError, match="expected one of torch.float32"):
+        LoadStageA().load("a", "float8_e4m3fn")
+
+
 def test_the_default_dtype_is_the_hosts(folder, fake_host: FakeHost):
     (kept,) = LoadStageC().load("c", "default")
     assert next(kept.network.parameters()).dtype == fake_host.dtype("C") == torch.bfloat16

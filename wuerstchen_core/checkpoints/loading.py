@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, InputError
-from ..networks.blocks import Operations
+from ..networks.blocks import Operations, compute_dtype_of
+from ..networks.float8 import FLOAT8, eight_bit_keys, operations_for
 from ..networks.previewer import Previewer
 from ..networks.processor import HAS_BFLOAT16
 from ..networks.stage_a import StageA, StageAConfig
@@ -43,16 +44,18 @@ class Architecture(Generic[Network, Config]):
         network: Class of the network, called with a config and the namespace of the layers.
         config: Class of its config.
         infer: Function that infers the config from the tensors.
+        stored: Dtypes that its weights may be kept in beside those that it computes in.
     """
 
     component: Component
     network: Callable[[Config, Operations], Network]
     config: type[Config]
     infer: Callable[[State], Config]
+    stored: tuple[torch.dtype, ...] = ()
 
 
-STAGE_C = Architecture(components.STAGE_C, StageC, StageCConfig, infer_stage_c)
-STAGE_B = Architecture(components.STAGE_B, StageB, StageBConfig, infer_stage_b)
+STAGE_C = Architecture(components.STAGE_C, StageC, StageCConfig, infer_stage_c, (FLOAT8,))
+STAGE_B = Architecture(components.STAGE_B, StageB, StageBConfig, infer_stage_b, (FLOAT8,))
 STAGE_A = Architecture(components.STAGE_A, StageA, StageAConfig, infer_stage_a)
 
 
@@ -69,7 +72,8 @@ def load_stage_c(
     Args:
         source: A preset's name, a weights file, a folder, or a hub repository ("owner/name").
         device: Device of the weights and the computation.
-        dtype: Dtype of the weights and the computation. None for the stored one; on the CPU None means float32, or
+        dtype: Dtype of the weights and the computation. torch.float8_e4m3fn keeps the weights of layers in it and
+            computes in bfloat16, where the device can. None for the stored one; on the CPU None means float32, or
             bfloat16 for networks as large as the published ones if the CPU multiplies in it.
         download: Download files that are not on this machine. Without it nothing is ever downloaded.
         operations: Namespace that layers come from, for hosts that manage weights themselves.
@@ -103,7 +107,7 @@ def load_stage_a(
     download: bool = False,
     operations: Operations = nn,
 ) -> StageA:
-    """Load Stage A (the VQGAN). Arguments and errors as for `load_stage_c`."""
+    """Load Stage A (the VQGAN). Arguments and errors as for `load_stage_c`, without float8_e4m3fn."""
     return _load(STAGE_A, source, device, dtype, download, operations)
 
 
@@ -142,7 +146,7 @@ def load_text_encoder(
     config = read_json(files.config) if files.config else None
     encoder = TextEncoder.from_state(state, config, files.tokenizer, str(files.weights))
     if chosen is None:
-        chosen = torch.float32 if target.type == "cpu" else stored_dtype(state)
+        chosen = torch.float32 if target.type == "cpu" else _computed(stored_dtype(state))
     encoder.to(target, chosen)
     encoder.for_stage = for_stage
     return encoder
@@ -161,8 +165,10 @@ def _load(
     download: bool,
     operations: Operations,
 ) -> Network:
-    target, chosen = _device(device), _dtype(dtype)
+    target, chosen = _device(device), _dtype(dtype, *architecture.stored)
     component = architecture.component
+    if operations is nn:
+        operations = operations_for(chosen, target)
     checkpoint = read_checkpoint(locate_stage(source, component, download=download), component.part)
     _check_stage(component, checkpoint)
     with torch.device("meta"):
@@ -172,10 +178,13 @@ def _load(
     state = checkpoint.state
     if chosen is None:
         weights = sum(tensor.numel() for tensor in state.values())
-        chosen = cpu_dtype(weights) if target.type == "cpu" else stored_dtype(state)
+        chosen = cpu_dtype(weights) if target.type == "cpu" else _computed(stored_dtype(state))
+    eight_bits = eight_bit_keys(network) if chosen == FLOAT8 else set[str]()
+    others = (compute_dtype_of(operations) or torch.bfloat16) if eight_bits else chosen
     for key in list(state):  # one by one, so that each stored tensor is freed once it is converted
         tensor = state.pop(key)
-        state[key] = tensor.to(target, chosen if tensor.is_floating_point() else tensor.dtype)
+        kind = chosen if key in eight_bits else others
+        state[key] = tensor.to(target, kind if tensor.is_floating_point() else tensor.dtype)
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -283,12 +292,18 @@ def _load_previewer(path: Path, c_in: int) -> Previewer:
 
 
 def stored_dtype(state: State) -> torch.dtype:
-    """Return the dtype of most of the weights, or float32 if networks do not run in it."""
+    """Return the dtype of most of the weights."""
     sizes: Counter[torch.dtype] = Counter()
     for tensor in state.values():
         sizes[tensor.dtype] += tensor.numel()
-    most = sizes.most_common(1)[0][0]
-    return most if most in _COMPUTED else torch.float32
+    return sizes.most_common(1)[0][0]
+
+
+def _computed(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype that weights stored in another run in: bfloat16 for eight bits, which it holds exactly."""
+    if dtype in _COMPUTED:
+        return dtype
+    return torch.bfloat16 if dtype.itemsize == 1 else torch.float32
 
 
 def _device(device: Device) -> torch.device:
@@ -301,7 +316,8 @@ def _device(device: Device) -> torch.device:
         ) from error
 
 
-def _dtype(dtype: torch.dtype | None) -> torch.dtype | None:
-    if dtype is not None and dtype not in _COMPUTED:
-        raise InputError(f"dtype is {dtype!r}; expected one of {', '.join(str(each) for each in _COMPUTED)}, or None.")
+def _dtype(dtype: torch.dtype | None, *more: torch.dtype) -> torch.dtype | None:
+    allowed = (*_COMPUTED, *more)
+    if dtype is not None and dtype not in allowed:
+        raise InputError(f"dtype is {dtype!r}; expected one of {', '.join(str(each) for each in allowed)}, or None.")
     return dtype

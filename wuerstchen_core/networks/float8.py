@@ -1,0 +1,80 @@
+# pyright: reportUnknownMemberType=false
+# torch types F.conv_transpose2d in part only.
+"""Layers that keep their weights in eight bits, torch.float8_e4m3fn, and compute in another dtype.
+
+A weight is converted each time its layer computes, so that a network takes half the memory of bfloat16. Biases and
+norms stay in the dtype of the computation.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .blocks import Operations
+from .processor import HAS_BFLOAT16
+
+FLOAT8 = torch.float8_e4m3fn
+"""Dtype of the weights: a sign, four bits of exponent and three of fraction, up to 448."""
+
+
+class Linear(nn.Linear):
+    """Linear layer that converts its weight to the dtype of its input."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight.to(input.dtype), self.bias)
+
+
+class Conv2d(nn.Conv2d):
+    """Convolution that converts its weight to the dtype of its input."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.weight.to(input.dtype), self.bias)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """Transposed convolution that converts its weight to the dtype of its input."""
+
+    def forward(self, input: Tensor, output_size: Any = None) -> Tensor:
+        if output_size is not None:
+            raise NotImplementedError("output_size is not supported; the networks here give none.")
+        weight = self.weight.to(input.dtype)
+        return F.conv_transpose2d(
+            input, weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        )
+
+
+@dataclass(frozen=True)
+class Float8Operations:
+    """Namespace of these layers.
+
+    Attributes:
+        compute_dtype: Dtype that a network computes in.
+    """
+
+    compute_dtype: torch.dtype
+    Conv2d = Conv2d
+    ConvTranspose2d = ConvTranspose2d
+    Linear = Linear
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype to compute in on a device: bfloat16 where it multiplies in it, else float16 or float32."""
+    if device.type == "cpu":
+        return torch.bfloat16 if HAS_BFLOAT16 else torch.float32
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
+
+
+def operations_for(dtype: torch.dtype | None, device: torch.device) -> Operations:
+    """Return the namespace of layers for weights of a dtype: these for float8_e4m3fn, else torch.nn."""
+    return Float8Operations(compute_dtype(device)) if dtype == FLOAT8 else nn
+
+
+def eight_bit_keys(network: nn.Module) -> set[str]:
+    """Return the keys of the weights that may be kept in eight bits: those of a network's layers."""
+    kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+    return {f"{name}.weight" for name, layer in network.named_modules() if isinstance(layer, kinds)}
