@@ -6,7 +6,7 @@ so that two runs with different hosts work in one process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -37,6 +37,20 @@ class Host(Protocol):
             preset: Name of the preset.
             repo: Repository that a missing file is in.
             file: The file's path in it.
+        """
+        ...
+
+    def download_folder(self) -> Path | None:
+        """Return the model folder that Download Weights writes to; None where workflows may not download."""
+        ...
+
+    def download(self, preset: str) -> Generator[tuple[int, int]]:
+        """Download the missing parts of a preset to `download_folder`. Closing the generator stops it.
+
+        Yields:
+            (int, int): Bytes that are there, and bytes to download in all.
+        Raises:
+            WeightsMissingError: A part could not be downloaded.
         """
         ...
 

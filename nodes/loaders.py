@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CATEGORY = "wuerstchen/loaders"
 DEFAULT_MODEL = "cocktail"
 _WHERE = (
-    "cocktail comes with the pack. The v2 models are the published ones; the template wuerstchen_v2 lists their files. "
+    "cocktail comes with the pack. The v2 models are the published ones, which Download Weights gets. "
     "Files and folders in the model folder (models/wuerstchen) are listed too."
 )
 

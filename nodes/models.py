@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from wuerstchen_core.checkpoints.components import COMPONENTS
 from wuerstchen_core.checkpoints.layouts import PREVIEWER_FILES
-from wuerstchen_core.checkpoints.presets import PRESETS, preset_names, published_file
+from wuerstchen_core.checkpoints.presets import PRESETS, preset, preset_names, published_file
 from wuerstchen_core.checkpoints.sources import locate
 from wuerstchen_core.errors import CheckpointError, InputError, WeightsMissingError
 
@@ -99,6 +99,17 @@ def source_files(name: str, part: str) -> list[Path]:
     return list(locate(source_of(name, part), part).paths)
 
 
+def missing_parts(name: str) -> list[str]:
+    """List the parts of a preset that are not on this machine, or not whole."""
+    missing: list[str] = []
+    for part in preset(name):
+        try:
+            source_files(name, part)
+        except WeightsMissingError:
+            missing.append(part)
+    return missing
+
+
 def fingerprint(name: str, part: str) -> str:
     """Return a text that changes with the size or the time of one of the files that the model is loaded from."""
     path = _path_of(name, part)
@@ -158,5 +169,16 @@ def _path_of(name: str, part: str) -> Path | None:
     place = PRESETS[name][part]
     if place.repo is None:
         return None
-    found = host().find_model(str(place))
-    return host().find_model(str(place.otherwise)) if found is None and place.otherwise else found
+    places = filter(None, (place, place.otherwise))
+    found = [path for each in places if (path := host().find_model(str(each))) is not None]
+    whole = (path for path in found if _is_whole(path, part))
+    return next(whole, found[0] if found else None)
+
+
+def _is_whole(path: Path, part: str) -> bool:
+    """Return whether all files of a part are there: a download may have been cut short."""
+    try:
+        locate(path, part)
+    except CheckpointError:
+        return False
+    return True

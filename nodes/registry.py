@@ -4,6 +4,7 @@ from typing import Any
 
 from .checkpoints import CheckpointInterpolate, SaveStageC
 from .compiling import CompileStageB, CompileStageC
+from .download import DownloadWeights
 from .loaders import LoadStageA, LoadStageB, LoadStageC, LoadTextEncoder
 from .stage_a import StageADecode
 from .stage_b import StageBDecode
@@ -23,6 +24,7 @@ NODE_CLASS_MAPPINGS: dict[str, Any] = {
     "WuerstchenSaveStageC": SaveStageC,
     "WuerstchenCompileStageC": CompileStageC,
     "WuerstchenCompileStageB": CompileStageB,
+    "WuerstchenDownload": DownloadWeights,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -38,6 +40,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "WuerstchenSaveStageC": "Save Stage C",
     "WuerstchenCompileStageC": "Compile Stage C",
     "WuerstchenCompileStageB": "Compile Stage B",
+    "WuerstchenDownload": "Download Weights",
 }
 
 COMFYUI_ONLY = {

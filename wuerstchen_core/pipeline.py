@@ -19,7 +19,6 @@ from .checkpoints.presets import (
 from .checkpoints.sources import locate
 from .errors import InputError
 from .geometry import Size
-from .networks.float8 import FLOAT8
 from .sampling import Callback, Step
 from .schedule import SCHEDULES, v2_timesteps
 from .stages import decode_stage_a, sample_stage_b, sample_stage_c
@@ -95,7 +94,7 @@ def generate(
     for part in places:
         locate(model, part, download=download)
     seeds = [seed + i for i in range(batch_size)]
-    small = None if dtype == FLOAT8 else dtype  # Stage A and the text encoders are not kept in eight bits
+    small = None if dtype == torch.float8_e4m3fn else dtype  # Stage A and the text encoders are not kept in eight bits
 
     def encode(stage: Literal["C", "B"], texts: list[str]) -> list[Tensor]:
         encoder = load_text_encoder(model, for_stage=stage, device=device, dtype=small, download=download)

@@ -28,11 +28,10 @@ from wuerstchen_core.networks.compiling import compiled
 from wuerstchen_core.networks.float8 import FLOAT8
 
 from .. import models
+from .downloads import PACK, download
 
 FOLDER_KEY = "wuerstchen"
 """Name of the model folders: `models/wuerstchen/` and those under this key in extra_model_paths.yaml."""
-PACK = Path(__file__).resolve().parents[2]
-"""Folder of this node pack."""
 PREVIEW_SIDE = 256
 """Approximate longer side in pixels that smaller previews are enlarged to."""
 COMPILED = "wuerstchen_compiled"
@@ -72,7 +71,7 @@ class ComfyHost:
 
     def __init__(self) -> None:
         self._noticed: set[str] = set()  # ids of nodes that show a notice
-        folder_paths.add_model_folder_path(FOLDER_KEY, str(Path(folder_paths.models_dir) / FOLDER_KEY))
+        folder_paths.add_model_folder_path(FOLDER_KEY, str(self.download_folder()))
 
     def model_names(self) -> list[str]:
         return models.names_in(folder_paths.get_filename_list(FOLDER_KEY))
@@ -81,11 +80,18 @@ class ComfyHost:
         return models.find_in(folder_paths.get_folder_paths(FOLDER_KEY), name)
 
     def download_advice(self, preset: str, repo: str, file: str) -> str:
-        folder = Path(folder_paths.models_dir) / FOLDER_KEY
+        folder = self.download_folder()
         return (
-            f"Put https://huggingface.co/{repo}/resolve/main/{file} there as {folder / repo / file}, or get all of "
-            f"{preset} in a terminal: go to {PACK} and run `{sys.executable} -m nodes download {preset} --to {folder}`."
+            f"Add the node Download Weights, which gets all of {preset}; or put "
+            f"https://huggingface.co/{repo}/resolve/main/{file} there as {folder / repo / file}; or go to {PACK} in a "
+            f"terminal and run `{sys.executable} -m nodes download {preset} --to {folder}`."
         )
+
+    def download_folder(self) -> Path:
+        return Path(folder_paths.models_dir) / FOLDER_KEY
+
+    def download(self, preset: str) -> Generator[tuple[int, int]]:
+        return download(preset, self.download_folder())
 
     def device(self) -> torch.device:
         return management.get_torch_device()

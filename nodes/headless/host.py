@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,6 +85,13 @@ class HeadlessHost:
     def download_advice(self, preset: str, repo: str, file: str) -> str | None:
         """Return None: the core's error names `wuerstchen download`."""
         return None
+
+    def download_folder(self) -> None:
+        """Return None: a workflow file may come from anyone, so only `wuerstchen download` downloads."""
+
+    def download(self, preset: str) -> Generator[tuple[int, int]]:
+        """Raise RuntimeError; see `download_folder`."""
+        raise RuntimeError("Workflows download nothing outside ComfyUI.")
 
     def device(self) -> torch.device:
         """Return the device that networks compute on."""

@@ -12,6 +12,8 @@ import pytest
 
 from support.comfyui_page import PACK, blank_workflow, drawn_images, new_page, open_template, run
 from support.comfyui_server import Server, started, with_the_pack
+from support.hub import serving
+from support.workflows import write_tiny_v2
 from wuerstchen_nodes.headless.workflow import examples
 from wuerstchen_nodes.registry import COMFYUI_ONLY, NODE_DISPLAY_NAME_MAPPINGS
 
@@ -190,9 +192,10 @@ def test_a_blueprint_is_added_from_the_node_library_and_draws(page, complaints, 
     assert complaints == []
 
 
-def test_missing_weights_are_listed_with_their_links_until_they_are_there(page, tmp_path: Path):
+def test_missing_weights_are_listed_with_their_links_and_downloaded(page, tmp_path: Path, monkeypatch):
+    hub_folder = tmp_path / "hub"
+    write_tiny_v2(hub_folder)
     with_the_pack(tmp_path)
-    models = tmp_path / "models/wuerstchen"
     listed = json.loads(examples.locate("v2").read_text(encoding="utf-8"))["models"]
 
     def dialogs(server: Server) -> list[str]:
@@ -203,15 +206,41 @@ def test_missing_weights_are_listed_with_their_links_until_they_are_there(page, 
         fresh.close()
         return found
 
-    with started(tmp_path) as server:
-        (dialog,) = dialogs(server)
-        assert "Missing Models" in dialog and dialog.count("Download") == len(listed)
-        assert all(f"wuerstchen / {each['name']}" in dialog for each in listed)
-        for each in listed:
-            file = models / each["name"]
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(b"only its name is looked at")
-        assert dialogs(server) == []
+    with serving(hub_folder, pause=0.01) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
+        monkeypatch.setenv("WUERSTCHEN_MODELS", str(tmp_path / "empty"))
+        with started(tmp_path) as server:
+            (dialog,) = dialogs(server)
+            assert "Missing Models" in dialog and dialog.count("Download") == len(listed)
+            assert all(f"wuerstchen / {each['name']}" in dialog for each in listed)
+
+            fresh = new_page(page.context.browser, server.url)
+            node = _download_node(fresh)
+            run(fresh)
+            fresh.wait_for_function("node => node.widgets.at(-1)?.value?.includes('12.4 GB more')", arg=node)
+            assert hub.sent == []
+            node.evaluate("node => { node.widgets.find(each => each.name === 'download').value = true; }")
+            told = run(fresh)
+            assert told["progress"], "there is a bar on the node"
+            fresh.wait_for_function("node => node.widgets.at(-1)?.value?.includes('is complete')", arg=node)
+            assert node.evaluate("node => node.widgets.find(each => each.name === 'download').value") is False
+            fresh.close()
+            assert all((tmp_path / "models/wuerstchen" / each["name"]).is_file() for each in listed)
+            assert dialogs(server) == []
+
+
+def _download_node(page: Any) -> Any:
+    """Add Download Weights to a new workflow and return it."""
+    blank_workflow(page)
+    return page.evaluate_handle(
+        """() => {
+            const node = LiteGraph.createNode("WuerstchenDownload");
+            node.pos = [400, 300];
+            app.graph.add(node);
+            return node;
+        }"""
+    )
 
 
 def test_text_encode_says_what_of_a_prompt_is_ignored_until_it_is_mended(page, complaints):

@@ -49,7 +49,7 @@ def test_stages_c_and_b_may_be_kept_in_eight_bits(folder):
         (kept,) = loader().load(name, "float8_e4m3fn")
         assert {weight.dtype.itemsize for weight in kept.network.parameters()} >= {1}
     assert "float8_e4m3fn" not in LoadStageA.INPUT_TYPES()["required"]["dtype"][0]
-    with pytest.raises(InputError, match="expected one of torch.float32"):
+    with pytest.raises(InputError, match="expected one of torch"):
         LoadStageA().load("a", "float8_e4m3fn")
 
 

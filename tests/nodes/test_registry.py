@@ -37,6 +37,7 @@ NODES = {
     "WuerstchenSaveStageC": ("Save Stage C", ["stage_c", "filename_prefix"], []),
     "WuerstchenCompileStageC": ("Compile Stage C", ["stage_c"], ["WUERSTCHEN_STAGE_C"]),
     "WuerstchenCompileStageB": ("Compile Stage B", ["stage_b"], ["WUERSTCHEN_STAGE_B"]),
+    "WuerstchenDownload": ("Download Weights", ["model", "download"], []),
     "WuerstchenStageCToModel": ("Stage C to MODEL", ["stage_c"], ["MODEL"]),
     "WuerstchenModelToStageC": ("MODEL to Stage C", ["model"], ["WUERSTCHEN_STAGE_C"]),
     "WuerstchenStageBToModel": ("Stage B to MODEL", ["stage_b"], ["MODEL"]),
@@ -76,7 +77,7 @@ def test_says_what_it_is(node_id, node):
     assert node.SEARCH_ALIASES and all(isinstance(alias, str) for alias in node.SEARCH_ALIASES)
     assert len(node.RETURN_NAMES) == len(node.OUTPUT_TOOLTIPS) == len(node.RETURN_TYPES)
     assert all(node.OUTPUT_TOOLTIPS)
-    assert getattr(node, "OUTPUT_NODE", False) == (node_id == "WuerstchenSaveStageC")
+    assert getattr(node, "OUTPUT_NODE", False) == (node_id in ("WuerstchenSaveStageC", "WuerstchenDownload"))
 
 
 @each_node

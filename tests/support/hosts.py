@@ -1,6 +1,6 @@
 """A host for the tests of the node classes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,7 @@ class FakeHost:
         cancel_at: Step at which a report raises KeyboardInterrupt; None for never.
         previews: Previews that were reported; None makes the host show no previews.
         notices: Texts that nodes asked to show.
+        downloads: Bytes that are there and bytes in all, as a download reports them; None where nothing may download.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class FakeHost:
     cancel_at: int | None = None
     previews: list[Tensor | None] | None = None
     notices: list[str] = field(default_factory=list)
+    downloads: list[tuple[int, int]] | None = None
 
     def model_names(self) -> list[str]:
         files = [str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()]
@@ -52,6 +54,13 @@ class FakeHost:
 
     def download_advice(self, preset: str, repo: str, file: str) -> str | None:
         return f"Get {file} for {preset} into {self.folder}/{repo}."
+
+    def download_folder(self) -> Path | None:
+        return self.folder if self.downloads is not None else None
+
+    def download(self, preset: str) -> Generator[tuple[int, int]]:
+        assert self.downloads is not None
+        yield from self.downloads
 
     def device(self) -> torch.device:
         return torch.device("cpu")

@@ -9,10 +9,11 @@ Only this module downloads. Needs no torch.
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import CheckpointError, WeightsMissingError
 from .components import COMPONENTS, STAGES, TOKENIZER_FOLDER, Component
@@ -106,6 +107,24 @@ def presence(name: str) -> list[Presence]:
     return found
 
 
+def download_size(name: str) -> int:
+    """Return the bytes that `download_preset` would download, as the hub lists them.
+
+    Raises:
+        InputError: There is no such preset.
+        WeightsMissingError: The hub cannot be asked.
+    """
+    files: dict[tuple[str, str], int] = {}
+    for part in presence(name):
+        repo = part.place.repo
+        if part.path is None and repo is not None:
+            patterns = _patterns(part.place.folder, COMPONENTS[part.part])[0]
+            with _without_bars():
+                listed = _snapshot(repo, patterns, models_folder() / repo, dry_run=True)
+            files |= {(repo, file.filename): file.file_size for file in listed if file.will_download}
+    return sum(files.values())
+
+
 def download_preset(name: str) -> Iterator[Presence]:
     """Download the missing parts of a preset.
 
@@ -179,7 +198,7 @@ def _from_hub(
             f"{', '.join(str(path) for path in looked)}). {advice}"
         )
     for patterns in _patterns(inside, component):
-        _download(repo, patterns, target)
+        _snapshot(repo, patterns, target)
         files = _find_complete(target / inside, find)
         if files is not None:
             return files
@@ -210,12 +229,12 @@ def _hub_cache(repo: str) -> Path | None:
         return None
 
 
-def _download(repo: str, patterns: list[str], target: Path) -> None:
-    """Download the files of a repository that match one of the patterns."""
+def _snapshot(repo: str, patterns: list[str], target: Path, *, dry_run: bool = False) -> Any:
+    """Download the files of a repository that match one of the patterns, or only list them."""
     from huggingface_hub import snapshot_download
 
     try:
-        snapshot_download(repo, local_dir=target, allow_patterns=patterns)
+        return snapshot_download(repo, local_dir=target, allow_patterns=patterns, dry_run=dry_run)
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise WeightsMissingError(
@@ -223,6 +242,21 @@ def _download(repo: str, patterns: list[str], target: Path) -> None:
             "Check the connection, the name, and that the folder can be written; "
             "or copy the repository's files there by other means."
         ) from error
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Hide the progress bars of huggingface_hub."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 def _patterns(inside: str, component: Component) -> list[list[str]]:

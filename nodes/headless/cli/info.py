@@ -1,4 +1,4 @@
-"""`wuerstchen info` and `wuerstchen download`: versions, the device, the cache and the models."""
+"""`wuerstchen info`: versions, the device, the cache and the models."""
 
 import platform
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ import torch
 from wuerstchen_core.checkpoints.loading import LARGE, cpu_dtype, stored_dtype
 from wuerstchen_core.checkpoints.presets import PRESETS
 from wuerstchen_core.checkpoints.reading import read_tensors
-from wuerstchen_core.checkpoints.sources import download_preset, models_folder, presence
+from wuerstchen_core.checkpoints.sources import models_folder, presence
 from wuerstchen_core.errors import CheckpointError
 
 from ...models import WEIGHT_SUFFIXES
@@ -84,20 +84,6 @@ def _stored_dtype(files: Sequence[Path]) -> str | None:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def fetch(name: str) -> Iterator[Path]:
-    """Download the missing parts of a preset.
-
-    Yields:
-        Path: Folder of each part, as soon as it is on this machine.
-    Raises:
-        InputError: There is no such preset.
-        WeightsMissingError: A part could not be downloaded or written.
-    """
-    for part in download_preset(name):
-        if part.path is not None:
-            yield part.path
 
 
 def _version(name: str) -> str:

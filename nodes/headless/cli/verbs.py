@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..output_files import DEFAULT_FOLDER, OutputFiles
-from ..report import Report
+from ..report import Report, size_text
 from ..workflow import examples
 from ..workflow.documents import load_workflow
 from ..workflow.overrides import parse_seed
@@ -162,14 +162,21 @@ def info(options: argparse.Namespace, report: Report) -> int:
 
 def download(options: argparse.Namespace, report: Report) -> int:
     """Download a preset."""
-    from wuerstchen_core.checkpoints.sources import MODELS_VARIABLE
-
-    from .info import fetch
+    from wuerstchen_core.checkpoints.sources import (
+        MODELS_VARIABLE,
+        download_preset,
+        download_size,
+        models_folder,
+    )
 
     if options.to is not None:
         os.environ[MODELS_VARIABLE] = options.to
-    for path in fetch(options.preset):
-        report.result(str(path), event="downloaded", preset=options.preset, path=str(path))
+    size = download_size(options.preset)
+    report.event(event="download", preset=options.preset, bytes=size)
+    if size:
+        report.note(f"Downloading {size_text(size)} to {models_folder()}")
+    for part in download_preset(options.preset):
+        report.result(str(part.path), event="downloaded", preset=options.preset, path=str(part.path))
     return 0
 
 

@@ -54,7 +54,8 @@ def hub(monkeypatch, published):
     """Make downloads copy from `published`; return the list of downloaded files."""
     fetched: list[str] = []
 
-    def fetch(repo, *, local_dir=None, allow_patterns=(), local_files_only=False):
+    def fetch(repo, *, local_dir=None, allow_patterns=(), local_files_only=False, dry_run=False):
+        assert not dry_run
         if local_files_only:
             raise huggingface_hub.errors.LocalEntryNotFoundError("not cached")
         if not (published / repo).is_dir():
