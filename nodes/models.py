@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt"})
 """Suffixes of files that may hold a network."""
 FOLDER_MARKS = frozenset({"model_index.json", "config.json"})
-"""Files that make their folder one model."""
+"""Files that make their folder one model, as an index of shards does."""
+_INDEX = ".index.json"
 
 DTYPE_NAMES = ["default", "float32", "bfloat16", "float16"]
 """Choices of a loader's `dtype`."""
@@ -35,11 +36,12 @@ def names_in(files: Iterable[str]) -> list[str]:
     Args:
         files: Paths relative to the folder, with either kind of slash.
     Returns:
-        list[str]: Sorted names with forward slashes: the path of a weights file, or of a folder with config.json or
-            model_index.json. Files inside such a folder and previewers are not listed.
+        list[str]: Sorted names with forward slashes: the path of a weights file, or of a folder with config.json,
+            model_index.json or an index of shards. Files inside such a folder and previewers are not listed.
     """
     paths = [PurePosixPath(file.replace("\\", "/")) for file in files]
-    folders = {path.parent for path in paths if path.name in FOLDER_MARKS} - {PurePosixPath(".")}
+    marked = (path for path in paths if path.name in FOLDER_MARKS or path.name.endswith(_INDEX))
+    folders = {path.parent for path in marked} - {PurePosixPath(".")}
     weights = {path for path in paths if path.suffix.lower() in WEIGHT_SUFFIXES and path.name not in PREVIEWER_FILES}
     return sorted(str(path) for path in folders | weights if folders.isdisjoint(path.parents))
 

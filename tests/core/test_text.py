@@ -181,7 +181,7 @@ def test_one_file_is_enough(clip, tmp_path, prefix, suffix):
     assert torch.equal(load_text_encoder(file).encode(PROMPTS), embeddings)
 
 
-@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize("variant", [None, "fp16", "mine"])
 def test_shards_and_variants(clip, tmp_path, variant):
     folder, embeddings = clip
     model = CLIPTextModel.from_pretrained(folder)

@@ -26,8 +26,12 @@ def test_files_and_folders_that_are_models():
         "pipeline/model_index.json",
         "pipeline/decoder/config.json",
         "pipeline/decoder/diffusion_pytorch_model.safetensors",
+        "bigG/model.safetensors.index.json",
+        "bigG/model-00001-of-00002.safetensors",
+        "bigG/model-00002-of-00002.safetensors",
+        "words/tokenizer_config.json",
     ]
-    assert models.names_in(files) == ["mine", "old/Stage_B.PT", "pipeline", "stage_c.safetensors"]
+    assert models.names_in(files) == ["bigG", "mine", "old/Stage_B.PT", "pipeline", "stage_c.safetensors"]
 
 
 def test_a_config_beside_all_models_makes_no_folder():

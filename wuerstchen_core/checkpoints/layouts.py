@@ -5,6 +5,7 @@ Reads no tensors and needs no torch.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -22,7 +23,7 @@ PREVIEWER_FILES = (PREVIEWER_FILE, "text2img_wurstchen_b_v1_previewer_100k.pt")
 _PUBLISHER, _AUTHORS = "warp-ai", "dome272/wuerstchen"
 WEIGHTS_NAME = "diffusion_pytorch_model"
 VARIANTS = ("", ".fp16", ".bf16", ".non_ema")
-"""Endings that diffusers and transformers put into the names of weights, best first."""
+"""Variants that diffusers and transformers put into the names of weights, best first; any other comes after these."""
 
 
 def _kinds(name: str, suffix: str) -> tuple[tuple[str, ...], ...]:
@@ -37,12 +38,19 @@ def _kinds(name: str, suffix: str) -> tuple[tuple[str, ...], ...]:
     )  # fmt: skip
 
 
+def _any_variant(name: str) -> re.Pattern[str]:
+    """Return a pattern of such names in any variant; shards do not match."""
+    return re.compile(rf"(?:{name})(?:\.\w+)?\.(?:safetensors|bin)(?:\.index(?:\.\w+)?\.json)?")
+
+
 WEIGHT_KINDS = _kinds(WEIGHTS_NAME, "safetensors") + _kinds(WEIGHTS_NAME, "bin")
 """Names that diffusers gives to the weights of a stage, best first."""
 WEIGHT_FILES = tuple(name for kind in WEIGHT_KINDS for name in kind)
+_ANY_WEIGHTS = _any_variant(WEIGHTS_NAME)
 TEXT_KINDS = _kinds("model", "safetensors") + _kinds("pytorch_model", "bin")
 """Names that transformers gives to the weights of a text encoder, best first."""
 TEXT_WEIGHTS = tuple(name for kind in TEXT_KINDS for name in kind)
+_ANY_TEXT_WEIGHTS = _any_variant("model|pytorch_model")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 """Files of a tokenizer; a folder with one of them holds a tokenizer."""
 
@@ -56,7 +64,7 @@ class StageFiles:
         weights: Weights file, or the index of `shards`.
         shards: Weights files that the index names; empty without an index.
         config: config.json beside the weights; None if there is none, or if it may belong to another network.
-        preview: preview.json beside the config; None if there is none.
+        preview: preview.json beside the weights; None if there is none.
         previewer: One of PREVIEWER_FILES; None if there is none.
     """
 
@@ -121,10 +129,12 @@ def find_stage(source: Path, component: Component) -> StageFiles:
     """
     weights = _find_weights(source, component) if source.is_dir() else source
     shards = _shards_of(weights) if ".index" in weights.suffixes else ()
-    # a config beside a file that the user named may belong to another network
-    config = _if_file(weights.with_name(CONFIG_FILE)) if weights.name in WEIGHT_FILES else None
-    preview = _if_file(weights.with_name(PREVIEW_FILE)) if config else None
-    previewer = _find_previewer(weights) if component == STAGE_C and weights.name in WEIGHT_FILES else None
+    named = _ANY_WEIGHTS.fullmatch(
+        weights.name
+    )  # what lies beside a file of another name may belong to another network
+    config = _if_file(weights.with_name(CONFIG_FILE)) if named else None
+    preview = _if_file(weights.with_name(PREVIEW_FILE)) if named else None
+    previewer = _find_previewer(weights) if component == STAGE_C and named else None
     return StageFiles(source, weights, shards, config, preview, previewer)
 
 
@@ -139,13 +149,16 @@ def find_text_encoder(source: Path) -> TextEncoderFiles:
     """
     folder = TEXT_ENCODER_C.folder
     places = (source / folder, source) if source.is_dir() else ()
-    weights = next(filter(None, (_first_file(place, TEXT_WEIGHTS) for place in places)), None if places else source)
+    found = (_first_weights(place, TEXT_WEIGHTS, _ANY_TEXT_WEIGHTS) for place in places)
+    weights = next(filter(None, found), None if places else source)
     if weights is None:
         raise WeightsMissingError(
             f"{source} is no text encoder: expected a folder with {TEXT_WEIGHTS[0]} in it or in {folder}/. Choose the "
             "pipeline's folder, the text encoder's, or its weights file."
         )
-    named = weights.name in TEXT_WEIGHTS  # what lies beside a file of another name may belong to another network
+    named = _ANY_TEXT_WEIGHTS.fullmatch(
+        weights.name
+    )  # what lies beside a file of another name may belong to another network
     shards = _shards_of(weights) if ".index" in weights.suffixes else ()
     config = _if_file(weights.with_name(CONFIG_FILE)) if named else None
     beside = (weights.parent, weights.parent.parent / TOKENIZER_FOLDER) if named else ()
@@ -175,7 +188,7 @@ def read_json(path: Path) -> dict[str, object]:
 
 def _find_weights(folder: Path, component: Component) -> Path:
     for each in (folder / component.folder, folder):
-        weights = _first_file(each, WEIGHT_FILES)
+        weights = _first_weights(each, WEIGHT_FILES, _ANY_WEIGHTS)
         if weights:
             return weights
     raise WeightsMissingError(
@@ -213,6 +226,15 @@ def _shards_of(index: Path) -> tuple[Path, ...]:
 
 def _first_file(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _first_weights(folder: Path, names: tuple[str, ...], any_variant: re.Pattern[str]) -> Path | None:
+    """Return the first file of the names in a folder, else of any other variant."""
+    known = _first_file(folder, names)
+    if known is not None or not folder.is_dir():
+        return known
+    others = sorted(path for path in folder.iterdir() if any_variant.fullmatch(path.name) and path.is_file())
+    return others[0] if others else None
 
 
 def _if_file(path: Path) -> Path | None:

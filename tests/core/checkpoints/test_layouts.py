@@ -66,6 +66,17 @@ def _fp16_variant_name(network: Any, component: str, folder: Path) -> Path:
     return folder
 
 
+def _variant_of_any_name(network: Any, component: str, folder: Path) -> Path:
+    tiny.diffusers_twin(network).save_pretrained(folder, variant="mine")
+    return folder
+
+
+def _shards_of_a_variant_of_any_name(network: Any, component: str, folder: Path) -> Path:
+    tiny.diffusers_twin(network).save_pretrained(folder, variant="mine", max_shard_size="20KB")
+    assert list(folder.glob("*mine-*-of-*"))
+    return folder
+
+
 def _authors_pt(network: Any, component: str, folder: Path) -> Path:
     wrapper = NETWORKS[component][2]
     stale = {key: value * 0 for key, value in tiny.in_authors_keys(network.state_dict()).items()}
@@ -115,6 +126,8 @@ LAYOUTS: list[Callable[[Any, str, Path], Path]] = [
     _bin_folder,
     _sharded,
     _fp16_variant_name,
+    _variant_of_any_name,
+    _shards_of_a_variant_of_any_name,
     _authors_pt,
     _authors_pt_before_zip,
     _bare_pt_from_many_gpus,
