@@ -120,11 +120,14 @@ def _drawing(pack: Any, stage: str, steps: int, count: int) -> tuple[list[Any], 
     sockets = sys.modules[f"{pack.__name__}.nodes.sockets"]
     scenes = held_out(count)
     prompts = [scene.caption for scene in scenes]
-    stage_a, stage_b, stage_c = (load("cocktail") for load in (core.load_stage_a, core.load_stage_b, core.load_stage_c))
+    stage_a, stage_b, stage_c = (
+        core.load_stage_a("cocktail"),
+        core.load_stage_b("cocktail"),
+        core.load_stage_c("cocktail"),
+    )
     text_c, text_b = (core.load_text_encoder("cocktail", for_stage=each) for each in ("C", "B"))
     encoded_c, encoded_b = text_c.encode(prompts), text_b.encode(prompts)
     seeds = list(range(count))
-    pixels = {"width": 256, "height": 256}
     c_latent, b_latent = (each["samples"] for each in native.EmptyWuerstchenLatent().make(256, 256, count))
 
     def images_of(latents: Any) -> Iterator[Any]:
@@ -136,10 +139,10 @@ def _drawing(pack: Any, stage: str, steps: int, count: int) -> tuple[list[Any], 
             model, noise, steps, cfg, *pair, positive, negative, latent, seed=7, disable_pbar=True
         )
 
-    def by_stage_c(*pair: str) -> Any:
+    def by_stage_c(sampler: str, scheduler: str) -> Any:
         positive = sockets.conditioning_of(encoded_c, "C")
         negative = sockets.conditioning_of(text_c.encode([""]), "C")
-        embeddings = sampled(model_c, c_latent, positive, negative, 2.0, pair)
+        embeddings = sampled(model_c, c_latent, positive, negative, 2.0, (sampler, scheduler))
         return list(images_of(decoded(stage_b, embeddings, encoded_b, seeds, "cocktail")))
 
     with torch.inference_mode():
@@ -148,13 +151,13 @@ def _drawing(pack: Any, stage: str, steps: int, count: int) -> tuple[list[Any], 
             return scenes, by_stage_c
         model_b = native.StageBToModel().convert(current.keep(core.load_stage_b("cocktail")))[0]
         embeddings = core.sample_stage_c(
-            stage_c, encoded_c, text_c.encode([""]), **pixels, seeds=seeds, guidance_scale=2.0
+            stage_c, encoded_c, text_c.encode([""]), width=256, height=256, seeds=seeds, guidance_scale=2.0
         )
 
-    def by_stage_b(*pair: str) -> Any:
+    def by_stage_b(sampler: str, scheduler: str) -> Any:
         positive = sockets.conditioning_of(encoded_b, "B")
         positive[0][1]["stable_cascade_prior"] = embeddings
-        return list(images_of(sampled(model_b, b_latent, positive, positive, 1.0, pair)))
+        return list(images_of(sampled(model_b, b_latent, positive, positive, 1.0, (sampler, scheduler))))
 
     return scenes, by_stage_b
 

@@ -8,7 +8,7 @@ Only this module downloads. Needs no torch.
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -245,7 +245,7 @@ def _snapshot(repo: str, patterns: list[str], target: Path, *, dry_run: bool = F
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
+def _without_bars() -> Generator[None]:
     """Hide the progress bars of huggingface_hub."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 

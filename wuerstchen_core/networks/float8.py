@@ -1,5 +1,3 @@
-# pyright: reportUnknownMemberType=false
-# torch types F.conv_transpose2d in part only.
 """Layers that keep their weights in eight bits, torch.float8_e4m3fn, and compute in another dtype.
 
 A weight is converted each time its layer computes, so that a network takes half the memory of bfloat16. Biases and
@@ -7,7 +5,7 @@ norms stay in the dtype of the computation.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +39,9 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         if output_size is not None:
             raise NotImplementedError("output_size is not supported; the networks here give none.")
         weight = self.weight.to(input.dtype)
+        padding = cast("tuple[int, ...]", self.padding)  # torch types it as for Conv2d, whose may be a word
         return F.conv_transpose2d(
-            input, weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+            input, weight, self.bias, self.stride, padding, self.output_padding, self.groups, self.dilation
         )
 
 
@@ -76,5 +75,6 @@ def operations_for(dtype: torch.dtype | None, device: torch.device) -> Operation
 
 def eight_bit_keys(network: nn.Module) -> set[str]:
     """Return the keys of the weights that may be kept in eight bits: those of a network's layers."""
-    kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
-    return {f"{name}.weight" for name, layer in network.named_modules() if isinstance(layer, kinds)}
+    kinds, end = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d), ".weight"
+    weights = (key for key in network.state_dict() if key.endswith(end))
+    return {key for key in weights if isinstance(network.get_submodule(key.removesuffix(end)), kinds)}
