@@ -5,7 +5,7 @@ ComfyUI's samplers take any latent, prompt and patch, so a wrong wire would give
 word. Each check is a wrapper of ComfyUI's `outer_sample`: it sees the whole run before the first step.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -25,14 +25,21 @@ LARGEST_SPREAD = 3.0
 EMBEDDINGS = "stable_cascade_prior"
 """Key of a CONDITIONING for image embeddings, as StableCascade_StageB_Conditioning writes it."""
 
+STOP_BEFORE_THE_END = ("dpm_fast", "dpm_adaptive")
+"""Samplers that leave the schedule's last noise in the result."""
+LARGEST_REST = 0.05
+"""Timestep ratio of the noise that a result may keep."""
+FEWEST_STEPS = {"dpm_2_ancestral": 16, "dpmpp_3m_sde": 24}
+"""Samplers whose steps are too coarse for Stage C below a number of steps, and that number."""
+
 _UNHEEDED = {"control": "a ControlNet", "gligen": "a GLIGEN layout"}
 
 
-def checked_stage_c(executor: Callable[..., Tensor], noise: Tensor, latent: Tensor, *run: Any, **more: Any) -> Tensor:
+def checked_stage_c(executor: Any, noise: Tensor, latent: Tensor, *run: Any, **more: Any) -> Tensor:
     """Sample Stage C, if everything fits it.
 
     Args:
-        executor: ComfyUI's sampling, with its guider as `class_obj`.
+        executor: ComfyUI's sampling, a callable with its guider as `class_obj`.
         noise (Tensor): [batch, 16, height, width].
         latent (Tensor): [batch, 16, height, width], image embeddings to start from.
         run: Sampler, sigmas and all else that ComfyUI passes.
@@ -40,10 +47,10 @@ def checked_stage_c(executor: Callable[..., Tensor], noise: Tensor, latent: Tens
     Returns:
         Tensor: [batch, 16, height, width], image embeddings.
     Raises:
-        InputError: A latent or a prompt is of another stage, a size is impossible, the schedule ends too early, or the
-            sampler diverged.
+        InputError: A latent or a prompt is of another stage, a size is impossible, the schedule ends too early, the
+            sampler does not suit it, or it diverged.
     """
-    guider: Any = getattr(executor, "class_obj")  # noqa: B009 (not an attribute of every callable)
+    guider = executor.class_obj
     model = guider.model_patcher.model
     height, width = noise.shape[-2:]
     if noise.shape[1] != STAGE_C_CHANNELS:
@@ -62,6 +69,7 @@ def checked_stage_c(executor: Callable[..., Tensor], noise: Tensor, latent: Tens
         if "area" in cond and cond["area"][0] != "percentage":
             cond["area"] = _shares(cond["area"], height, width)
     _check_schedule(model, run[1], "Stage C", smallest=1)
+    _check_sampler(model, run[0], run[1])
     result = executor(noise, latent, *run, **more)
     spread = float(model.process_latent_in(result).std())
     if not spread < LARGEST_SPREAD:
@@ -72,14 +80,14 @@ def checked_stage_c(executor: Callable[..., Tensor], noise: Tensor, latent: Tens
     return result
 
 
-def checked_stage_b(executor: Callable[..., Tensor], noise: Tensor, latent: Tensor, *run: Any, **more: Any) -> Tensor:
+def checked_stage_b(executor: Any, noise: Tensor, latent: Tensor, *run: Any, **more: Any) -> Tensor:
     """Sample Stage B, if everything fits it. Arguments as for `checked_stage_c`, with 4 channels.
 
     Raises:
         InputError: A latent or a prompt is of another stage, the image embeddings are missing or of another size, an
             area is asked for, or the schedule ends too early.
     """
-    guider: Any = getattr(executor, "class_obj")  # noqa: B009 (not an attribute of every callable)
+    guider = executor.class_obj
     model = guider.model_patcher.model
     if noise.shape[1] != STAGE_B_CHANNELS:
         raise InputError(
@@ -172,6 +180,26 @@ def _check_schedule(model: Any, sigmas: Tensor, stage: str, smallest: int) -> No
             f"{stage} cannot reach the image in one step; expected at most {LARGEST_LAST_RATIO}. linear_quadratic does "
             "so with up to about 90 steps, and every scheduler with 1. Choose another scheduler, such as simple, or "
             "more steps."
+        )
+
+
+def _check_sampler(model: Any, sampler: Any, sigmas: Tensor) -> None:
+    """Raise InputError where a sampler of ComfyUI is known to give another picture than was asked for."""
+    function = getattr(getattr(sampler, "sampler_function", None), "__name__", "")
+    name = function.removeprefix("sample_").removesuffix("_function").removesuffix("_gpu")
+    steps = len(sigmas) - 1
+    start, rest = (float(model.model_sampling.timestep(sigmas[i])) for i in (0, max(0, steps - 1)))
+    if name in STOP_BEFORE_THE_END and rest > LARGEST_REST and float(sigmas[-1]) == 0:
+        raise InputError(
+            f"{name} stops at the schedule's last noise, here a timestep ratio of {rest:.2f}, and leaves it in the "
+            f"image; expected at most {LARGEST_REST}. Choose a scheduler that ends lower, such as karras, or take more "
+            "steps."
+        )
+    fewest = FEWEST_STEPS.get(name, 0)
+    if steps < fewest and start == 1:
+        raise InputError(
+            f"{name} takes steps that are too coarse for Stage C with {steps} of them; expected at least {fewest}. Take "
+            "more steps, or another sampler, such as ddpm or dpmpp_2m."
         )
 
 

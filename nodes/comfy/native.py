@@ -140,7 +140,7 @@ class _StageCModel(comfy.model_base.BaseModel):
 
 class _StageBModel(comfy.model_base.BaseModel):
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
-        """Return the conditions. Image embeddings come from StableCascade_StageB_Conditioning, else they are zero."""
+        """Return the conditions. A negative prompt without image embeddings gets zeros in their place."""
         noise: Tensor = kwargs["noise"]
         embeddings = kwargs.get(EMBEDDINGS)
         if embeddings is None:

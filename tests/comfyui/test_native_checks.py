@@ -168,6 +168,35 @@ def test_every_scheduler_draws_what_was_asked_for_or_is_refused(server: Server):
         assert verdict.colour and verdict.background and verdict.shape, scheduler
 
 
+@pytest.mark.parametrize(
+    ("sampler_name", "scheduler", "steps", "expected"),
+    [
+        ("dpm_adaptive", "simple", 12, "stops at the schedule's last noise, here a timestep ratio of 0.08"),
+        ("dpm_fast", "sgm_uniform", 12, "Choose a scheduler that ends lower"),
+        ("dpmpp_3m_sde", "karras", 12, "with 12 of them; expected at least 24"),
+        ("dpmpp_3m_sde_gpu", "karras", 12, "dpmpp_3m_sde takes steps that are too coarse"),
+        ("dpm_2_ancestral", "exponential", 12, "expected at least 16"),
+    ],
+)
+def test_a_sampler_that_needs_more_steps_or_another_scheduler(server: Server, sampler_name, scheduler, steps, expected):
+    prompt, model, positive, negative, empty = stage_c_graph()
+    settings = {"sampler_name": sampler_name, "scheduler": scheduler, "steps": steps}
+    said = message(server, prompt, ksampler(prompt, model, positive, negative, [empty, 0], **settings))
+    assert expected in said
+
+
+@pytest.mark.parametrize(
+    ("sampler_name", "scheduler", "steps", "denoise"),
+    [("dpm_fast", "karras", 12, 1.0), ("dpmpp_3m_sde", "karras", 24, 1.0), ("dpmpp_3m_sde", "karras", 12, 0.5)],
+)
+def test_such_samplers_with_enough_of_both(server: Server, sampler_name, scheduler, steps, denoise):
+    prompt, model, positive, negative, empty = stage_c_graph()
+    settings = {"sampler_name": sampler_name, "scheduler": scheduler, "steps": steps, "denoise": denoise}
+    assert torch.isfinite(
+        saved(server, prompt, ksampler(prompt, model, positive, negative, [empty, 0], **settings))
+    ).all()
+
+
 def test_a_model_becomes_stage_c_again(server: Server):
     prompt, base, positive, negative, empty = stage_c_graph("cocktail-base")
     loader = add(prompt, "WuerstchenLoadStageC", model="cocktail-aesthetic", dtype="default")

@@ -1,12 +1,15 @@
 """ComfyUI's own nodes that save and load latents. A .latent file is a safetensors file."""
 
 import hashlib
+import json
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
 from wuerstchen_core.errors import InputError
 
+from ...sockets import SIZE_KEY, asked_size
 from ..host import current
 from .images import HIDDEN, metadata_texts
 from .input_files import explain_missing, find_input, names_of_inputs
@@ -38,7 +41,8 @@ class SaveLatent:
         from safetensors.torch import save
 
         tensors = {"latent_tensor": samples["samples"].contiguous(), _VERSION_KEY: torch.tensor([])}
-        data = save(tensors, metadata_texts(prompt, extra_pnginfo))
+        asked = {SIZE_KEY: json.dumps(samples[SIZE_KEY])} if SIZE_KEY in samples else {}
+        data = save(tensors, metadata_texts(prompt, extra_pnginfo) | asked)
         files = current().files
         path = files.save(data, filename_prefix, node_id=unique_id, suffix=".latent")
         return {"ui": {"latents": [{**files.reference(path), "type": "output"}]}}
@@ -74,4 +78,17 @@ class LoadLatent:
         if "latent_tensor" not in tensors:
             raise InputError(f"{path} holds {', '.join(tensors)}; expected 'latent_tensor', as Save Latent writes.")
         scale = 1.0 if _VERSION_KEY in tensors else _OLD_SCALE
-        return ({"samples": tensors["latent_tensor"].float() * scale},)
+        return ({"samples": tensors["latent_tensor"].float() * scale, **_asked_size(path)},)
+
+
+def _asked_size(path: Path) -> dict[str, tuple[int, int]]:
+    """Return the keys by which the LATENT in a file remembers its image size; none if it does not say one."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(SIZE_KEY, "null")
+    try:
+        width, height = json.loads(text)
+        return asked_size(width, height)
+    except (TypeError, ValueError, InputError):
+        return {}

@@ -4,14 +4,17 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from support.workflows import Toy, node, toys
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError, RunError
 from wuerstchen_nodes.headless.execution.executor import Executor
 from wuerstchen_nodes.headless.stock import nodes as stock
-from wuerstchen_nodes.headless.stock.latents import LoadLatent
+from wuerstchen_nodes.headless.stock.latents import LoadLatent, SaveLatent
 from wuerstchen_nodes.headless.workflow.catalog import Catalog
 from wuerstchen_nodes.headless.workflow.validate import validate
+from wuerstchen_nodes.host import using
+from wuerstchen_nodes.sockets import asked_size, crop_to_asked
 
 
 class Gradient(Toy):
@@ -122,6 +125,19 @@ def test_latents_are_saved_and_loaded(host):
     assert shown["2"]["latents"] == [{"filename": "x_00001_.latent", "subfolder": "l", "type": "output"}]
     loaded = LoadLatent().load(str(host.output_folder() / "l" / "x_00001_.latent"))
     assert torch.equal(loaded[0]["samples"], torch.arange(16.0).reshape(1, 16, 1, 1))
+
+
+def test_a_latent_file_keeps_the_size_that_was_asked_for(host):
+    samples = {"samples": torch.zeros(1, 16, 6, 9), **asked_size(320, 200)}
+    with using(host):
+        SaveLatent().save(samples, "asked")
+        (loaded,) = LoadLatent().load(str(host.output_folder() / "asked_00001_.latent"))
+        assert loaded["wuerstchen_size"] == (320, 200)
+        assert crop_to_asked(torch.zeros(1, 256, 384, 3), loaded).shape == (1, 200, 320, 3)
+        for text in ("[1]", "{", '"x"', "[0, 5]", "null"):
+            path = host.output_folder() / "odd.latent"
+            save_file({"latent_tensor": samples["samples"]}, path, metadata={"wuerstchen_size": text})
+            assert set(LoadLatent().load(str(path))[0]) == {"samples"}, text
 
 
 def test_a_file_that_is_no_latent_is_named(host):
