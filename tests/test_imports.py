@@ -65,7 +65,7 @@ NODES = {
     "stages": {"host", "memory", "output", "widgets", "models", "sockets"},
     "registry": {"stages"},
     "comfy": {"host", "memory", "widgets", "models", "sockets"},
-    "headless": {"registry", "host", "widgets", "models"},
+    "headless": {"registry", "host", "widgets", "models", "sockets"},
     "__main__": {"headless"},
 }
 """Room of `nodes` -> rooms that it may import; "stages" stands for every file of node classes."""

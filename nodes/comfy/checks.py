@@ -8,6 +8,7 @@ word. Each check is a wrapper of ComfyUI's `outer_sample`: it sees the whole run
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from wuerstchen_core.errors import InputError
@@ -70,7 +71,7 @@ def checked_stage_c(executor: Any, noise: Tensor, latent: Tensor, *run: Any, **m
             cond["area"] = _shares(cond["area"], height, width)
     _check_schedule(model, run[1], "Stage C", smallest=1)
     _check_sampler(model, run[0], run[1])
-    result = executor(noise, latent, *run, **more)
+    result = _sampled(executor, noise, latent, *run, **more)
     spread = float(model.process_latent_in(result).std())
     if not spread < LARGEST_SPREAD:
         raise InputError(
@@ -110,7 +111,7 @@ def checked_stage_b(executor: Any, noise: Tensor, latent: Tensor, *run: Any, **m
                 "StableCascade_StageB_Conditioning before it, with Stage C's result."
             )
     _check_schedule(model, run[1], "Stage B", smallest=2)
-    return executor(noise, latent, *run, **more)
+    return _sampled(executor, noise, latent, *run, **more)
 
 
 def refuse_patches(options: dict[str, Any]) -> None:
@@ -128,6 +129,19 @@ def refuse_patches(options: dict[str, Any]) -> None:
             "as FreeU, HyperTile, Token Merging, Self-Attention Guidance and Perturbed-Attention Guidance are made for "
             "other networks. Bypass the node that set it."
         )
+
+
+def _sampled(
+    executor: Any, noise: Tensor, latent: Tensor, sampler: Any, sigmas: Tensor, *run: Any, **more: Any
+) -> Tensor:
+    """Sample with each noise level once: between two equal ones some samplers divide by zero."""
+    try:
+        return executor(noise, latent, sampler, torch.unique_consecutive(sigmas), *run, **more)
+    except torch.linalg.LinAlgError as error:
+        raise InputError(
+            f"The sampler cannot solve its equations for this schedule of {len(sigmas) - 1} steps. Choose another "
+            "scheduler or another number of steps."
+        ) from error
 
 
 def _prompts(guider: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -198,8 +212,8 @@ def _check_sampler(model: Any, sampler: Any, sigmas: Tensor) -> None:
     fewest = FEWEST_STEPS.get(name, 0)
     if steps < fewest and start == 1:
         raise InputError(
-            f"{name} takes steps that are too coarse for Stage C with {steps} of them; expected at least {fewest}. Take "
-            "more steps, or another sampler, such as ddpm or dpmpp_2m."
+            f"{name} takes steps that are too coarse for Stage C with {steps} of them; expected at least {fewest}. "
+            "Take more steps, or another sampler, such as ddpm or dpmpp_2m."
         )
 
 

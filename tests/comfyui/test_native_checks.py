@@ -187,7 +187,12 @@ def test_a_sampler_that_needs_more_steps_or_another_scheduler(server: Server, sa
 
 @pytest.mark.parametrize(
     ("sampler_name", "scheduler", "steps", "denoise"),
-    [("dpm_fast", "karras", 12, 1.0), ("dpmpp_3m_sde", "karras", 24, 1.0), ("dpmpp_3m_sde", "karras", 12, 0.5)],
+    [
+        ("dpm_fast", "karras", 12, 1.0),
+        ("dpmpp_3m_sde", "karras", 24, 1.0),
+        ("dpmpp_3m_sde", "karras", 12, 0.5),
+        ("dpmpp_2m", "beta", 60, 1.0),  # has two steps between equal levels of noise
+    ],
 )
 def test_such_samplers_with_enough_of_both(server: Server, sampler_name, scheduler, steps, denoise):
     prompt, model, positive, negative, empty = stage_c_graph()
