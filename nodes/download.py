@@ -80,32 +80,42 @@ class DownloadWeights:
 
 def _download(model: str, folder: Path) -> None:
     """Download with progress on the node."""
-    there, update, started = host(), None, time.monotonic()
-    with closing(there.download(model)) as states:
-        for done, total in states:
-            if update is None:
-                update = there.progress(max(1, total // MEGABYTE), "Download")
-                if total > (free := _free(folder)):
-                    raise WeightsMissingError(
-                        f"{model} needs {total / 1e9:.2f} GB more, and {folder} has room for {free / 1e9:.2f} GB. Make "
-                        "room, or put ComfyUI's models folder on a larger disk."
-                    )
-            speed = done / max(time.monotonic() - started, 1e-3)
-            left = _time_left(total - done, speed)
-            state = f"{done / 1e9:.2f} of {total / 1e9:.2f} GB"
-            there.notice(f"{state}, {speed / MEGABYTE:.1f} MB/s, {left}")
-            try:
+    there, started, state = host(), time.monotonic(), "the start"
+    update, known = there.progress(1, "Download"), 0
+    try:
+        with closing(there.download(model)) as states:
+            for done, total in states:
+                if total != known:
+                    _check_room(model, folder, total)
+                    update, known = there.progress(max(1, total // MEGABYTE), "Download"), total
+                if total:
+                    state = f"{done / 1e9:.2f} of {total / 1e9:.2f} GB"
+                    there.notice(f"{state}, {_pace(done, total, time.monotonic() - started)}")
+                else:
+                    there.notice("Asking Hugging Face for the files ...")
                 update(done // MEGABYTE, None)
-            except BaseException:
-                there.notice(f"Stopped at {state}. Files that are complete stay; run again to get the rest.")
-                raise
+    except BaseException:
+        there.notice(f"Stopped at {state}. Files that are complete stay; run again to get the rest.")
+        raise
 
 
-def _time_left(remaining: int, speed: float) -> str:
-    if speed <= 0:
+def _check_room(model: str, folder: Path, total: int) -> None:
+    free = _free(folder)
+    if total > free:
+        raise WeightsMissingError(
+            f"{model} needs {total / 1e9:.2f} GB more, and {folder} has room for {free / 1e9:.2f} GB. Make room, or "
+            "put ComfyUI's models folder on a larger disk."
+        )
+
+
+def _pace(done: int, total: int, seconds: float) -> str:
+    """Return the speed and the time left."""
+    speed = done / max(seconds, 1e-3)
+    if not speed:
         return "waiting for the first bytes"
-    minutes = remaining / speed / 60
-    return f"{minutes:.0f} minutes left" if minutes >= 1.5 else f"{minutes * 60:.0f} seconds left"
+    minutes = (total - done) / speed / 60
+    left = f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{minutes * 60:.0f} seconds"
+    return f"{speed / MEGABYTE:.1f} MB/s, {left} left"
 
 
 def _free(folder: Path) -> int:

@@ -48,7 +48,7 @@ class Host(Protocol):
         """Download the missing parts of a preset to `download_folder`. Closing the generator stops it.
 
         Yields:
-            (int, int): Bytes that are there, and bytes to download in all.
+            (int, int): Bytes that are there, and bytes to download in all; 0 while that is asked for.
         Raises:
             WeightsMissingError: A part could not be downloaded.
         """

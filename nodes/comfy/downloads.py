@@ -4,7 +4,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, TextIO
 
 from wuerstchen_core.checkpoints.presets import PRESETS
 from wuerstchen_core.errors import WeightsMissingError
@@ -26,7 +29,7 @@ def download(preset: str, folder: Path) -> Generator[tuple[int, int]]:
         preset: Name of the preset.
         folder: Model folder.
     Yields:
-        (int, int): Bytes that are there, and bytes to download in all.
+        (int, int): Bytes that are there, and bytes to download in all; 0 while that is asked for.
     Raises:
         WeightsMissingError: A part could not be downloaded or written.
     """
@@ -34,27 +37,33 @@ def download(preset: str, folder: Path) -> Generator[tuple[int, int]]:
     folders = [folder / repo for repo in repos]
     earlier = set(_partly(folders))
     command = [sys.executable, "-c", _RUN, "download", preset, "--to", str(folder), "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8")
-    assert process.stdout is not None
-    try:
-        first = json.loads(process.stdout.readline() or "{}")
-        total, start = first.get("bytes"), _size(folders)
-        while total is not None and process.poll() is None:
-            yield min(max(0, _size(folders) - start), total), total  # notes beside the files count, too
-            try:
-                process.wait(SECONDS)
-            except subprocess.TimeoutExpired:
-                continue
-        last = [first, *map(json.loads, process.stdout.read().splitlines())][-1]
-        if process.wait() != 0:
-            raise WeightsMissingError(last.get("message") or f"The download of {preset} ended with an error.")
-        yield total or 0, total or 0
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        for path in set(_partly(folders)) - earlier:
-            path.unlink(missing_ok=True)
+    with TemporaryFile("w+", encoding="utf-8") as told:
+        process = subprocess.Popen(command, stdout=told, stderr=subprocess.DEVNULL)
+        total = start = 0
+        try:
+            while process.poll() is None:
+                if not total and (events := _events(told)):
+                    total, start = events[0].get("bytes", 0), _size(folders)
+                yield min(max(0, _size(folders) - start), total), total  # notes beside the files count, too
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(SECONDS)
+            events = _events(told)
+            if process.returncode != 0:
+                message = events[-1].get("message") if events else None
+                raise WeightsMissingError(message or f"The download of {preset} ended with an error.")
+            total = events[0]["bytes"]
+            yield total, total
+        finally:
+            process.kill()
+            process.wait()
+            for path in set(_partly(folders)) - earlier:
+                path.unlink(missing_ok=True)
+
+
+def _events(told: TextIO) -> list[dict[str, Any]]:
+    """Return the whole lines of JSON in a file so far."""
+    told.seek(0)
+    return [json.loads(line) for line in told if line.endswith("\n")]
 
 
 def _partly(folders: list[Path]) -> Iterator[Path]:

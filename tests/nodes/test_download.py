@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import sys
 import time
 
@@ -63,17 +64,18 @@ def test_what_is_there_is_not_needed_and_half_of_it_is(fake_host: FakeHost, publ
 
 
 def test_progress_and_speed_are_on_the_node_while_it_downloads(fake_host: FakeHost, monkeypatch):
-    fake_host.downloads = [(0, 12_000_000_000), (3_000_000_000, 12_000_000_000)]
+    fake_host.downloads = [(0, 0), (0, 12_000_000_000), (3_000_000_000, 12_000_000_000)]
     clock = iter([0.0, 1.0, 60.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(download_module, "_free", lambda folder: 10**11)
     assert run(True) == "v2-interpolated is complete."
     assert fake_host.notices == [
-        "0.00 of 12.00 GB, 0.0 MB/s, waiting for the first bytes",
+        "Asking Hugging Face for the files ...",
+        "0.00 of 12.00 GB, waiting for the first bytes",
         "3.00 of 12.00 GB, 50.0 MB/s, 3 minutes left",
         "v2-interpolated is complete.",
     ]
-    assert fake_host.reported == [("Download", 0, 12000), ("Download", 3000, 12000)]
+    assert fake_host.reported == [("Download", 0, 1), ("Download", 0, 12000), ("Download", 3000, 12000)]
 
 
 def test_a_cancelled_download_says_where_it_stopped(fake_host: FakeHost, monkeypatch):
@@ -130,7 +132,17 @@ def test_a_download_is_stopped_at_once_and_goes_on_with_the_other_files(publishe
         assert (tmp_path / "models" / first).read_bytes() == (published / first).read_bytes()
 
 
-def test_a_server_that_does_not_answer(published, tmp_path, monkeypatch):
+def test_it_is_stopped_while_it_asks_a_server_that_does_not_answer(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        running = download(PRESET, tmp_path / "models")
+        assert [next(running) for _ in range(3)] == [(0, 0)] * 3
+        started = time.monotonic()
+        running.close()
+        assert time.monotonic() - started < 5
+
+
+def test_a_repository_that_is_not_there(published, tmp_path, monkeypatch):
     shutil.rmtree(published / STAGE_C)
     with serving(published) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
