@@ -137,7 +137,7 @@ def _sampled(
     """Sample with each noise level once: between two equal ones some samplers divide by zero."""
     try:
         return executor(noise, latent, sampler, torch.unique_consecutive(sigmas), *run, **more)
-    except torch.linalg.LinAlgError as error:
+    except torch.linalg.LinAlgError as error:  # pyright: ignore[reportPrivateImportUsage]
         raise InputError(
             f"The sampler cannot solve its equations for this schedule of {len(sigmas) - 1} steps. Choose another "
             "scheduler or another number of steps."
