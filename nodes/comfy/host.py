@@ -83,8 +83,8 @@ class ComfyHost:
         folder = self.download_folder()
         return (
             f"Add the node Download Weights, which gets all of {preset}; or put "
-            f"https://huggingface.co/{repo}/resolve/main/{file} there as {folder / repo / file}; or go to {PACK} in a "
-            f"terminal and run `{sys.executable} -m nodes download {preset} --to {folder}`."
+            f"https://huggingface.co/{repo}/resolve/main/{file} there as {folder / repo / file}; or, in a "
+            f"terminal, go to {PACK} and run `{sys.executable} -m nodes download {preset} --to {folder}`."
         )
 
     def download_folder(self) -> Path:

@@ -198,24 +198,23 @@ def test_missing_weights_are_listed_with_their_links_and_downloaded(page, tmp_pa
     with_the_pack(tmp_path)
     listed = json.loads(examples.locate("v2").read_text(encoding="utf-8"))["models"]
 
-    def dialogs(server: Server) -> list[str]:
-        fresh = new_page(page.context.browser, server.url)
+    def dialogs() -> list[str]:
         open_template(fresh, "v2")
         fresh.wait_for_timeout(2000)
         found = fresh.evaluate("[...document.querySelectorAll('[role=dialog]')].map(each => each.innerText)")
-        fresh.close()
+        fresh.keyboard.press("Escape")
         return found
 
-    with serving(hub_folder, pause=0.01) as hub:
+    with serving(hub_folder, pause=0.005) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
-        monkeypatch.setenv("WUERSTCHEN_MODELS", str(tmp_path / "empty"))
+        for name in ("HF_HOME", "WUERSTCHEN_MODELS"):
+            monkeypatch.setenv(name, str(tmp_path / "empty"))
         with started(tmp_path) as server:
-            (dialog,) = dialogs(server)
+            fresh = new_page(page.context.browser, server.url)
+            (dialog,) = dialogs()
             assert "Missing Models" in dialog and dialog.count("Download") == len(listed)
             assert all(f"wuerstchen / {each['name']}" in dialog for each in listed)
 
-            fresh = new_page(page.context.browser, server.url)
             node = _download_node(fresh)
             run(fresh)
             fresh.wait_for_function("node => node.widgets.at(-1)?.value?.includes('12.4 GB more')", arg=node)
@@ -225,9 +224,9 @@ def test_missing_weights_are_listed_with_their_links_and_downloaded(page, tmp_pa
             assert told["progress"], "there is a bar on the node"
             fresh.wait_for_function("node => node.widgets.at(-1)?.value?.includes('is complete')", arg=node)
             assert node.evaluate("node => node.widgets.find(each => each.name === 'download').value") is False
-            fresh.close()
             assert all((tmp_path / "models/wuerstchen" / each["name"]).is_file() for each in listed)
-            assert dialogs(server) == []
+            assert dialogs() == []
+            fresh.close()
 
 
 def _download_node(page: Any) -> Any:

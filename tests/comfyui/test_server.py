@@ -113,6 +113,7 @@ def test_weights_that_are_missing_are_named(server: Server):
     said: str = run.error["exception_message"]
     file = "warp-ai/wuerstchen-prior-model-base/diffusion_pytorch_model.safetensors"
     assert str(server.folder / "models/wuerstchen" / file) in said and "3.97 GB" in said
+    assert "Add the node Download Weights" in said
     command = re.search("go to (.*) and run `(.*) -m nodes (download v2-base --to .*)`", said)
     assert command is not None
     helped = subprocess.run([command[2], "-m", "nodes", "download", "--help"], cwd=command[1], capture_output=True)
