@@ -47,16 +47,43 @@ def test_ksampler_agrees_with_our_own_sampler(server: Server):
     assert apart(theirs, stage_c_by_our_own(linear_timesteps(8))) < 1e-3
 
 
-def test_a_file_of_model_save_loads_as_stage_c(server: Server):
-    prompt, model, positive, negative, empty = stage_c_graph()
-    plain = saved(server, prompt, ksampler(prompt, model, positive, negative, [empty, 0]))
-    add(prompt, "ModelSave", model=[model, 0], filename_prefix="kept")
+def lora_file(server: Server, naming: str) -> str:
+    """Write a random LoRA of one layer and return its name."""
+    generator = torch.Generator().manual_seed(0)
+    pair = {
+        f"{naming}.lora_up.weight": torch.randn(512, 2, generator=generator) * 0.3,
+        f"{naming}.lora_down.weight": torch.randn(2, 128, generator=generator) * 0.3,
+    }
+    name = f"{naming[:6]}.safetensors"
+    folder = server.folder / "models/loras"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(pair, folder / name)
+    return name
+
+
+def model_save(server: Server, prompt: Prompt, model: str, name: str) -> str:
+    """Save a MODEL by ComfyUI's node into the model folder and return the file's name there."""
+    add(prompt, "ModelSave", model=[model, 0], filename_prefix=name)
     ran(server, prompt)
-    (written,) = (server.folder / "output").glob("kept*.safetensors")
-    written.rename(server.folder / "models" / "wuerstchen" / "kept.safetensors")
-    prompt, model, positive, negative, empty = stage_c_graph("kept.safetensors")
+    (written,) = (server.folder / "output").glob(f"{name}*.safetensors")
+    written.rename(server.folder / "models" / "wuerstchen" / f"{name}.safetensors")
+    return f"{name}.safetensors"
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["as it is", "after a LoRA and a merge"])
+def test_a_file_of_model_save_loads_as_stage_c(server: Server, changed):
+    prompt, model, positive, negative, empty = stage_c_graph()
+    if changed:
+        name = lora_file(server, "lora_unet_blocks_0_channelwise_0")
+        with_lora = add(prompt, "LoraLoaderModelOnly", model=[model, 0], lora_name=name, strength_model=0.7)
+        loader = add(prompt, "WuerstchenLoadStageC", model="cocktail-base", dtype="default")
+        other = add(prompt, "WuerstchenStageCToModel", stage_c=[loader, 0])
+        model = add(prompt, "ModelMergeSimple", model1=[with_lora, 0], model2=[other, 0], ratio=0.6)
+    before = saved(server, prompt, ksampler(prompt, model, positive, negative, [empty, 0]))
+    file = model_save(server, prompt, model, f"kept_{changed}")
+    prompt, model, positive, negative, empty = stage_c_graph(file)
     again = saved(server, prompt, ksampler(prompt, model, positive, negative, [empty, 0]))
-    assert torch.equal(again, plain)
+    assert torch.equal(again, before)
 
 
 def test_weights_in_eight_bits_by_both_samplers_and_through_a_file(server: Server):
@@ -84,11 +111,7 @@ def test_weights_in_eight_bits_by_both_samplers_and_through_a_file(server: Serve
     native = add(prompt, "WuerstchenStageCToModel", stage_c=[back, 0])
     assert torch.equal(saved(server, prompt, ksampler(prompt, native, positive, negative, [empty, 0])), patched)
 
-    add(prompt, "ModelSave", model=[model, 0], filename_prefix="small")
-    ran(server, prompt)
-    (written,) = (server.folder / "output").glob("small*.safetensors")
-    written.rename(server.folder / "models" / "wuerstchen" / "small.safetensors")
-    prompt, model, positive, negative, empty = stage_c_graph("small.safetensors")
+    prompt, model, positive, negative, empty = stage_c_graph(model_save(server, prompt, model, "small"))
     prompt["1"]["inputs"]["dtype"] = "float8_e4m3fn"
     assert torch.equal(saved(server, prompt, ksampler(prompt, model, positive, negative, [empty, 0])), plain)
 
@@ -147,15 +170,7 @@ def test_merging_gives_the_interpolation(server: Server):
 
 @pytest.mark.parametrize("naming", ["lora_unet_blocks_0_channelwise_0", "diffusion_model.blocks.0.channelwise.0"])
 def test_a_lora_changes_the_weights_it_names(server: Server, naming):
-    generator = torch.Generator().manual_seed(0)
-    pair = {
-        f"{naming}.lora_up.weight": torch.randn(512, 2, generator=generator) * 0.3,
-        f"{naming}.lora_down.weight": torch.randn(2, 128, generator=generator) * 0.3,
-    }
-    name = f"{naming[:6]}.safetensors"
-    folder = server.folder / "models/loras"
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(pair, folder / name)
+    name = lora_file(server, naming)
     prompt, model, positive, negative, empty = stage_c_graph()
     own = add(
         prompt, "WuerstchenStageCSampler", stage_c=["1", 0], positive=[positive, 0], negative=[negative, 0],
