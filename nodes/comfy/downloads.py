@@ -37,13 +37,13 @@ def download(preset: str, folder: Path) -> Generator[tuple[int, int]]:
     folders = [folder / repo for repo in repos]
     earlier = set(_partly(folders))
     command = [sys.executable, "-c", _RUN, "download", preset, "--to", str(folder), "--json"]
+    total, start = 0, _size(folders)
     with TemporaryFile("w+", encoding="utf-8") as told:
         process = subprocess.Popen(command, stdout=told, stderr=subprocess.DEVNULL)
-        total = start = 0
         try:
             while process.poll() is None:
                 if not total and (events := _events(told)):
-                    total, start = events[0].get("bytes", 0), _size(folders)
+                    total = events[0].get("bytes", 0)
                 yield min(max(0, _size(folders) - start), total), total  # notes beside the files count, too
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(SECONDS)

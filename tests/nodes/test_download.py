@@ -117,7 +117,7 @@ def test_a_download_from_a_server(published, tmp_path, monkeypatch):
 
 def test_a_download_is_stopped_at_once_and_goes_on_with_the_other_files(published, tmp_path, monkeypatch):
     first = f"{STAGE_C}/{WEIGHTS}"
-    with serving(published, pause=0.5) as hub:
+    with serving(published, pause=2) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         running = download(PRESET, tmp_path / "models")
         next(done for done, _ in running if done > 0)
