@@ -1,10 +1,11 @@
 """Interpolation of two Stage C checkpoints, the way v2-interpolated was made from v2-base and v2-aesthetic."""
 
 import torch
+from torch import nn
 
 from .errors import CheckpointError, InputError
 from .networks.blocks import Operations
-from .networks.float8 import operations_for
+from .networks.float8 import FLOAT8, Float8Operations
 from .networks.rebuild import rebuild
 from .networks.stage_c import StageC
 
@@ -44,5 +45,7 @@ def interpolate(base: StageC, finetuned: StageC, weight: float, *, operations: O
         key: torch.lerp(value.float(), theirs[key].to(value.device).float(), weight).to(value.dtype)
         for key, value in ours.items()
     }
-    stored = base.projection.weight
-    return rebuild(base, operations or operations_for(stored.dtype, stored.device), weights=mixed)
+    if operations is None:
+        in_eight_bits = base.projection.weight.dtype == FLOAT8
+        operations = Float8Operations(base.compute_dtype) if in_eight_bits and base.compute_dtype else nn
+    return rebuild(base, operations, weights=mixed)

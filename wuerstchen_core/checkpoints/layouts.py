@@ -129,9 +129,8 @@ def find_stage(source: Path, component: Component) -> StageFiles:
     """
     weights = _find_weights(source, component) if source.is_dir() else source
     shards = _shards_of(weights) if ".index" in weights.suffixes else ()
-    named = _ANY_WEIGHTS.fullmatch(
-        weights.name
-    )  # what lies beside a file of another name may belong to another network
+    # What lies beside a file of another name may belong to another network.
+    named = _ANY_WEIGHTS.fullmatch(weights.name)
     config = _if_file(weights.with_name(CONFIG_FILE)) if named else None
     preview = _if_file(weights.with_name(PREVIEW_FILE)) if named else None
     previewer = _find_previewer(weights) if component == STAGE_C and named else None
@@ -156,9 +155,7 @@ def find_text_encoder(source: Path) -> TextEncoderFiles:
             f"{source} is no text encoder: expected a folder with {TEXT_WEIGHTS[0]} in it or in {folder}/. Choose the "
             "pipeline's folder, the text encoder's, or its weights file."
         )
-    named = _ANY_TEXT_WEIGHTS.fullmatch(
-        weights.name
-    )  # what lies beside a file of another name may belong to another network
+    named = _ANY_TEXT_WEIGHTS.fullmatch(weights.name)  # as for a stage
     shards = _shards_of(weights) if ".index" in weights.suffixes else ()
     config = _if_file(weights.with_name(CONFIG_FILE)) if named else None
     beside = (weights.parent, weights.parent.parent / TOKENIZER_FOLDER) if named else ()

@@ -91,10 +91,11 @@ def test_a_file_in_eight_bits_loads_by_itself_and_as_it_is(tmp_path):
 
 def test_a_mix_keeps_the_dtype_of_its_base(tmp_path):
     load, folder, inputs = stage_c_case(tmp_path)
-    small = load(folder, dtype=FLOAT8)
-    mix = interpolate(small, tiny.stage_c(seed=1), 0.5)
-    assert isinstance(mix, StageC) and mix.projection.weight.dtype == FLOAT8
-    assert torch.isfinite(mix(*inputs)).all()
+    for computed in (torch.bfloat16, torch.float32):
+        small = load(folder, dtype=FLOAT8, operations=Float8Operations(computed))
+        mix = interpolate(small, tiny.stage_c(seed=1), 0.5)
+        assert isinstance(mix, StageC) and mix.projection.weight.dtype == FLOAT8 and mix.compute_dtype == computed
+        assert torch.isfinite(mix(*inputs)).all()
 
 
 @pytest.mark.long
