@@ -47,10 +47,12 @@ NODE_DISPLAY_NAME_MAPPINGS = dict(registry.NODE_DISPLAY_NAME_MAPPINGS)
 
 if "folder_paths" in sys.modules and "comfy.model_management" in sys.modules:  # it is ComfyUI that imports this
     from .nodes.comfy import nodes as native
+    from .nodes.comfy import routes
     from .nodes.comfy.host import ComfyHost
     from .nodes.host import install
 
     install(ComfyHost())
+    routes.register()
     NODE_CLASS_MAPPINGS |= native.NODE_CLASS_MAPPINGS
     NODE_DISPLAY_NAME_MAPPINGS |= registry.COMFYUI_ONLY
 

@@ -6,7 +6,7 @@ so that two runs with different hosts work in one process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -17,6 +17,28 @@ if TYPE_CHECKING:
     from torch import nn
 
     from wuerstchen_core.networks.blocks import Operations
+
+
+class Kept(Protocol):
+    """Place on disk of one value of a workflow.
+
+    Attributes:
+        refused: Reason for which the value cannot be kept; empty where it can.
+    """
+
+    refused: str
+
+    def read(self) -> list[Any] | None:
+        """Return the list of values that is there; None if there is none."""
+        ...
+
+    def write(self, values: list[Any], *, replaces: bool) -> bool:
+        """Store a list of values, also over one that is there, and return whether one is there now."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the page shows of it: "key", "bytes", "made" in seconds since 1970, and "thumbnail"."""
+        ...
 
 
 class Host(Protocol):
@@ -105,6 +127,15 @@ class Host(Protocol):
         Args:
             steps: Number of steps in all.
             label: Name of the work, such as "Stage C".
+        """
+        ...
+
+    def kept(self, prompt: Mapping[str, Any], node_id: str) -> Kept | None:
+        """Return the place on disk of what a Keep on Disk passes on; None where the executor keeps it by itself.
+
+        Args:
+            prompt: The workflow in the API format.
+            node_id: Id of the node.
         """
         ...
 

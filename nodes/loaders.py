@@ -111,6 +111,11 @@ class _LoadStage:
         """List the files that loading reads, for hosts whose cache keys cover the content of files."""
         return models.source_files(model, cls.COMPONENT.part)
 
+    @classmethod
+    def precision(cls, model: str, dtype: str) -> str:
+        """Return the precision of the computation, for hosts whose cache keys cover it."""
+        return models.precision_of(model, dtype, cls.COMPONENT.part)
+
     def _load(self, load: Callable[..., nn.Module], model: str, dtype: str) -> tuple[Any]:
         part = self.COMPONENT.part
         source = models.source_of(model, part)

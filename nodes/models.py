@@ -12,6 +12,7 @@ from wuerstchen_core.checkpoints.layouts import PREVIEWER_FILES
 from wuerstchen_core.checkpoints.presets import PRESETS, preset, preset_names, published_file
 from wuerstchen_core.checkpoints.sources import locate
 from wuerstchen_core.errors import CheckpointError, InputError, WeightsMissingError
+from wuerstchen_core.networks.processor import HAS_BFLOAT16, LARGE
 
 from .host import current_host, host
 
@@ -163,6 +164,27 @@ def dtype_of(name: str, stage: str) -> torch.dtype | None:
     import torch
 
     return getattr(torch, name)
+
+
+def precision_of(name: str, dtype: str, stage: str) -> str:
+    """Return the precision that a loaded network computes in, as far as it can be told without reading its weights.
+
+    Args:
+        name: Name of the model.
+        dtype: Value of the loader's `dtype`.
+        stage: "C", "B" or "A".
+    Returns:
+        str: Name of a dtype, or "by size" where the number of weights decides between float32 and bfloat16.
+    Raises:
+        WeightsMissingError, CheckpointError: As for `source_files`.
+    """
+    if dtype != "default":
+        return dtype
+    chosen = host().dtype(stage)
+    if chosen is not None:
+        return str(chosen).removeprefix("torch.")
+    size = sum(path.stat().st_size for path in source_files(name, stage))  # a weight takes a byte or more
+    return "by size" if HAS_BFLOAT16 and size >= LARGE else "float32"
 
 
 def _path_of(name: str, part: str) -> Path | None:

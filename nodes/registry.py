@@ -5,6 +5,7 @@ from typing import Any
 from .checkpoints import CheckpointInterpolate, SaveStageC
 from .compiling import CompileStageB, CompileStageC
 from .download import DownloadWeights
+from .keep import KeepOnDisk
 from .loaders import LoadStageA, LoadStageB, LoadStageC, LoadTextEncoder
 from .stage_a import StageADecode
 from .stage_b import StageBDecode
@@ -25,6 +26,7 @@ NODE_CLASS_MAPPINGS: dict[str, Any] = {
     "WuerstchenCompileStageC": CompileStageC,
     "WuerstchenCompileStageB": CompileStageB,
     "WuerstchenDownload": DownloadWeights,
+    "WuerstchenKeep": KeepOnDisk,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -41,6 +43,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "WuerstchenCompileStageC": "Compile Stage C",
     "WuerstchenCompileStageB": "Compile Stage B",
     "WuerstchenDownload": "Download Weights",
+    "WuerstchenKeep": "Keep on Disk",
 }
 
 COMFYUI_ONLY = {

@@ -62,9 +62,10 @@ NODES = {
     "widgets": {"host"},
     "models": {"host"},
     "sockets": {"host"},
+    "thumbnails": {"models"},
     "stages": {"host", "memory", "output", "widgets", "models", "sockets"},
     "registry": {"stages"},
-    "comfy": {"host", "memory", "widgets", "models", "sockets"},
+    "comfy": {"host", "memory", "widgets", "models", "sockets", "thumbnails", "registry", "headless"},
     "headless": {"registry", "host", "widgets", "models", "sockets"},
     "__main__": {"headless"},
 }

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .networks.previewer import Previewer
 from .networks.stage_b import StageB
 from .networks.stage_c import StageC
 
@@ -25,9 +26,18 @@ def preview(network: StageB | StageC, latents: Tensor) -> Tensor:
         Tensor: [batch, height, width, 3], four times as high and wide where the network has a previewer, float32 in
             0..1, on the CPU.
     """
-    if isinstance(network, StageC) and network.previewer is not None:
-        return network.previewer(latents.nan_to_num(0, 0, 0))
-    return latent_preview(latents, network.latent_rgb)
+    own = network.previewer if isinstance(network, StageC) else None
+    return preview_in(own or network.latent_rgb, latents)
+
+
+def preview_in(colours: Previewer | Tensor | None, latents: Tensor) -> Tensor:
+    """Make a preview image of each latent in the colours that `checkpoints.colours.load_colours` returned.
+
+    Args and returns as for `preview`.
+    """
+    if isinstance(colours, Previewer):
+        return colours(latents.nan_to_num(0, 0, 0))
+    return latent_preview(latents, colours)
 
 
 def fit_latent_rgb(latents: Tensor, images: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 
 import html
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,9 @@ from wuerstchen_core.networks.compiling import compiled
 from wuerstchen_core.networks.float8 import FLOAT8
 
 from .. import models
+from . import keeping
 from .downloads import PACK, download
+from .keeping import KeptValue
 
 FOLDER_KEY = "wuerstchen"
 """Name of the model folders: `models/wuerstchen/` and those under this key in extra_model_paths.yaml."""
@@ -153,6 +155,9 @@ class ComfyHost:
             bar.update_absolute(done, steps, None if preview is None else _preview_image(preview))
 
         return update
+
+    def kept(self, prompt: Mapping[str, Any], node_id: str) -> KeptValue:
+        return keeping.kept(prompt, node_id)
 
     def notice(self, text: str) -> None:
         running = get_executing_context()

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from wuerstchen_core.checkpoints.sources import models_folder
+from wuerstchen_core.networks.processor import is_plain_linux
 
 from .. import host as hosts
 from ..models import find_in, names_in
@@ -105,6 +106,8 @@ class HeadlessHost:
 
     def dtype(self, stage: str) -> torch.dtype | None:
         """Return None on the CPU, where the network's size decides; on CUDA bfloat16, or float16 if that is missing."""
+        if self._asked_device is None and is_plain_linux():
+            return None
         if self._device.type != "cuda":
             return None
         import torch
@@ -183,6 +186,9 @@ class HeadlessHost:
                 bar.close()
 
         return update
+
+    def kept(self, prompt: Mapping[str, Any], node_id: str) -> None:
+        """Return None: the executor's cache keeps every result."""
 
     def notice(self, text: str) -> None:
         """Do nothing, since the log says the same."""

@@ -141,7 +141,12 @@ def execute(
     with hosts.using(host):
         if on_prepared is not None:
             on_prepared(prepared.prompt)
-        shown = executor.run(prepared.prompt, extra_pnginfo=prepared.workflow.extra_pnginfo, on_node=on_node)
+        shown = executor.run(
+            prepared.prompt,
+            extra_pnginfo=prepared.workflow.extra_pnginfo,
+            on_node=on_node,
+            workflow=prepared.workflow.name,
+        )
     return Result.of(shown, prepared.prompt, host)
 
 

@@ -73,7 +73,7 @@ def ours(executor: Executor, prompt: Prompt) -> Seen:
 
     try:
         checked = validate(convert(Workflow("a prompt", Path(), prompt=prompt), executor.catalog), executor.catalog)
-        keys = cache_keys(checked, set(checked), executor.catalog, None)
+        keys = cache_keys(checked, set(checked), executor.catalog, None).of
         seen.remembered = {
             node_id for node_id, key in keys.items() if key in executor._results or key in executor._networks
         }

@@ -38,6 +38,7 @@ NODES = {
     "WuerstchenCompileStageC": ("Compile Stage C", ["stage_c"], ["WUERSTCHEN_STAGE_C"]),
     "WuerstchenCompileStageB": ("Compile Stage B", ["stage_b"], ["WUERSTCHEN_STAGE_B"]),
     "WuerstchenDownload": ("Download Weights", ["model", "download"], []),
+    "WuerstchenKeep": ("Keep on Disk", ["value", "mode"], ["CONDITIONING,LATENT,IMAGE,MASK"]),
     "WuerstchenStageCToModel": ("Stage C to MODEL", ["stage_c"], ["MODEL"]),
     "WuerstchenModelToStageC": ("MODEL to Stage C", ["model"], ["WUERSTCHEN_STAGE_C"]),
     "WuerstchenStageBToModel": ("Stage B to MODEL", ["stage_b"], ["MODEL"]),
@@ -58,7 +59,7 @@ each_node = pytest.mark.parametrize(("node_id", "node"), ALL.items(), ids=ALL)
 
 def inputs_of(node) -> dict[str, tuple]:
     declared = node.INPUT_TYPES()
-    assert set(declared) <= {"required", "optional"}
+    assert set(declared) <= {"required", "optional", "hidden"}
     return {**declared["required"], **declared.get("optional", {})}
 
 

@@ -36,6 +36,7 @@ class FakeHost:
         previews: Previews that were reported; None makes the host show no previews.
         notices: Texts that nodes asked to show.
         downloads: Bytes that are there and bytes in all, as a download reports them; None where nothing may download.
+        place: Place on disk of every Keep on Disk; None for a host that keeps results by itself.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class FakeHost:
     previews: list[Tensor | None] | None = None
     notices: list[str] = field(default_factory=list)
     downloads: list[tuple[int, int]] | None = None
+    place: Any = None
 
     def model_names(self) -> list[str]:
         files = [str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()]
@@ -99,6 +101,9 @@ class FakeHost:
                 raise KeyboardInterrupt
 
         return update
+
+    def kept(self, prompt: Any, node_id: str) -> Any:
+        return self.place
 
     def notice(self, text: str) -> None:
         self.notices.append(text)

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, InputError
 from ..networks.blocks import Operations, compute_dtype_of
 from ..networks.float8 import FLOAT8, eight_bit_keys, operations_for
-from ..networks.previewer import Previewer
-from ..networks.processor import HAS_BFLOAT16
+from ..networks.processor import HAS_BFLOAT16, LARGE
 from ..networks.stage_a import StageA, StageAConfig
 from ..networks.stage_b import StageB, StageBConfig
 from ..networks.stage_c import StageC, StageCConfig
 from ..text import TextEncoder
 from . import components
+from .colours import check_colours, load_previewer
 from .components import Component, describe
 from .config import Config, State, check, config_from, infer_stage_a, infer_stage_b, infer_stage_c
 from .layouts import read_json
@@ -27,9 +27,6 @@ from .sources import locate_stage, locate_text_encoder
 
 Device = str | torch.device
 Network = TypeVar("Network", bound=nn.Module)
-
-LARGE = 100_000_000
-"""Number of weights from which a network runs in bfloat16 on a CPU that supports it; smaller ones run in float32."""
 
 _COMPUTED = (torch.float32, torch.float16, torch.bfloat16)
 """Dtypes that networks run in."""
@@ -261,34 +258,10 @@ def _check_keys(component: Component, network: nn.Module, checkpoint: Checkpoint
 
 def _set_preview(network: nn.Module, checkpoint: Checkpoint) -> None:
     if isinstance(network, StageC) and checkpoint.files.previewer:
-        network.previewer = _load_previewer(checkpoint.files.previewer, network.config.c_in)
-    table = checkpoint.latent_rgb
-    if table is None or not isinstance(network, StageB | StageC):
-        return
-    expected = network.config.c_in + 1
-    if len(table) != expected:
-        raise CheckpointError(
-            f"{checkpoint.files.preview}: latent_rgb has {len(table)} rows; expected {expected}, one for each channel "
-            "and one for the offset. It is used for previews only; delete the file."
-        )
-    network.latent_rgb = table
-
-
-def _load_previewer(path: Path, c_in: int) -> Previewer:
-    state = read_tensors(path)
-    first = state.get("blocks.0.weight")
-    c_hidden = len(first) if first is not None and first.ndim else 4
-    previewer = Previewer(c_in, max(4, c_hidden - c_hidden % 4))
-    try:
-        previewer.layers.load_state_dict({key.removeprefix("blocks."): value for key, value in state.items()})
-    except RuntimeError as error:
-        reason = " ".join(str(error).split("\n\t")[1:2]) or str(error)
-        raise CheckpointError(
-            f"{path} is not the previewer of a Stage C with {c_in} channels: {reason} It is used for previews only; "
-            "delete the file."
-        ) from error
-    previewer.layers.requires_grad_(False)
-    return previewer
+        network.previewer = load_previewer(checkpoint.files.previewer, network.config.c_in)
+    if checkpoint.latent_rgb is not None and isinstance(network, StageB | StageC):
+        check_colours(checkpoint.latent_rgb, network.config.c_in, checkpoint.files)
+        network.latent_rgb = checkpoint.latent_rgb
 
 
 def stored_dtype(state: State) -> torch.dtype:

@@ -59,7 +59,7 @@ def read_checkpoint(files: StageFiles, part: str) -> Checkpoint:
         CheckpointError: A file is empty, damaged, unsafe or of another kind.
     """
     config = read_json(files.config) if files.config else None
-    latent_rgb = _read_preview(files.preview) if files.preview else None
+    latent_rgb = read_preview(files.preview) if files.preview else None
     state: dict[str, Tensor] = {}
     for path in files.tensors:
         state.update(read_tensors(path))
@@ -89,7 +89,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     )
 
 
-def _read_preview(path: Path) -> Tensor:
+def read_preview(path: Path) -> Tensor:
+    """Read the map from latents to RGB [channels + 1, 3] in a preview.json. Raises: CheckpointError."""
     rows: Any = read_json(path).get("latent_rgb")
     try:
         table = torch.tensor(rows, dtype=torch.float32)

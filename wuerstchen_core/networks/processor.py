@@ -1,7 +1,17 @@
 """Features of this machine's processor. Needs no torch where the system lists them."""
 
+import platform
 from functools import cache
 from pathlib import Path
+
+
+_GRAPHICS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""Devices that exist where torch on Linux may find a graphics card."""
+
+
+def is_plain_linux() -> bool:
+    """Return whether this is a Linux on which torch cannot find a graphics card."""
+    return platform.system() == "Linux" and not any(Path(path).exists() for path in _GRAPHICS)
 
 
 @cache
@@ -28,3 +38,5 @@ HAS_BFLOAT16_TILES = _has("amx_bf16")
 """True if the processor multiplies bfloat16 matrices in tiles (AMX)."""
 HAS_BFLOAT16 = HAS_BFLOAT16_TILES or _has("avx512_bf16")
 """True if the processor has bfloat16 products. One without them takes ten times as long as in float32."""
+LARGE = 100_000_000
+"""Number of weights from which a network runs in bfloat16 on a CPU that supports it; smaller ones run in float32."""

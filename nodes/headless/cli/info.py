@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from wuerstchen_core.checkpoints.loading import LARGE, cpu_dtype, stored_dtype
+from wuerstchen_core.checkpoints.loading import cpu_dtype, stored_dtype
 from wuerstchen_core.checkpoints.presets import PRESETS
 from wuerstchen_core.checkpoints.reading import read_tensors
 from wuerstchen_core.checkpoints.sources import models_folder, presence
 from wuerstchen_core.errors import CheckpointError
+from wuerstchen_core.networks.processor import LARGE
 
 from ...models import WEIGHT_SUFFIXES
 from ..execution.disk_cache import DiskCache

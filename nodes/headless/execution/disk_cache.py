@@ -5,16 +5,20 @@ checksum over everything; nothing in it is ever executed.
 """
 
 import hashlib
+import json
 import logging
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from wuerstchen_core.files import write_new
+from wuerstchen_core.files import replaced_whole, write_new
 
 from .calls import Outputs
 from .digests import FileDigests
@@ -23,6 +27,8 @@ from .packing import Array, NotPlainError, pack, unpack
 MAX_BYTES = 2 * 2**30
 _SUFFIX, _PARTIAL = ".safetensors", ".part"
 _STALE_SECONDS = 3600
+_LIMIT = "limit.json"
+"""File in the folder with the limit that a person has set, {"bytes": number}."""
 _log = logging.getLogger(__name__)
 
 
@@ -34,6 +40,23 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "wuerstchen-results"
 
 
+@dataclass(frozen=True)
+class Entry:
+    """Result in the cache.
+
+    Attributes:
+        key: Its cache key.
+        size: Size in bytes.
+        made: When it was stored, in seconds since 1970.
+        about: What it is, for people: "node", "type", "text" and "workflow", as far as they are known.
+    """
+
+    key: str
+    size: int
+    made: float
+    about: Mapping[str, str]
+
+
 class DiskCache:
     """Folder of results.
 
@@ -41,12 +64,13 @@ class DiskCache:
 
     Args:
         folder: Folder of the entries, made when needed; None for `default_folder()`.
-        max_bytes: Limit for all entries together. The least recently used are dropped first.
+        max_bytes: Limit for all entries together, in bytes; None for the one that `set_limit` has stored in the folder,
+            else `MAX_BYTES`. The least recently used are dropped first.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None = None, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, folder: str | os.PathLike[str] | None = None, *, max_bytes: int | None = None) -> None:
         self.folder = default_folder() if folder is None else Path(folder).expanduser()
-        self.max_bytes = max_bytes
+        self.max_bytes = self._stored_limit() if max_bytes is None else max_bytes
         self.digests = FileDigests(self.folder / "digests")
         self._unseen: int | None = None
         """Bytes written since the folder was last listed; None before the first time."""
@@ -78,23 +102,87 @@ class DiskCache:
             os.utime(path)
         return outputs
 
-    def put(self, key: str, outputs: Outputs) -> None:
-        """Store a result, if it consists of tensors and plain values and is not larger than the whole cache."""
+    def put(
+        self, key: str, outputs: Outputs, about: Mapping[str, str] | None = None, *, replaces: bool = False
+    ) -> bool:
+        """Store a result, if it consists of tensors and plain values and is not larger than the whole cache.
+
+        Args:
+            key: Its cache key.
+            outputs: The result.
+            about: What it is, as in `Entry`.
+            replaces: Whether it takes the place of an entry that is there.
+        Returns:
+            bool: Whether there is an entry of that key now.
+        """
         try:
             arrays, values = pack(outputs)
         except NotPlainError:
-            return
-        data = save(arrays, {"values": values, "sha256": _checksum(arrays, values)})
+            return False
+        header = {"values": values, "sha256": _checksum(arrays, values), "made": str(time.time())}
+        data = save(arrays, {**header, "about": json.dumps(dict(about or {}))})
         if len(data) > self.max_bytes:
-            return
+            return False
         try:
-            write_new(self._path(key), data)
+            if replaces:
+                with replaced_whole(self._path(key)) as partial:
+                    partial.write_bytes(data)
+            else:
+                write_new(self._path(key), data)
             self._make_room(len(data))
         except OSError as error:
             self._warn(
                 f"Results cannot be kept in {self.folder} ({error.strerror or error}); they are made again next "
                 "time. Choose another folder with --cache, or none with --no-cache."
             )
+            return False
+        return True
+
+    def entry(self, key: str) -> Entry | None:
+        """Return what is known of the result of a key without reading it; None where there is none, or it is damaged."""
+        path = self._path(key)
+        with suppress(OSError, RuntimeError, SafetensorError, ValueError, TypeError):
+            stat = path.stat()
+            with safe_open(path, framework="np") as file:
+                header = file.metadata() or {}
+            about: Any = json.loads(header.get("about", "{}"))
+            made = float(header.get("made", stat.st_mtime))
+            return Entry(key, stat.st_size, made, {str(name): str(text) for name, text in dict(about).items()})
+        return None
+
+    def entries(self) -> list[Entry]:
+        """List all results, the newest first. Damaged ones are left out."""
+        found = [self.entry(path.stem) for path in self._files()]
+        return sorted((each for each in found if each is not None), key=lambda each: -each.made)
+
+    def forget(self, key: str) -> bool:
+        """Drop the result of a key, and return whether there was one. Raises: OSError."""
+        try:
+            self._path(key).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def clear(self) -> int:
+        """Drop all results, damaged ones too, and return how many. Raises: OSError."""
+        return sum(self.forget(path.stem) for path in self._files())
+
+    def set_limit(self, max_bytes: int) -> None:
+        """Store another limit in the folder, for every program, and drop what is beyond it. Raises: OSError."""
+        with replaced_whole(self.folder / _LIMIT) as partial:
+            partial.write_text(json.dumps({"bytes": max_bytes}), encoding="utf-8")
+        self.max_bytes = max_bytes
+        self._unseen = None
+        self._make_room(0)
+
+    def _stored_limit(self) -> int:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            limit = json.loads((self.folder / _LIMIT).read_text(encoding="utf-8"))["bytes"]
+            return max(0, int(limit))
+        return MAX_BYTES
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob(f"*{_SUFFIX}"))
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{_SUFFIX}"

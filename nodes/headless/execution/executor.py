@@ -4,22 +4,29 @@ Small results (images, latents, texts, numbers) are cached under their keys: for
 runs of the same executor and, on disk, for any run.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import describe
 from ..workflow.catalog import Catalog
-from ..workflow.prompt import Prompt, ancestors, links_of
+from ..workflow.prompt import Prompt, ancestors, links_of, title_of
 from .calls import Outputs
 from .disk_cache import DiskCache
+from .origins import about
 from .packing import with_tensors
 from .results import Results
-from .scheduler import NodeEvent, Run, is_kept, lazy_inputs
-from .signatures import cache_keys
+from .scheduler import NodeEvent, Run, is_kept, kinds_of, lazy_inputs
+from .signatures import Keys, cache_keys, passed_on
 
 STORED_TYPES = frozenset({"CONDITIONING", "LATENT", "IMAGE"})
 """Types of the results that are stored on disk, if they were computed from other nodes. Loading an image again is as
 fast as reading it from the cache."""
+RENEW = "renew"
+"""Value of `mode` of a node that passes an input on: the input's node runs, and its result replaces the one on disk."""
+
+_log = logging.getLogger(__name__)
 
 
 class Executor:
@@ -60,6 +67,7 @@ class Executor:
         extra_pnginfo: Mapping[str, Any] | None = None,
         on_node: NodeEvent | None = None,
         given: Mapping[str, Outputs] | None = None,
+        workflow: str = "",
     ) -> dict[str, dict[str, list[Any]]]:
         """Run every output node.
 
@@ -68,13 +76,16 @@ class Executor:
             extra_pnginfo: Metadata that saved files carry beside the prompt, {"workflow": the editor's document}.
             on_node: Called when a node starts, ends, or is a cache hit.
             given: Results of nodes that ran elsewhere; these nodes do not run.
+            workflow: Name of the workflow, for the list of the cache.
         Returns:
             dict: {output node id: items that it shows, such as {"images": [{"filename", "subfolder", "type"}]}}.
         Raises:
             RunError: A node failed. Files that earlier nodes saved stay.
         """
         outputs = self._outputs(prompt)
-        values = self.values(prompt, outputs, extra_pnginfo=extra_pnginfo, on_node=on_node, given=given)
+        values = self.values(
+            prompt, outputs, extra_pnginfo=extra_pnginfo, on_node=on_node, given=given, workflow=workflow
+        )
         return {node_id: value.ui for node_id, value in values.items()}
 
     def values(
@@ -85,10 +96,13 @@ class Executor:
         extra_pnginfo: Mapping[str, Any] | None = None,
         on_node: NodeEvent | None = None,
         given: Mapping[str, Outputs] | None = None,
+        workflow: str = "",
     ) -> dict[str, Outputs]:
         """Run the nodes `outputs` and return their results by node id. Other arguments as for `run`."""
         given = given or {}
-        keys = self._keys(prompt, outputs, extra_pnginfo)
+        found = self._keys(prompt, outputs, extra_pnginfo)
+        keys, renewed, fresh = found.of, _renewed(prompt, self.catalog), set[str]()
+        self._say_what_is_not_kept(prompt, found)
         run = Run(prompt, self.catalog, extra_pnginfo, on_node or (lambda state, node_id, ui: None))
         self._networks = {key: self._networks[key] for key in keys.values() if key in self._networks}
 
@@ -96,12 +110,22 @@ class Executor:
             if node_id in given or (self.repeat_outputs and self.catalog.is_output(prompt[node_id]["class_type"])):
                 return given.get(node_id)
             key = keys.get(node_id)
-            return None if key is None else self._networks.get(key) or self._results.get(key, look_on_disk)
+            if key is None or (node_id in renewed and key not in fresh):
+                return None
+            return self._networks.get(key) or self._results.get(key, look_on_disk)
 
         def remember(node_id: str, value: Outputs) -> bool:
             key = keys.get(node_id)
             if key is not None and is_kept(prompt, node_id, self.catalog):
-                self._results.put(key, value, on_disk=_is_stored(prompt, node_id, self.catalog))
+                is_new = node_id in renewed and key not in fresh
+                fresh.add(key)
+                self._results.put(
+                    key,
+                    value,
+                    on_disk=_is_stored(prompt, node_id, self.catalog),
+                    about=lambda: about(prompt, node_id, self.catalog, workflow),
+                    replaces=is_new,
+                )
             elif key is not None and self.keep_networks and _is_used(prompt, node_id, self.catalog):
                 self._networks[key] = value
             else:
@@ -125,14 +149,14 @@ class Executor:
         """
         known = set() if known is None else known
         outputs = self._outputs(prompt)
-        keys = self._keys(prompt, outputs, None)
+        keys, renewed = self._keys(prompt, outputs, None).of, _renewed(prompt, self.catalog)
         states: dict[str, str] = {}
         waiting = [(node_id, "run") for node_id in reversed(outputs)]
         while waiting:
             node_id, state = waiting.pop()
             if states.get(node_id) in (state, "run", "cached"):
                 continue
-            key = keys.get(node_id)
+            key = keys.get(node_id) if node_id not in renewed else None
             if key is not None and (key in known or key in self._networks or key in self._results):
                 states[node_id] = "cached"
                 continue
@@ -148,9 +172,32 @@ class Executor:
     def _outputs(self, prompt: Prompt) -> list[str]:
         return [node_id for node_id, node in prompt.items() if self.catalog.is_output(node["class_type"])]
 
-    def _keys(self, prompt: Prompt, outputs: list[str], extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:
+    def _keys(self, prompt: Prompt, outputs: list[str], extra_pnginfo: Mapping[str, Any] | None) -> Keys:
         mark: Callable[[Path], str] | None = None if self.cache is None else self.cache.digests.of
         return cache_keys(prompt, ancestors(prompt, outputs), self.catalog, extra_pnginfo, mark)
+
+    def _say_what_is_not_kept(self, prompt: Prompt, keys: Keys) -> None:
+        for node_id, reason in keys.refused.items():
+            class_type = prompt[node_id]["class_type"]
+            if passed_on(self.catalog, class_type) is not None:
+                where = describe(node_id, class_type, title_of(prompt, node_id))
+                _log.warning("Node %s keeps nothing: %s.", where, reason)
+
+
+def _renewed(prompt: Prompt, catalog: Catalog) -> set[str]:
+    """Return the nodes whose results are not to be taken from the cache, since a node asks to renew them."""
+    found: set[str] = set()
+    for node_id, node in prompt.items():
+        if passed_on(catalog, node["class_type"]) is None or node["inputs"].get("mode") != RENEW:
+            continue
+        while (name := passed_on(catalog, prompt[node_id]["class_type"])) is not None:
+            found.add(node_id)
+            source = next((link.source for link in links_of(prompt, node_id) if link.name == name), None)
+            if source is None:
+                break
+            node_id = source
+        found.add(node_id)
+    return found
 
 
 def _is_used(prompt: Prompt, node_id: str, catalog: Catalog) -> bool:
@@ -162,6 +209,5 @@ def _is_used(prompt: Prompt, node_id: str, catalog: Catalog) -> bool:
 def _is_stored(prompt: Prompt, node_id: str, catalog: Catalog) -> bool:
     """Return whether a node's result is stored on disk."""
     class_type = prompt[node_id]["class_type"]
-    kinds = catalog.return_types(class_type)
     computed = bool(links_of(prompt, node_id)) and not catalog.is_output(class_type)
-    return computed and any(kind in STORED_TYPES for kind in kinds)
+    return computed and any(kind in STORED_TYPES for kind in kinds_of(catalog, class_type))

@@ -15,7 +15,7 @@ Array = numpy.ndarray[Any, Any]
 
 
 class NotPlainError(TypeError):
-    """A value is neither a tensor on the CPU nor plain data, so that it cannot be stored."""
+    """A value is neither a tensor that numpy knows nor plain data, so that it cannot be stored."""
 
 
 def pack(outputs: Outputs) -> tuple[dict[str, Array], str]:
@@ -73,7 +73,7 @@ def _array_of(value: Any) -> Array:
     if not isinstance(value, torch.Tensor):
         raise NotPlainError(f"a {type(value).__name__}")
     try:
-        return value.detach().numpy().copy(order="C")
+        return value.detach().cpu().numpy().copy(order="C")
     except (TypeError, RuntimeError) as error:
         raise NotPlainError(f"a tensor on {value.device} of {value.dtype}: {error}") from error
 

@@ -1,7 +1,7 @@
 """Results of earlier runs by their cache keys: in memory, and behind that on disk."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .calls import Outputs
@@ -37,17 +37,27 @@ class Results:
             self._remember(key, found)
         return found
 
-    def put(self, key: str, outputs: Outputs, *, on_disk: bool) -> None:
+    def put(
+        self,
+        key: str,
+        outputs: Outputs,
+        *,
+        on_disk: bool,
+        about: Callable[[], Mapping[str, str]] = dict,
+        replaces: bool = False,
+    ) -> None:
         """Store a result.
 
         Args:
             key: Its cache key.
             outputs: The result.
             on_disk: Whether it is stored on disk, too.
+            about: Says what it is, as in `disk_cache.Entry`.
+            replaces: Whether it takes the place of an entry on disk.
         """
         self._remember(key, outputs)
         if on_disk and self.disk is not None:
-            self.disk.put(key, outputs)
+            self.disk.put(key, outputs, about(), replaces=replaces)
 
     def _remember(self, key: str, outputs: Outputs) -> None:
         size = sum(_sizes(outputs.slots))

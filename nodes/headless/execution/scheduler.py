@@ -32,7 +32,12 @@ Remember = Callable[[str, Outputs], bool]
 
 def is_kept(prompt: Prompt, node_id: str, catalog: Catalog) -> bool:
     """Return whether a node's results may be cached."""
-    return all(kind in KEPT_TYPES for kind in catalog.return_types(prompt[node_id]["class_type"]))
+    return all(kind in KEPT_TYPES for kind in kinds_of(catalog, prompt[node_id]["class_type"]))
+
+
+def kinds_of(catalog: Catalog, class_type: str) -> list[str]:
+    """Return the types of a class's outputs, each of those that an output of several types may have."""
+    return [kind for each in catalog.return_types(class_type) for kind in str(each).split(",")]
 
 
 def lazy_inputs(catalog: Catalog, class_type: str) -> set[str]:

@@ -1,10 +1,14 @@
-"""Cache keys of nodes: a digest of everything that a node's result depends on. Equal keys mean equal results."""
+"""Cache keys of nodes: a digest of everything that a node's result depends on. Equal keys mean equal results.
+
+ComfyUI's nodes use them, too (see `comfy.keeping`), so what was drawn in the editor is a hit in the shell.
+"""
 
 import hashlib
 import json
 import logging
 import platform
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from graphlib import TopologicalSorter
 from importlib.metadata import version
@@ -13,22 +17,40 @@ from typing import Any
 
 import wuerstchen_core
 from wuerstchen_core.errors import CheckpointError, WeightsMissingError
-from wuerstchen_core.networks.processor import listed_features
+from wuerstchen_core.networks.processor import is_plain_linux, listed_features
 
 from ... import host as hosts
 from ..errors import describe
 from ..workflow.catalog import Catalog
-from ..workflow.prompt import is_link, links_of
+from ..workflow.prompt import Link, is_link, links_of
 from .calls import Hidden, arguments_of, call
 
-_FORMAT = 3
+_FORMAT = 4
 """Version of the keys. It goes up when they cover something else."""
 _NOT_COVERED = frozenset({"training", "cli"})
 """Folders of code that decides no result."""
-_GRAPHICS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""Devices that exist where torch on Linux may find a graphics card."""
 
 _log = logging.getLogger(__name__)
+
+Further = Callable[[Mapping[str, Any]], list[Any]]
+"""Returns what the result of a node depends on beside its inputs and its own answers. Raises NoKeyError."""
+
+
+class NoKeyError(Exception):
+    """A node's result cannot be told from its inputs; the text says why."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Cache keys of the nodes of a prompt.
+
+    Attributes:
+        of: Key of each node that has one.
+        refused: Reason of each node that has none.
+    """
+
+    of: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 def cache_keys(
@@ -37,12 +59,15 @@ def cache_keys(
     catalog: Catalog,
     extra_pnginfo: Mapping[str, Any] | None,
     mark: "Callable[[Path], str] | None" = None,
-) -> dict[str, str]:
+    further: Further | None = None,
+) -> Keys:
     """Return the cache key of each node in `needed`.
 
     A key covers the node's class and constants, the keys of its ancestors, the code, the device and its precision, and
     the files that the node loads or the answer of its IS_CHANGED. Nodes that ask for UNIQUE_ID include their id. Nodes
-    whose IS_CHANGED is NaN or raises, and their dependants, get no key.
+    whose IS_CHANGED is NaN or raises, nodes that are not in the catalog, and the dependants of both, get no key.
+
+    A node that passes an input on has the key of that input's value, and other nodes' keys are as if it was not there.
 
     Args:
         prompt: The workflow in the API format.
@@ -50,24 +75,38 @@ def cache_keys(
         catalog: Node classes.
         extra_pnginfo: Metadata for saved files, for nodes whose IS_CHANGED asks for it.
         mark: Returns the text that represents a file's content; None for `file_stamp`.
+        further: As its type says; None for nothing more.
     """
     environment = " ".join([str(_FORMAT), _code(), version("torch"), _hardware()])
     order = TopologicalSorter({node_id: [link.source for link in links_of(prompt, node_id)] for node_id in needed})
-    keys: dict[str, str] = {}
+    keys = Keys()
     for node_id in order.static_order():
         node = prompt[node_id]
-        state = _state_of(catalog, node, Hidden(prompt, extra_pnginfo, node_id), mark or file_stamp)
-        if state is None or any(link.source not in keys for link in links_of(prompt, node_id)):
+        without = next((link.source for link in links_of(prompt, node_id) if link.source not in keys.of), None)
+        if without is not None:
+            keys.refused[node_id] = keys.refused[without]
             continue
-        inputs = {
-            name: ["link", keys[value[0]], value[1]] if is_link(value) else ["value", value]
-            for name, value in sorted(node["inputs"].items())
-        }
+        try:
+            if passed_on(catalog, node["class_type"]) is not None:
+                keys.of[node_id] = _key_of_value(prompt, catalog, keys.of, _behind(prompt, catalog, node_id))
+                continue
+            hidden = Hidden(prompt, extra_pnginfo, node_id)
+            state = _state_of(catalog, node, hidden, mark or file_stamp, further or (lambda each: []))
+            inputs = {
+                name: _part_of(prompt, catalog, keys.of, name, value) for name, value in sorted(node["inputs"].items())
+            }
+        except NoKeyError as reason:
+            keys.refused[node_id] = str(reason)
+            continue
         own_id = node_id if "UNIQUE_ID" in catalog.hidden(node["class_type"]).values() else None
         place = _output_folder() if catalog.is_output(node["class_type"]) else None
-        text = json.dumps([environment, node["class_type"], own_id, place, state, inputs], default=repr)
-        keys[node_id] = hashlib.sha256(text.encode()).hexdigest()
+        keys.of[node_id] = _digest([environment, node["class_type"], own_id, place, state, inputs])
     return keys
+
+
+def passed_on(catalog: Catalog, class_type: str) -> str | None:
+    """Return the input that a node of a class returns unchanged; None for other nodes."""
+    return getattr(catalog.classes.get(class_type), "PASSES_ON", None)
 
 
 def file_stamp(path: Path) -> str:
@@ -99,29 +138,77 @@ def digest_of_code(folders: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def is_plain_linux() -> bool:
-    """Return whether this is a Linux on which torch cannot find a graphics card."""
-    return platform.system() == "Linux" and not any(Path(path).exists() for path in _GRAPHICS)
+def _behind(prompt: Mapping[str, Any], catalog: Catalog, node_id: str) -> Link:
+    """Return the link whose value a node passes on, beyond any further nodes that pass it on. Raises: NoKeyError."""
+    while True:
+        name = passed_on(catalog, prompt[node_id]["class_type"])
+        link = next((each for each in links_of(prompt, node_id) if each.name == name), None)
+        if link is None:
+            raise NoKeyError(f"nothing is connected to {name} of {_described(prompt, node_id)}")
+        node_id = link.source
+        if passed_on(catalog, prompt[node_id]["class_type"]) is None:
+            return link
 
 
-def _state_of(catalog: Catalog, node: Mapping[str, Any], hidden: Hidden, mark: Callable[[Path], str]) -> Any:
-    """Return the marks of the files that a node loads, or the answer of IS_CHANGED; None if it always changes."""
-    node_class: Any = catalog.classes[node["class_type"]]
+def _part_of(
+    prompt: Mapping[str, Any], catalog: Catalog, keys: Mapping[str, str], name: str, value: Any
+) -> list[str | int | Any]:
+    """Return what an input adds to its node's key."""
+    if not is_link(value):
+        return ["value", value]
+    link = Link(name, value[0], value[1])
+    if link.source in prompt and passed_on(catalog, prompt[link.source]["class_type"]) is not None:
+        link = _behind(prompt, catalog, link.source)
+    return ["link", keys[link.source], link.slot]
+
+
+def _key_of_value(prompt: Mapping[str, Any], catalog: Catalog, keys: Mapping[str, str], link: Link) -> str:
+    """Return the key of one output of a node: the node's own where it has no other."""
+    key = keys[link.source]
+    is_only = len(catalog.return_types(prompt[link.source]["class_type"])) == 1
+    return key if is_only else _digest([key, link.slot])
+
+
+def _state_of(
+    catalog: Catalog, node: Mapping[str, Any], hidden: Hidden, mark: Callable[[Path], str], further: Further
+) -> list[Any]:
+    """Return the marks of the files that a node loads, or the answer of IS_CHANGED, and what `further` adds.
+
+    Raises:
+        NoKeyError: The node always changes, or its files are missing.
+    """
+    class_type = node["class_type"]
+    where = describe(hidden.node_id, class_type)
+    if class_type not in catalog.classes:
+        raise NoKeyError(f"what node {where} depends on is not known, since it is not one of this pack or ComfyUI's own")
+    node_class: Any = catalog.classes[class_type]
+    more = further(node)
     if hasattr(node_class, "source_files"):
         try:
-            return [[path.name, mark(path)] for path in loaded_files(catalog, node)]
-        except (WeightsMissingError, CheckpointError, OSError):
-            return None  # the node raises a better error when it runs
+            files = [[path.name, mark(path)] for path in loaded_files(catalog, node)]
+            return [files, *_precision(catalog, node), *more]
+        except (WeightsMissingError, CheckpointError, OSError) as error:  # the node raises a better one when it runs
+            raise NoKeyError(f"files of node {where} cannot be read: {error}") from error
     if not hasattr(node_class, "IS_CHANGED"):
-        return []
+        return more
     arguments = arguments_of(catalog, node, {}, hidden)
     try:
         answers = call(node_class.IS_CHANGED, arguments, getattr(node_class, "INPUT_IS_LIST", False))
     except Exception as error:  # a node's own code may raise anything
-        where = describe(hidden.node_id, node["class_type"])
         _log.warning("IS_CHANGED of node %s failed (%s); the node runs again.", where, error)
-        return None
-    return None if any(isinstance(answer, float) and answer != answer for answer in answers) else answers
+        raise NoKeyError(f"IS_CHANGED of node {where} failed: {error}") from error
+    if any(isinstance(answer, float) and answer != answer for answer in answers):
+        raise NoKeyError(f"node {where} runs anew each time")
+    return [*answers, *more]
+
+
+def _precision(catalog: Catalog, node: Mapping[str, Any]) -> list[str]:
+    """Return the precision that a loader's network computes in, of a class with `precision`."""
+    node_class: Any = catalog.classes[node["class_type"]]
+    if not hasattr(node_class, "precision"):
+        return []
+    arguments = arguments_of(catalog, node, {}, Hidden({}, None, ""))
+    return call(node_class.precision, arguments, getattr(node_class, "INPUT_IS_LIST", False))
 
 
 def _output_folder() -> str | None:
@@ -131,18 +218,19 @@ def _output_folder() -> str | None:
 
 
 def _hardware() -> str:
-    """Return the device and the precision of each stage on it.
+    """Return the device.
 
     torch is asked only where it may find a graphics card: importing it takes longer than a run of cached results.
     """
     host = hosts.current_host()
     if host is None or is_plain_linux():
-        return _processor()
+        return f"cpu {_processor()}"
+    device = host.device()
+    if device.type != "cuda":
+        return f"{device.type} {_processor()}"
     import torch
 
-    device = host.device()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    return " ".join([device.type, name, *(str(host.dtype(stage)) for stage in "CBA")])
+    return f"cuda {torch.cuda.get_device_name(device)}"
 
 
 @cache
@@ -155,3 +243,11 @@ def _processor() -> str:
 @cache
 def _code() -> str:
     return digest_of_code([Path(wuerstchen_core.__file__).parent, Path(__file__).parents[2]])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, default=repr).encode()).hexdigest()
+
+
+def _described(prompt: Mapping[str, Any], node_id: str) -> str:
+    return describe(node_id, prompt[node_id]["class_type"])

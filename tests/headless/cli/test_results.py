@@ -10,7 +10,7 @@ from PIL import Image
 
 from support.workflows import QUICK_RUN, write_checkpoints
 from wuerstchen_nodes.headless import cli
-from wuerstchen_nodes.headless.execution.signatures import is_plain_linux
+from wuerstchen_core.networks.processor import is_plain_linux
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_run_that_only_saves_again_does_without_torch(run, models):
     code = f"""
 import sys
 from wuerstchen_nodes.headless import cli
-from wuerstchen_nodes.headless.execution.signatures import is_plain_linux
+from wuerstchen_core.networks.processor import is_plain_linux
 cli.main({["run", *models[1], *options]!r})
 print(*sys.modules)
 """

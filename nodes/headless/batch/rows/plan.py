@@ -245,7 +245,7 @@ def _names_of(table: Table, ids: list[str], pattern: str) -> list[str]:
 def _shared(prompt: Prompt, catalog: Catalog) -> tuple[str, str]:
     """Return digests of the networks that a row loads, and of these and its Stage C results."""
     try:
-        keys = cache_keys(prompt, set(prompt), catalog, None)
+        keys = cache_keys(prompt, set(prompt), catalog, None).of
     except Exception:  # the workflow cannot run; running it reports the error
         return "", ""
     networks = [keys.get(each) for each in prompt if not is_kept(prompt, each, catalog)]
