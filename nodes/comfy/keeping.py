@@ -1,5 +1,5 @@
 # pyright: reportMissingImports=false
-"""Where Keep on Disk keeps values in ComfyUI: in the cache of the command `wuerstchen`, under the same keys."""
+"""The place of Keep on Disk in ComfyUI: the cache of the command `wuerstchen`, under the same keys."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -145,7 +145,7 @@ def execute(
             prepared.prompt,
             extra_pnginfo=prepared.workflow.extra_pnginfo,
             on_node=on_node,
-            workflow=prepared.workflow.name,
+            workflow=Path(prepared.workflow.name).name,
         )
     return Result.of(shown, prepared.prompt, host)
 

@@ -1,11 +1,11 @@
-// Shows on Keep on Disk what it did: from disk or newly kept, the size, the age and a thumbnail. Its menu can drop the
-// value.
+// Shows on Keep on Disk what it did: from disk or newly kept, the size, the age and a thumbnail. Its menu, and the
+// toolbox above it when it is selected, can drop the value.
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { nodeOf, show } from "./badges.js";
 
-const CLASS = "WuerstchenKeep", SHOWN = "wuerstchen_kept";
+const CLASS = "WuerstchenKeep", SHOWN = "wuerstchen_kept", FORGET = "wuerstchen.forget";
 const STATES = {hit: "From disk", kept: "Kept", forgotten: "Forgotten"};
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60]];
 const nodes = new Set();  // nodes that show an age
@@ -42,6 +42,13 @@ async function forget(node) {
 
 app.registerExtension({
     name: "wuerstchen.kept",
+    commands: [{
+        id: FORGET,
+        label: "Forget this",
+        icon: "pi pi-eraser",
+        function: () => Object.values(app.canvas.selected_nodes).filter(node => node[SHOWN]?.key).forEach(forget),
+    }],
+    getSelectionToolboxCommands: (item) => item?.[SHOWN]?.key ? [FORGET] : [],
     setup() {
         api.addEventListener("executed", ({detail}) => {
             const [told] = detail.output?.[SHOWN] ?? [];

@@ -199,8 +199,9 @@ def started(folder: Path, *arguments: str) -> Iterator[Server]:
     comfyui = os.environ["COMFYUI_DIR"]
     log = folder / "server.log"
     command = [python, "main.py", "--cpu", "--port", str(port), "--base-directory", str(folder), *arguments]
+    environment = {"WUERSTCHEN_CACHE": str(folder / "cache"), **os.environ}
     with log.open("w") as stream:
-        process = subprocess.Popen(command, cwd=comfyui, stdout=stream, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=comfyui, env=environment, stdout=stream, stderr=subprocess.STDOUT)
     server = Server(f"http://127.0.0.1:{port}", folder, log)
     try:
         until = time.monotonic() + 180

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import math
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -92,3 +93,19 @@ def size(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT in pixels, such as 512x768, got {shlex.quote(text)}")
     return int(width), int(height)
+
+
+def duration(text: str) -> float:
+    """Read a length of time, such as "7d", "12h" or "30m", and return seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([dhms])", text.strip().lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected a time such as 7d, 12h, 30m or 45s, got {shlex.quote(text)}")
+    return float(match[1]) * {"d": 86400, "h": 3600, "m": 60, "s": 1}[match[2]]
+
+
+def byte_count(text: str) -> int:
+    """Read a size, such as "5GB" or "500 MB", and return bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip().lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected a size such as 500MB or 5GB, got {shlex.quote(text)}")
+    return int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " "))

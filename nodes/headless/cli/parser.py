@@ -6,7 +6,7 @@ from wuerstchen_core.checkpoints.presets import DEFAULT_SEED, DEFAULT_STEPS, PRE
 
 from ..extras import install_command
 from . import batch as batch_verb
-from .arguments import Parser, count, guidance, size
+from .arguments import Parser, byte_count, count, duration, guidance, size
 
 EXIT_CODES = """\
 exit codes: 0 done, 1 failed while running, 2 bad usage, 3 invalid workflow, 4 weights missing, 5 batch partly failed,
@@ -34,6 +34,7 @@ _OUT = (
     "{index:05}) and {node}. No file is overwritten: where a name is taken, the next free one is used"
 )
 _COUNT = "images of each prompt, with the seeds SEED, SEED+1, ... (default: %(default)s)"
+_CACHE = "folder of cached results (default: $WUERSTCHEN_CACHE)"
 _COMFYUI = f"needs `{install_command('comfyui')}`"
 
 _EXAMPLES = {
@@ -58,6 +59,10 @@ example:
     "info": """\
 example:
   wuerstchen info --json""",
+    "cache": """\
+examples:
+  wuerstchen cache --older 7d
+  wuerstchen cache --limit 10GB""",
     "download": """\
 example:
   wuerstchen download v2-interpolated""",
@@ -89,7 +94,7 @@ def build_parser() -> Parser:
     speed = Parser(add_help=False)
     computing = speed.add_argument_group("speed")
     computing.add_argument("--compile", action="store_true", help=_COMPILE)
-    computing.add_argument("--cache", metavar="DIR", help="folder of cached results (default: $WUERSTCHEN_CACHE)")
+    computing.add_argument("--cache", metavar="DIR", help=_CACHE)
     computing.add_argument("--no-cache", action="store_true", help="neither read nor write cached results")
     backend = Parser(add_help=False)
     servers = backend.add_argument_group("backend")
@@ -165,6 +170,13 @@ def build_parser() -> Parser:
     slots = add("slots", "[WORKFLOW]", "list the inputs of a workflow that --set can change", backend)
     slots.add_argument("workflow", metavar="WORKFLOW", nargs="?", help=f"{_WORKFLOW} (default: text_to_image)")
     add("info", "", "print versions, the device, the cache and the models on this machine")
+    cache = add("cache", "", "list the results that are kept on disk, or drop them")
+    cache.add_argument("--clear", action="store_true", help="drop all of them")
+    cache.add_argument("--older", type=duration, metavar="TIME", help="drop those that are older, such as 7d or 12h")
+    cache.add_argument(
+        "--limit", type=byte_count, metavar="SIZE", help="let them take that much at most, such as 5GB; it is remembered"
+    )
+    cache.add_argument("--cache", metavar="DIR", help=_CACHE)
     download = add("download", "PRESET", "download a published checkpoint")
     download.add_argument("--to", metavar="FOLDER", help="model folder; $WUERSTCHEN_MODELS or the cache otherwise")
     download.add_argument("preset", metavar="PRESET", choices=list(PRESETS), help=f"one of {', '.join(PRESETS)}")

@@ -160,6 +160,13 @@ def info(options: argparse.Namespace, report: Report) -> int:
     return 0
 
 
+def cache(options: argparse.Namespace, report: Report) -> int:
+    """List the results that are kept on disk, or drop them."""
+    from .cache import cache as cache_verb
+
+    return cache_verb(options, report)
+
+
 def download(options: argparse.Namespace, report: Report) -> int:
     """Download a preset."""
     from wuerstchen_core.checkpoints.sources import (
@@ -197,6 +204,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Report], int]] = {
     "convert": convert,
     "slots": slots,
     "info": info,
+    "cache": cache,
     "download": download,
     "completion": completion,
 }

@@ -23,8 +23,9 @@ from .signatures import Keys, cache_keys, passed_on
 STORED_TYPES = frozenset({"CONDITIONING", "LATENT", "IMAGE"})
 """Types of the results that are stored on disk, if they were computed from other nodes. Loading an image again is as
 fast as reading it from the cache."""
-RENEW = "renew"
-"""Value of `mode` of a node that passes an input on: the input's node runs, and its result replaces the one on disk."""
+RENEW, OFF = "renew", "off"
+"""Values of `mode` of a node that passes an input on: the input's node runs, and its result replaces the one on disk;
+or nothing is kept for it."""
 
 _log = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ class Executor:
         given = given or {}
         found = self._keys(prompt, outputs, extra_pnginfo)
         keys, renewed, fresh = found.of, _renewed(prompt, self.catalog), set[str]()
+        kept = {keys.get(each) for each in prompt if _is_keep(prompt, each, self.catalog)}
         self._say_what_is_not_kept(prompt, found)
         run = Run(prompt, self.catalog, extra_pnginfo, on_node or (lambda state, node_id, ui: None))
         self._networks = {key: self._networks[key] for key in keys.values() if key in self._networks}
@@ -122,7 +124,7 @@ class Executor:
                 self._results.put(
                     key,
                     value,
-                    on_disk=_is_stored(prompt, node_id, self.catalog),
+                    on_disk=key in kept or _is_stored(prompt, node_id, self.catalog),
                     about=lambda: about(prompt, node_id, self.catalog, workflow),
                     replaces=is_new,
                 )
@@ -178,10 +180,15 @@ class Executor:
 
     def _say_what_is_not_kept(self, prompt: Prompt, keys: Keys) -> None:
         for node_id, reason in keys.refused.items():
-            class_type = prompt[node_id]["class_type"]
-            if passed_on(self.catalog, class_type) is not None:
-                where = describe(node_id, class_type, title_of(prompt, node_id))
+            if _is_keep(prompt, node_id, self.catalog):
+                where = describe(node_id, prompt[node_id]["class_type"], title_of(prompt, node_id))
                 _log.warning("Node %s keeps nothing: %s.", where, reason)
+
+
+def _is_keep(prompt: Prompt, node_id: str, catalog: Catalog) -> bool:
+    """Return whether a node keeps on disk what it passes on."""
+    node = prompt[node_id]
+    return passed_on(catalog, node["class_type"]) is not None and node["inputs"].get("mode") != OFF
 
 
 def _renewed(prompt: Prompt, catalog: Catalog) -> set[str]:
