@@ -52,6 +52,14 @@ class Host(Protocol):
         """Return the path of a name that `model_names` lists, or None."""
         ...
 
+    def embedding_names(self) -> list[str]:
+        """List the textual inversions in the user's folders, without their suffixes."""
+        ...
+
+    def find_embedding(self, name: str) -> Path | None:
+        """Return the file of a textual inversion, named with or without its suffix; None if there is none."""
+        ...
+
     def download_advice(self, preset: str, repo: str, file: str) -> str | None:
         """Say how to get the published weights here; None if the core's own error says it.
 

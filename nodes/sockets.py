@@ -28,6 +28,9 @@ SIZE_KEY = "wuerstchen_size"
 STAGE_KEY = "wuerstchen_stage"
 """Key of a CONDITIONING: "C" or "B", the stage that its text encoder was loaded for. Stock nodes pass it on."""
 
+CHUNK_KEY = "wuerstchen_chunk"
+"""Key of a CONDITIONING: tokens of a chunk, where a prompt may be of several. Stock nodes pass it on."""
+
 _UNHEEDED = {
     "area": "an area",
     "mask": "a mask",
@@ -39,7 +42,7 @@ _UNHEEDED = {
 """Keys by which stock nodes limit a CONDITIONING to an area or a time. These samplers do not support them."""
 
 
-def conditioning_of(embedding: Tensor, stage: str | None = None) -> list[list[Any]]:
+def conditioning_of(embedding: Tensor, stage: str | None = None, chunk: int | None = None) -> list[list[Any]]:
     """Wrap text embeddings [batch, tokens, dim] into a CONDITIONING.
 
     `pooled_output` is the mean over the tokens, [batch, dim]. Würstchen does not read it; stock nodes that
@@ -48,9 +51,12 @@ def conditioning_of(embedding: Tensor, stage: str | None = None) -> list[list[An
     Args:
         embedding: Text embeddings.
         stage: Stage that they were encoded for, "C" or "B"; None if it is not known.
+        chunk: Tokens of a chunk, of which a prompt may have several; None for a prompt of one fixed length.
     """
     embedding = embedding.float().cpu()
-    mark = {} if stage is None else {STAGE_KEY: stage}
+    mark: dict[str, Any] = {} if stage is None else {STAGE_KEY: stage}
+    if chunk is not None:
+        mark[CHUNK_KEY] = chunk
     return [[embedding, {"pooled_output": embedding.mean(dim=1), **mark}]]
 
 
@@ -100,6 +106,27 @@ def embedding_of(conditioning: Any, name: str, stage: str) -> Tensor:
                 "Bypass the node that set it."
             )
     return _finite(embedding.float(), name, "Encode the prompt again, or load the text encoder afresh.")
+
+
+def prompts_of(positive: Any, negative: Any, stage: str) -> tuple[Tensor | None, Tensor | None]:
+    """Return the text embeddings of two CONDITIONINGs, each None where there is none.
+
+    Two prompts in chunks get as many tokens, so that one call samples both.
+
+    Args:
+        positive: Value of the socket of that name.
+        negative: Value of the socket of that name.
+        stage: Stage that they are for, "C" or "B".
+    Raises:
+        InputError: As for `embedding_of`.
+    """
+    text = None if positive is None else embedding_of(positive, "positive", stage)
+    without = None if negative is None else embedding_of(negative, "negative", stage)
+    if text is None or without is None or CHUNK_KEY not in positive[0][1] or CHUNK_KEY not in negative[0][1]:
+        return text, without
+    from wuerstchen_core.text.encoder import equally_long
+
+    return equally_long(text, without)
 
 
 def image_embeddings_of(latent: Any) -> Tensor:

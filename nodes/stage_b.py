@@ -7,7 +7,7 @@ from wuerstchen_core.geometry import stage_b_size
 
 from .host import host
 from .memory import stage_b_memory
-from .sockets import embedding_of, image_embeddings_of, latent_of, report_steps, seeds_of
+from .sockets import image_embeddings_of, latent_of, prompts_of, report_steps, seeds_of
 from .widgets import STAGE_B_SCHEDULES, guidance_input, schedule_input, seed_input, steps_input, timesteps_of
 
 
@@ -75,8 +75,7 @@ class StageBDecode:
             latents = wuerstchen_core.sample_stage_b(
                 network,
                 embeddings,
-                None if positive is None else embedding_of(positive, "positive", "B"),
-                None if negative is None else embedding_of(negative, "negative", "B"),
+                *prompts_of(positive, negative, "B"),
                 seeds=seeds_of(seed, latent),
                 timesteps=timesteps_of(schedule, steps),
                 guidance_scale=cfg,

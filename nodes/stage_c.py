@@ -8,7 +8,7 @@ from wuerstchen_core.geometry import Size
 
 from .host import host
 from .memory import stage_c_memory
-from .sockets import asked_size, embedding_of, latent_of, report_steps
+from .sockets import asked_size, latent_of, prompts_of, report_steps
 from .widgets import (
     STAGE_C_SCHEDULES,
     batch_size_input,
@@ -86,7 +86,7 @@ class StageCSampler:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1.")
         size = asked_size(width, height)
-        text, without = embedding_of(positive, "positive", "C"), embedding_of(negative, "negative", "C")
+        text, without = prompts_of(positive, negative, "C")
         drawn = batch_size * (2 if cfg > 1 else 1)
         memory = stage_c_memory(host().network_of(stage_c), drawn, *Size(width, height).stage_c)
         with host().resident(stage_c, working_memory=memory) as network:

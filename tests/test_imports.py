@@ -63,10 +63,11 @@ NODES = {
     "models": {"host"},
     "sockets": {"host"},
     "thumbnails": {"models"},
-    "stages": {"host", "memory", "output", "widgets", "models", "sockets"},
+    "embeddings": {"host", "models"},
+    "stages": {"host", "memory", "output", "widgets", "models", "sockets", "embeddings"},
     "registry": {"stages"},
-    "comfy": {"host", "memory", "widgets", "models", "sockets", "thumbnails", "registry", "headless"},
-    "headless": {"registry", "host", "widgets", "models", "sockets"},
+    "comfy": {"host", "memory", "widgets", "models", "sockets", "embeddings", "thumbnails", "registry", "headless"},
+    "headless": {"registry", "host", "widgets", "models", "sockets", "embeddings"},
     "__main__": {"headless"},
 }
 """Room of `nodes` -> rooms that it may import; "stages" stands for every file of node classes."""

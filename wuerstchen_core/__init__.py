@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .checkpoints.embeddings import load_embedding as load_embedding
     from .checkpoints.loading import load_stage_a as load_stage_a
     from .checkpoints.loading import load_stage_b as load_stage_b
     from .checkpoints.loading import load_stage_c as load_stage_c
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
     from .stages import encode_stage_a as encode_stage_a
     from .stages import sample_stage_b as sample_stage_b
     from .stages import sample_stage_c as sample_stage_c
-    from .text import TextEncoder as TextEncoder
+    from .text.encoder import TextEncoder as TextEncoder
 
 _MODULE_OF = {
+    "checkpoints.embeddings": ["load_embedding"],
     "checkpoints.saving": ["save_stage_c"],
     "errors": ["CheckpointError", "InputError", "WeightsMissingError", "WorkflowError", "WuerstchenError"],
     "pipeline": ["generate"],
@@ -55,7 +57,7 @@ _MODULE_OF = {
     "networks.stage_b": ["StageB", "StageBConfig"],
     "networks.stage_c": ["StageC", "StageCConfig"],
     "stages": ["decode_stage_a", "encode_stage_a", "sample_stage_b", "sample_stage_c"],
-    "text": ["TextEncoder"],
+    "text.encoder": ["TextEncoder"],
 }
 _HOME = {name: module for module, names in _MODULE_OF.items() for name in names}
 

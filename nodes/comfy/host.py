@@ -27,7 +27,7 @@ from wuerstchen_core.networks.blocks import Operations
 from wuerstchen_core.networks.compiling import compiled
 from wuerstchen_core.networks.float8 import FLOAT8
 
-from .. import models
+from .. import embeddings, models
 from . import keeping
 from .downloads import PACK, download
 from .keeping import KeptValue
@@ -80,6 +80,12 @@ class ComfyHost:
 
     def find_model(self, name: str) -> Path | None:
         return models.find_in(folder_paths.get_folder_paths(FOLDER_KEY), name)
+
+    def embedding_names(self) -> list[str]:
+        return embeddings.names_in(folder_paths.get_filename_list("embeddings"))
+
+    def find_embedding(self, name: str) -> Path | None:
+        return embeddings.find(folder_paths.get_folder_paths("embeddings"), name)
 
     def download_advice(self, preset: str, repo: str, file: str) -> str:
         folder = self.download_folder()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from wuerstchen_core.checkpoints.sources import models_folder
 from wuerstchen_core.networks.processor import is_plain_linux
 
+from .. import embeddings
 from .. import host as hosts
 from ..models import find_in, names_in
 from .output_files import OutputFiles
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from wuerstchen_core.networks.blocks import Operations
 
+EMBEDDINGS = "embeddings"
+"""Folder in a model folder with textual inversions."""
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps, {remaining} left"
 """Format of a progress bar. The time left is shown as 01:30."""
 
@@ -74,7 +77,8 @@ class HeadlessHost:
 
     def model_names(self) -> list[str]:
         """List files and folders in the model folders, as relative names."""
-        return sorted({name for folder in self._model_folders for name in names_in(_files_below(folder))})
+        names = {name for folder in self._model_folders for name in names_in(_files_below(folder))}
+        return sorted(name for name in names if not name.startswith(f"{EMBEDDINGS}/"))
 
     def find_model(self, name: str) -> Path | None:
         """Return the path of a name in the model folders, or of an absolute path; None if there is none."""
@@ -82,6 +86,17 @@ class HeadlessHost:
         if path.is_absolute():
             return path if path.exists() else None
         return find_in(self._model_folders, name)
+
+    def embedding_names(self) -> list[str]:
+        """List the textual inversions in `embeddings` in the model folders, without their suffixes."""
+        return sorted({name for folder in self._embedding_folders() for name in embeddings.names_in(_files_below(folder))})
+
+    def find_embedding(self, name: str) -> Path | None:
+        """Return the file of a textual inversion, named with or without its suffix; None if there is none."""
+        return embeddings.find(self._embedding_folders(), name)
+
+    def _embedding_folders(self) -> list[Path]:
+        return [folder / EMBEDDINGS for folder in self._model_folders]
 
     def download_advice(self, preset: str, repo: str, file: str) -> str | None:
         """Return None: the core's error names `wuerstchen download`."""

@@ -17,7 +17,7 @@ NODES = {
     "WuerstchenLoadStageC": ("Load Stage C", ["model", "dtype"], ["WUERSTCHEN_STAGE_C"]),
     "WuerstchenLoadStageB": ("Load Stage B", ["model", "dtype"], ["WUERSTCHEN_STAGE_B"]),
     "WuerstchenLoadStageA": ("Load Stage A", ["model", "dtype"], ["WUERSTCHEN_STAGE_A"]),
-    "WuerstchenTextEncode": ("Text Encode", ["text_encoder", "text"], ["CONDITIONING"]),
+    "WuerstchenTextEncode": ("Text Encode", ["text_encoder", "text", "weights"], ["CONDITIONING"]),
     "WuerstchenStageCSampler": (
         "Stage C Sampler",
         ["stage_c", "positive", "negative", "seed", "steps", "schedule", "cfg", "width", "height", "batch_size"],

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wuerstchen_nodes import models
+from wuerstchen_nodes import embeddings, models
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,12 @@ class FakeHost:
 
     def find_model(self, name: str) -> Path | None:
         return models.find_in([self.folder], name)
+
+    def embedding_names(self) -> list[str]:
+        return embeddings.names_in([path.name for path in (self.folder / "embeddings").glob("*")])
+
+    def find_embedding(self, name: str) -> Path | None:
+        return embeddings.find([self.folder / "embeddings"], name)
 
     def download_advice(self, preset: str, repo: str, file: str) -> str | None:
         return f"Get {file} for {preset} into {self.folder}/{repo}."

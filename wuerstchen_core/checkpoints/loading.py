@@ -16,7 +16,7 @@ from ..networks.processor import HAS_BFLOAT16, LARGE
 from ..networks.stage_a import StageA, StageAConfig
 from ..networks.stage_b import StageB, StageBConfig
 from ..networks.stage_c import StageC, StageCConfig
-from ..text import TextEncoder
+from ..text.encoder import TextEncoder
 from . import components
 from .colours import check_colours, load_previewer
 from .components import Component, describe

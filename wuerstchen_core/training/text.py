@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..text import WORDS, words_of
+from ..text.encoder import WORDS, words_of
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer

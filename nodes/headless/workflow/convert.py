@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from wuerstchen_core.errors import WorkflowError
+from wuerstchen_core.text.prompts import resolve_choices
 
 from ..errors import InvalidWorkflowError, describe, node_error
 from .catalog import Catalog
 from .documents import Workflow
-from .dynamic_text import fill_file_name, resolve_choices
+from .dynamic_text import fill_file_name
 from .editor import BYPASSED, MUTED, Node
 from .flatten import CUT, Constant, Output, Scope, is_virtual
 from .prompt import Prompt, title_of

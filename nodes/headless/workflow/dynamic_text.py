@@ -1,41 +1,13 @@
-"""Resolve dynamic text as ComfyUI's page does: choices in text prompts, and fields of nodes in file names."""
+"""Fill in the fields of nodes in file names as ComfyUI's page does."""
 
-import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
-_PIECE = re.compile(r"\\.|[{}|]|[^\\{}|]+|\\", re.DOTALL)
-_DEEPEST = 100
 _FIELD = re.compile(r"%([^%]+)%")
 _NOT_IN_NAMES = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')
 _DATE_PART = re.compile(r"yyyy|yy|MM?|dd?|hh?|mm?|ss?")
-
-
-def resolve_choices(text: str, choose: Callable[[Sequence[list[str]]], list[str]] = random.choice) -> str:
-    """Remove comments (/* */ and //) from a text prompt and take one choice of each {this|that}.
-
-    Backslashes escape braces and bars: \\{, \\}, \\|.
-
-    Args:
-        text: The text prompt.
-        choose: Takes one of several choices, each a list of pieces of text.
-    """
-    blocks: list[list[list[str]]] = [[[]]]  # open braces, each with its choices so far; the first is the text itself
-    for piece in _PIECE.findall(_COMMENT.sub("", text)):
-        if piece == "{" and len(blocks) <= _DEEPEST:
-            blocks.append([[]])
-        elif piece == "}" and len(blocks) > 1:
-            _close(blocks, choose)
-        elif piece == "|" and len(blocks) > 1:
-            blocks[-1].append([])
-        else:
-            blocks[-1][-1].append(piece[1:] if piece in (r"\{", r"\}", r"\|") else piece)
-    while len(blocks) > 1:
-        _close(blocks, choose)
-    return "".join(blocks[0][0])
 
 
 def fill_file_name(text: str, value_of: Callable[[str, str], Any], now: datetime | None = None) -> str:
@@ -57,11 +29,6 @@ def fill_file_name(text: str, value_of: Callable[[str, str], Any], now: datetime
         return match[0]
 
     return _FIELD.sub(replaced, text)
-
-
-def _close(blocks: list[list[list[str]]], choose: Callable[[Sequence[list[str]]], list[str]]) -> None:
-    chosen = choose(blocks.pop())
-    blocks[-1][-1] += chosen
 
 
 def _shown(value: Any) -> str:

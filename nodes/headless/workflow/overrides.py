@@ -3,17 +3,22 @@
 import copy
 import difflib
 import json
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+
+from wuerstchen_core.text.prompts import resolve_choices
 
 from ...widgets import LARGEST_SEED
 from ..errors import UsageError, describe
 from .catalog import Catalog, Input
 from .documents import Workflow
-from .prompt import Prompt, title_of
+from .prompt import Prompt, links_of, title_of
 from .widgets import set_widget
 
+_TEXTS = {"PrimitiveString": "value", "PrimitiveStringMultiline": "value"}
+"""Classes of nodes that hold a text, and the input that it is in."""
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
 
 
@@ -43,7 +48,32 @@ def apply(
         changed[node_id].setdefault("inputs", {})[name] = value
         if workflow.editor is not None:
             set_widget(workflow.editor, catalog, node_id, name, value)
+    _resolve_choices(changed, catalog, set(values))
     return workflow, changed
+
+
+def _resolve_choices(prompt: Prompt, catalog: Catalog, changed: set[tuple[str, str]]) -> None:
+    """Resolve the choices and comments in text prompts that were set, or that come from a node with a text.
+
+    The page resolves a prompt that is typed into its node. The draw depends on the text and the first seed.
+    """
+    seed = next((value for _, declared, value in slots(prompt, catalog) if declared.is_seed), None)
+
+    def resolve(node_id: str, name: str) -> None:
+        text = prompt[node_id]["inputs"].get(name)
+        if isinstance(text, str):
+            prompt[node_id]["inputs"][name] = resolve_choices(text, random.Random(f"{seed} {text}").choice)
+
+    for node_id, node in prompt.items():
+        for declared in catalog.inputs(node["class_type"]).values() if "inputs" in node else ():
+            if not declared.options.get("dynamicPrompts"):
+                continue
+            if (node_id, declared.name) in changed:
+                resolve(node_id, declared.name)
+            link = next((each for each in links_of(prompt, node_id) if each.name == declared.name), None)
+            reads_weights = node["inputs"].get("weights") == "on"  # else a linked text is taken literally
+            if link is not None and reads_weights and prompt[link.source]["class_type"] in _TEXTS:
+                resolve(link.source, _TEXTS[prompt[link.source]["class_type"]])
 
 
 def slots(prompt: Mapping[str, Any], catalog: Catalog) -> list[tuple[str, Input, Any]]:

@@ -2,7 +2,8 @@ from datetime import datetime
 
 import pytest
 
-from wuerstchen_nodes.headless.workflow.dynamic_text import fill_file_name, resolve_choices
+from wuerstchen_core.text.prompts import resolve_choices
+from wuerstchen_nodes.headless.workflow.dynamic_text import fill_file_name
 
 
 def first(options):

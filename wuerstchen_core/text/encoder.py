@@ -13,7 +13,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .errors import CheckpointError, InputError, WeightsMissingError
+from ..errors import CheckpointError, InputError, WeightsMissingError
+from .chunks import Embedding, Token, chunks_of
+from .prompts import Part, found_name, weighted_parts
 
 logger = logging.getLogger("wuerstchen_core.text")
 
@@ -21,6 +23,8 @@ CLIP_TOKENIZER = Path(__file__).parent / "tokenizer"
 """Folder of CLIP's own tokenizer."""
 WORDS = "words"
 """Entry in tokenizer_config.json that lists the words of the captions that the model was trained on."""
+SPELLINGS = {"grey": "gray"}
+"""Words that a model with a list of words reads as others, where it knows the other one only."""
 _WORD = re.compile(r"[^\W\d_]+")
 _UNUSED = ("text_projection.", "position_ids", "logit_scale", "vision_model.", "visual_projection.")
 """Parts of the keys that a CLIP file may hold without an effect on the text model's hidden states."""
@@ -103,15 +107,25 @@ class TextEncoder(nn.Module):
         return cls(model, words).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> Tensor:
+    def encode(
+        self, prompts: Sequence[str], *, weights: bool = False, embeddings: Mapping[str, Embedding] | None = None
+    ) -> Tensor:
         """Return the last hidden state of each text prompt.
 
         The log warns of an end that does not fit and is cut, and of words that the model was not trained on.
 
+        With `weights`, (words:1.3) and the like weigh more or less (see `prompts.weighted_parts`): z becomes
+        (z - z_empty) * weight + z_empty, where z_empty is the result for an empty prompt, as in ComfyUI. Prompts of any
+        length are encoded in chunks of `max_tokens`, joined along the tokens; shorter prompts are followed by empty
+        ones. A short prompt without weights gives the same as without `weights`.
+
         Args:
             prompts: One or more text prompts; an empty one is the unconditional prompt.
+            weights: Whether weights, long prompts and embeddings are read. Otherwise a prompt is taken literally, and
+                its end is cut.
+            embeddings: Textual inversions by the names that prompts call them by, as embedding:name.
         Returns:
-            Tensor: [batch, max_tokens, dim], float32, on the CPU.
+            Tensor: [batch, max_tokens * chunks, dim], float32, on the CPU. Without `weights` there is one chunk.
         Raises:
             InputError: `prompts` is empty or holds something else than strings.
         """
@@ -119,25 +133,35 @@ class TextEncoder(nn.Module):
         if isinstance(given, str) or not given or not all(isinstance(prompt, str) for prompt in given):
             raise InputError(f"prompts is {prompts!r}; expected a list of one or more strings.")
         for prompt in prompts:
-            for remark in self.remarks(prompt):
+            for remark in self.remarks(prompt, weights=weights, embeddings=embeddings):
                 logger.warning("%s", remark)
+        texts = [self._respelled(prompt) for prompt in prompts]
+        if weights:
+            encoded = [self._encode_weighted(text, embeddings or {}) for text in texts]
+            longest = max(each.shape[1] for each in encoded)
+            return torch.cat([self._lengthened(each, longest) for each in encoded])
         tokens = self.tokenizer(
-            list(prompts), padding="max_length", max_length=self.max_tokens, truncation=True, return_tensors="pt"
+            texts, padding="max_length", max_length=self.max_tokens, truncation=True, return_tensors="pt"
         )
-        device = next(self.model.parameters()).device
-        hidden = self.model(tokens.input_ids.to(device), attention_mask=tokens.attention_mask.to(device))
-        return hidden.last_hidden_state.float().cpu()
+        return self._hidden(tokens.input_ids, tokens.attention_mask)
 
-    def remarks(self, prompt: str) -> list[str]:
-        """Return what to tell the author of a text prompt: the end that is cut, and words that are not known."""
-        removed, unknown = self.overflow(prompt), self.unknown_words(prompt)
+    def remarks(
+        self, prompt: str, *, weights: bool = False, embeddings: Mapping[str, Embedding] | None = None
+    ) -> list[str]:
+        """Return what to tell the author of a text prompt: the end that is cut, words and embeddings not known.
+
+        Args as for `encode`.
+        """
+        parts = weighted_parts(prompt) if weights else [Part(prompt, 1.0)]
+        removed = "" if weights else self.overflow(self._respelled(prompt))
+        unknown = self.unknown_words(" ".join(part.text for part in parts))
         told: list[str] = []
         if removed:
             told.append(f"The prompt is longer than {self.max_tokens} tokens; this end of it is ignored: {removed!r}")
         if unknown:
             words, known = ", ".join(map(repr, unknown)), ", ".join(self.words)
             told.append(f"The model does not know {words}. It knows these words: {known}.")
-        return told
+        return told + self._remarks_on_embeddings(parts, embeddings or {})
 
     def overflow(self, prompt: str) -> str:
         """Return the end of a text prompt that does not fit into `max_tokens`; empty where all of it fits."""
@@ -157,7 +181,100 @@ class TextEncoder(nn.Module):
     def unknown_words(self, prompt: str) -> list[str]:
         """Return the words of a text prompt that are not in `words`, in their order; empty where `words` is."""
         known = self.words
-        return [word for word in dict.fromkeys(words_of(prompt)) if known and word not in known]
+        return [word for word in dict.fromkeys(words_of(self._respelled(prompt))) if known and word not in known]
+
+    def _respelled(self, prompt: str) -> str:
+        """Return a prompt with the spellings that the model knows."""
+        known = self.words
+        for other, word in SPELLINGS.items():
+            if word in known and other not in known:
+                prompt = re.sub(rf"\b{other}\b", word, prompt, flags=re.IGNORECASE)
+        return prompt
+
+    def _remarks_on_embeddings(self, parts: Sequence[Part], embeddings: Mapping[str, Embedding]) -> list[str]:
+        told: list[str] = []
+        for typed in dict.fromkeys(part.embedding for part in parts if part.embedding):
+            name, _ = found_name(typed, embeddings.__contains__)
+            if name is None:
+                there = f"There are: {', '.join(embeddings)}." if embeddings else "There are none."
+                told.append(f"The embedding {typed!r} is not known, and it is left out. {there}")
+            elif not embeddings[name].fits(self.dim):
+                stage = "this text encoder" if self.for_stage is None else f"the text encoder of Stage {self.for_stage}"
+                told.append(f"The embedding {name!r} has no vectors of {self.dim} numbers for {stage}; it is left out.")
+        return told
+
+    def _encode_weighted(self, text: str, embeddings: Mapping[str, Embedding]) -> Tensor:
+        """Return the hidden states [1, max_tokens * chunks, dim] of a prompt with weights."""
+        size = self.max_tokens - 2
+        chunks = chunks_of(weighted_parts(text), self.tokenizer, size, self.dim, embeddings)
+        weighs = any(token.weight != 1 for chunk in chunks for token in chunk)
+        hidden = self._encode_chunks([*chunks, []] if weighs else chunks)
+        if weighs:
+            hidden, empty = hidden[:-1], hidden[-1]
+            factors = torch.ones(hidden.shape[:2])
+            for row, chunk in enumerate(chunks):
+                factors[row, 1 : 1 + len(chunk)] = torch.tensor([token.weight for token in chunk])
+            weighted = (hidden - empty) * factors[..., None] + empty
+            hidden = torch.where(factors[..., None] == 1, hidden, weighted)
+        return hidden.flatten(0, 1)[None]
+
+    def _lengthened(self, hidden: Tensor, tokens: int) -> Tensor:
+        """Return hidden states [1, tokens, dim], with those of empty prompts at the end."""
+        missing = (tokens - hidden.shape[1]) // self.max_tokens
+        return torch.cat([hidden, *[self._encode_chunks([[]])] * missing], dim=1)
+
+    def _encode_chunks(self, chunks: Sequence[Sequence[Token]]) -> Tensor:
+        """Return the hidden states [chunks, max_tokens, dim] of tokens, each chunk between the start and the end."""
+        first, last = self.tokenizer("").input_ids
+        ids = torch.full((len(chunks), self.max_tokens), self.tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        vectors: dict[tuple[int, int], Tensor] = {}
+        results: dict[tuple[int, int], Tensor] = {}
+        for row, chunk in enumerate(chunks):
+            ids[row, : len(chunk) + 2] = torch.tensor([first, *(token.id for token in chunk), last])
+            mask[row, : len(chunk) + 2] = 1
+            for column, token in enumerate(chunk, 1):
+                if token.vector is not None:
+                    vectors[row, column] = token.vector
+                if token.result is not None:
+                    results[row, column] = token.result
+        with self._vectors_in_place(vectors):
+            hidden = self._hidden(ids, mask)
+        for place, result in results.items():
+            hidden[place] = result.float()
+        return hidden
+
+    @contextmanager
+    def _vectors_in_place(self, vectors: Mapping[tuple[int, int], Tensor]) -> Generator[None]:
+        """Put vectors in place of those that the vocabulary has for the tokens at (row, column)."""
+
+        def replace(layer: nn.Module, given: Any, output: Tensor) -> Tensor:
+            for place, vector in vectors.items():
+                output[place] = vector.to(output)
+            return output
+
+        table = getattr(self.model, "text_model", self.model).embeddings.token_embedding
+        handle = table.register_forward_hook(replace) if vectors else None
+        try:
+            yield
+        finally:
+            if handle is not None:
+                handle.remove()
+
+    def _hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Return the last hidden states [batch, max_tokens, dim] of tokens, float32, on the CPU."""
+        device = next(self.model.parameters()).device
+        return self.model(ids.to(device), attention_mask=mask.to(device)).last_hidden_state.float().cpu()
+
+
+def equally_long(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two text embeddings [batch, tokens, dim] with as many tokens: the shorter one is repeated and cut.
+
+    An empty prompt becomes as many empty prompts, and both can be sampled in one call.
+    """
+    tokens = max(one.shape[1], other.shape[1])
+    longer = [each.repeat(1, -(-tokens // each.shape[1]), 1)[:, :tokens] for each in (one, other)]
+    return longer[0], longer[1]
 
 
 def words_of(text: str) -> list[str]:

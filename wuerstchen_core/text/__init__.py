@@ -1,0 +1,1 @@
+"""Text prompts, and the encoders that turn them into text embeddings."""
