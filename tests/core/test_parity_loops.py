@@ -201,3 +201,30 @@ def test_stage_c_loop_in_bfloat16_errs_no_more_than_diffusers(encoder, reference
     exact, theirs = reference(torch.float32), reference(torch.bfloat16)
     ours = sample_stage_c(network.to(torch.bfloat16), positive, negative, seeds=SEEDS, **shared)
     assert 0 < (ours - exact).square().mean() <= (theirs - exact).square().mean()
+
+
+def test_a_prompt_of_two_chunks_draws_the_picture_of_the_pipelines(encoder, reference_text):
+    """154 tokens go into the pipelines as prompt_embeds; the picture is theirs within 1/255."""
+    prompt, negative = "a (small:1.3) red circle, " * 6, "blurry"
+    positive, without = encoder.encode([prompt, negative], weights=True)[:, None]
+    assert positive.shape[1] == without.shape[1] == 2 * tiny.MAX_TOKENS
+    stage_c, stage_b, stage_a = tiny.stage_c(), tiny.stage_b(), tiny.stage_a()
+    embeddings = sample_stage_c(stage_c, positive, without, width=256, height=256, seeds=[11])
+    latents = sample_stage_b(stage_b, embeddings, positive, seeds=[12])
+    ours = decode_stage_a(stage_a, latents)
+    theirs = _prior(stage_c, reference_text)(
+        prompt_embeds=positive,
+        negative_prompt_embeds=without,
+        width=256,
+        height=256,
+        timesteps=DEFAULT_STAGE_C_TIMESTEPS,
+        guidance_scale=4.0,
+        generator=_generators([11]),
+    ).image_embeddings
+    decoder = _decoder(stage_b, stage_a, reference_text)
+    # The decoder's pipeline encodes its prompt itself; it gets the text embeddings through that step.
+    decoder.encode_prompt = lambda *_, **__: (positive, None)
+    image = decoder(
+        theirs, prompt="", guidance_scale=0.0, num_inference_steps=12, generator=_generators([12]), output_type="pt"
+    ).images
+    assert (ours - torch.as_tensor(image)).abs().max() < 1 / 255

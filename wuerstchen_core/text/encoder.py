@@ -23,8 +23,6 @@ CLIP_TOKENIZER = Path(__file__).parent / "tokenizer"
 """Folder of CLIP's own tokenizer."""
 WORDS = "words"
 """Entry in tokenizer_config.json that lists the words of the captions that the model was trained on."""
-SPELLINGS = {"grey": "gray"}
-"""Words that a model with a list of words reads as others, where it knows the other one only."""
 _WORD = re.compile(r"[^\W\d_]+")
 _UNUSED = ("text_projection.", "position_ids", "logit_scale", "vision_model.", "visual_projection.")
 """Parts of the keys that a CLIP file may hold without an effect on the text model's hidden states."""
@@ -135,13 +133,12 @@ class TextEncoder(nn.Module):
         for prompt in prompts:
             for remark in self.remarks(prompt, weights=weights, embeddings=embeddings):
                 logger.warning("%s", remark)
-        texts = [self._respelled(prompt) for prompt in prompts]
         if weights:
-            encoded = [self._encode_weighted(text, embeddings or {}) for text in texts]
+            encoded = [self._encode_weighted(prompt, embeddings or {}) for prompt in prompts]
             longest = max(each.shape[1] for each in encoded)
             return torch.cat([self._lengthened(each, longest) for each in encoded])
         tokens = self.tokenizer(
-            texts, padding="max_length", max_length=self.max_tokens, truncation=True, return_tensors="pt"
+            list(prompts), padding="max_length", max_length=self.max_tokens, truncation=True, return_tensors="pt"
         )
         return self._hidden(tokens.input_ids, tokens.attention_mask)
 
@@ -153,7 +150,7 @@ class TextEncoder(nn.Module):
         Args as for `encode`.
         """
         parts = weighted_parts(prompt) if weights else [Part(prompt, 1.0)]
-        removed = "" if weights else self.overflow(self._respelled(prompt))
+        removed = "" if weights else self.overflow(prompt)
         unknown = self.unknown_words(" ".join(part.text for part in parts))
         told: list[str] = []
         if removed:
@@ -181,15 +178,7 @@ class TextEncoder(nn.Module):
     def unknown_words(self, prompt: str) -> list[str]:
         """Return the words of a text prompt that are not in `words`, in their order; empty where `words` is."""
         known = self.words
-        return [word for word in dict.fromkeys(words_of(self._respelled(prompt))) if known and word not in known]
-
-    def _respelled(self, prompt: str) -> str:
-        """Return a prompt with the spellings that the model knows."""
-        known = self.words
-        for other, word in SPELLINGS.items():
-            if word in known and other not in known:
-                prompt = re.sub(rf"\b{other}\b", word, prompt, flags=re.IGNORECASE)
-        return prompt
+        return [word for word in dict.fromkeys(words_of(prompt)) if known and word not in known]
 
     def _remarks_on_embeddings(self, parts: Sequence[Part], embeddings: Mapping[str, Embedding]) -> list[str]:
         told: list[str] = []
