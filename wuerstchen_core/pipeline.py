@@ -1,7 +1,7 @@
 """A text prompt to images in one call: encode, sample Stage C, sample Stage B, decode with Stage A."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +26,8 @@ from .stages import decode_stage_a, sample_stage_b, sample_stage_c
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from .text.chunks import Embedding
+
 Progress = Callable[[str, Step], None]
 """Function called after each step with "C" or "B" and the step. It may raise an exception to cancel the run."""
 
@@ -43,6 +45,8 @@ def generate(
     guidance_scale: float | None = None,
     stage_b_steps: int | None = None,
     stage_b_guidance_scale: float | None = None,
+    weights: bool = False,
+    embeddings: "Mapping[str, Embedding] | None" = None,
     device: Device = "cpu",
     dtype: torch.dtype | None = None,
     download: bool = False,
@@ -63,6 +67,9 @@ def generate(
         guidance_scale: Guidance of Stage C; 1 or less is none. None for the one that suits the model.
         stage_b_steps: Steps of Stage B, at least 1; None for the number that suits the model.
         stage_b_guidance_scale: Guidance of Stage B; None for the one that suits the model.
+        weights: Whether prompts are read as people type them: (words:1.3), any length, embedding:name. Otherwise they
+            are taken literally, and a long one is cut. See `TextEncoder.encode`.
+        embeddings: Textual inversions by name, for `weights`.
         device: Device to compute on.
         dtype: Dtype of the weights and the computation; None as for `load_stage_c`. torch.float8_e4m3fn is for Stages C
             and B only.
@@ -98,6 +105,8 @@ def generate(
 
     def encode(stage: Literal["C", "B"], texts: list[str]) -> list[Tensor]:
         encoder = load_text_encoder(model, for_stage=stage, device=device, dtype=small, download=download)
+        if weights:
+            return list(encoder.encode(texts, weights=True, embeddings=embeddings).split(1))
         return [encoder.encode([text]) for text in texts]
 
     def report_as(stage: str) -> Callback | None:

@@ -115,6 +115,31 @@ def test_a_saved_picture_dropped_on_the_page_restores_its_graph(page, complaints
     assert complaints == []
 
 
+def test_new_text_encodes_read_weights_and_those_of_older_workflows_do_not(page, complaints):
+    values = page.evaluate(
+        """async () => {
+            const value = () => app.graph.nodes.find(each => each.type === "WuerstchenTextEncode")
+                .widgets.find(each => each.name === "weights").value;
+            app.graph.clear();
+            app.graph.add(LiteGraph.createNode("WuerstchenTextEncode"));
+            const found = {"new": value()};
+            const graph = app.graph.serialize();
+            await app.loadGraphData(structuredClone(graph));
+            found.saved = value();
+            graph.nodes[0].widgets_values.pop();
+            graph.nodes[0].inputs = graph.nodes[0].inputs.filter(each => each.name !== "weights");
+            await app.loadGraphData(graph);
+            found.older = value();
+            found.prompt = (await app.graphToPrompt()).output[app.graph.nodes[0].id].inputs.weights;
+            await app.loadApiJson({"1": {class_type: "WuerstchenTextEncode", inputs: {text: "a star"}}}, "older");
+            found.api = value();
+            return found;
+        }"""
+    )
+    assert values == {"new": "on", "saved": "on", "older": "off", "prompt": "off", "api": "off"}
+    assert complaints == []
+
+
 @pytest.mark.parametrize("language", ["de", "zh"])
 def test_the_page_speaks_the_languages_of_the_pack(page, server: Server, language):
     told = json.loads((LOCALES / language / "nodeDefs.json").read_text(encoding="utf-8"))

@@ -12,7 +12,6 @@ from wuerstchen_core.errors import InputError
 from wuerstchen_nodes.stage_a import StageADecode
 from wuerstchen_nodes.stage_b import StageBDecode
 from wuerstchen_nodes.stage_c import StageCSampler
-from wuerstchen_nodes.text import TextEncode
 
 pytestmark = pytest.mark.usefixtures("fake_host")
 
@@ -185,29 +184,3 @@ def test_a_latent_of_the_wrong_stage_is_refused():
         decode_a(embeddings)
     with pytest.raises(InputError, match="goes to Stage A VQGAN Decode"):
         decode_b(decode_b(embeddings))
-
-
-class _Lengths:
-    """Stands where a text encoder does: its embeddings say what was encoded."""
-
-    for_stage = None
-
-    def remarks(self, prompt: str) -> list[str]:
-        return ["too long", "not known"] if "dogs" in prompt else []
-
-    def encode(self, prompts: list[str]) -> torch.Tensor:
-        return torch.tensor([len(prompt) for prompt in prompts], dtype=torch.float64)[:, None, None].expand(-1, 77, 4)
-
-
-def test_text_encode_shows_what_the_encoder_remarks(fake_host: FakeHost):
-    for prompt in ("a red circle", "dogs"):
-        TextEncode().encode(Kept(_Lengths()), prompt)  # pyright: ignore[reportArgumentType]
-    assert fake_host.notices == ["", "too long\nnot known"]
-
-
-def test_text_encode_gives_a_conditioning():
-    (made,) = TextEncode().encode(Kept(_Lengths()), "a red circle")  # pyright: ignore[reportArgumentType]
-    ((embedding, options),) = made
-    assert embedding.shape == (1, 77, 4) and embedding.dtype == torch.float32
-    assert embedding.unique().tolist() == [12.0]
-    assert options["pooled_output"].shape == (1, 4)
