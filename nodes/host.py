@@ -26,7 +26,8 @@ class Kept(Protocol):
         refused: Reason for which the value cannot be kept; empty where it can.
     """
 
-    refused: str
+    @property
+    def refused(self) -> str: ...
 
     def read(self) -> list[Any] | None:
         """Return the list of values that is there; None if there is none."""

@@ -108,21 +108,23 @@ def embedding_of(conditioning: Any, name: str, stage: str) -> Tensor:
     return _finite(embedding.float(), name, "Encode the prompt again, or load the text encoder afresh.")
 
 
-def prompts_of(positive: Any, negative: Any, stage: str) -> tuple[Tensor | None, Tensor | None]:
-    """Return the text embeddings of two CONDITIONINGs, each None where there is none.
+def prompts_of(positive: Any, negative: Any, stage: str) -> tuple[Tensor, Tensor | None]:
+    """Return the text embeddings of two CONDITIONINGs.
 
     Two prompts in chunks get as many tokens, so that one call samples both.
 
     Args:
         positive: Value of the socket of that name.
-        negative: Value of the socket of that name.
+        negative: Value of the socket of that name; None for none.
         stage: Stage that they are for, "C" or "B".
     Raises:
         InputError: As for `embedding_of`.
     """
-    text = None if positive is None else embedding_of(positive, "positive", stage)
-    without = None if negative is None else embedding_of(negative, "negative", stage)
-    if text is None or without is None or CHUNK_KEY not in positive[0][1] or CHUNK_KEY not in negative[0][1]:
+    text = embedding_of(positive, "positive", stage)
+    if negative is None:
+        return text, None
+    without = embedding_of(negative, "negative", stage)
+    if not all(CHUNK_KEY in each[0][1] for each in (positive, negative)):
         return text, without
     from wuerstchen_core.text.encoder import equally_long
 

@@ -7,7 +7,7 @@ from wuerstchen_core.geometry import stage_b_size
 
 from .host import host
 from .memory import stage_b_memory
-from .sockets import image_embeddings_of, latent_of, prompts_of, report_steps, seeds_of
+from .sockets import embedding_of, image_embeddings_of, latent_of, prompts_of, report_steps, seeds_of
 from .widgets import STAGE_B_SCHEDULES, guidance_input, schedule_input, seed_input, steps_input, timesteps_of
 
 
@@ -69,13 +69,19 @@ class StageBDecode:
         schedule: str = "linear",
     ) -> tuple[dict[str, Any]]:
         embeddings = image_embeddings_of(latent)
+        text = without = None
+        if positive is not None:
+            text, without = prompts_of(positive, negative, "B")
+        elif negative is not None:
+            without = embedding_of(negative, "negative", "B")
         drawn = len(embeddings) * (2 if cfg > 1 else 1)
         memory = stage_b_memory(host().network_of(stage_b), drawn, *stage_b_size(*embeddings.shape[-2:]))
         with host().resident(stage_b, working_memory=memory) as network:
             latents = wuerstchen_core.sample_stage_b(
                 network,
                 embeddings,
-                *prompts_of(positive, negative, "B"),
+                text,
+                without,
                 seeds=seeds_of(seed, latent),
                 timesteps=timesteps_of(schedule, steps),
                 guidance_scale=cfg,

@@ -106,14 +106,15 @@ def generate(
     def encode(stage: Literal["C", "B"], texts: list[str]) -> list[Tensor]:
         encoder = load_text_encoder(model, for_stage=stage, device=device, dtype=small, download=download)
         if weights:
-            return list(encoder.encode(texts, weights=True, embeddings=embeddings).split(1))
+            both = encoder.encode(texts, weights=True, embeddings=embeddings)
+            return [both[index : index + 1] for index in range(len(texts))]
         return [encoder.encode([text]) for text in texts]
 
     def report_as(stage: str) -> Callback | None:
         return None if callback is None else partial(callback, stage)
 
     positive, *negative = encode("C", [prompt, negative_prompt] if guidance_scale > 1 else [prompt])
-    embeddings = sample_stage_c(
+    image_embeddings = sample_stage_c(
         load_stage_c(model, device=device, dtype=dtype, download=download),
         positive,
         *negative,
@@ -127,7 +128,7 @@ def generate(
     (positive,) = encode("B", [prompt])
     latents = sample_stage_b(
         load_stage_b(model, device=device, dtype=dtype, download=download),
-        embeddings,
+        image_embeddings,
         positive,
         seeds=seeds,
         timesteps=stage_b_timesteps,

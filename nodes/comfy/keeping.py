@@ -1,13 +1,13 @@
 # pyright: reportMissingImports=false
 """The place of Keep on Disk in ComfyUI: the cache of the command `wuerstchen`, under the same keys."""
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import folder_paths
-import nodes as comfyui
 from comfyui_version import __version__
 
 from ..headless.execution.calls import Outputs
@@ -26,6 +26,7 @@ SHARED = frozenset({"LoadImage", "PrimitiveInt", "PrimitiveFloat", "PrimitiveStr
 SHARED |= {"PrimitiveStringMultiline"}
 """ComfyUI's nodes that the command runs, too, with the same results."""
 _CACHE = DiskCache()
+comfyui: Any = importlib.import_module("nodes")  # ComfyUI's, not the folder of this pack
 
 
 @dataclass(frozen=True)
@@ -115,4 +116,6 @@ def _named(value: str) -> list[Path]:
 
 def _overrides_fingerprint(node_class: Any) -> bool:
     """Return whether a node of ComfyUI's newer kind has its own `fingerprint_inputs`."""
-    return any("fingerprint_inputs" in each.__dict__ for each in node_class.__mro__ if "comfy_api" not in each.__module__)
+    return any(
+        "fingerprint_inputs" in each.__dict__ for each in node_class.__mro__ if "comfy_api" not in each.__module__
+    )

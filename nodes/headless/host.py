@@ -89,7 +89,9 @@ class HeadlessHost:
 
     def embedding_names(self) -> list[str]:
         """List the textual inversions in `embeddings` in the model folders, without their suffixes."""
-        return sorted({name for folder in self._embedding_folders() for name in embeddings.names_in(_files_below(folder))})
+        return sorted(
+            {name for folder in self._embedding_folders() for name in embeddings.names_in(_files_below(folder))}
+        )
 
     def find_embedding(self, name: str) -> Path | None:
         """Return the file of a textual inversion, named with or without its suffix; None if there is none."""

@@ -50,14 +50,17 @@ def test_nodes_show_what_they_keep_and_what_they_sampled(keeping):
         """() => {
             window.seen = [];
             const node = app.graph.nodes.find(each => each.comfyClass === "WuerstchenStageCSampler");
-            app.api.addEventListener("progress", () => setTimeout(() => seen.push(node.wuerstchen_badge?.text.textContent)));
+            const look = () => seen.push(node.wuerstchen_badge?.text.textContent);
+            app.api.addEventListener("progress", () => setTimeout(look));
         }"""
     )
     run(page)
     assert badge(page, "Keep").startswith("Kept: 3 kB, made ")
     assert badge(page, "StageCSampler").startswith("Stage C: 29 steps in ")
     assert badge(page, "StageBDecode").startswith("Stage B: 3 steps in ")
-    assert any(text and text.startswith("Stage C: step ") and text.endswith(" s left") for text in page.evaluate("seen"))
+    assert any(
+        text and text.startswith("Stage C: step ") and text.endswith(" s left") for text in page.evaluate("seen")
+    )
     (picture,) = [each for each in page.locator(".wuerstchen-badge img").all() if each.is_visible()]
     assert picture.evaluate("image => image.naturalWidth") == 128
     saved = page.evaluate("app.graph.serialize().nodes.find(node => node.type === 'WuerstchenKeep').widgets_values")

@@ -269,6 +269,12 @@ def _download_node(page: Any) -> Any:
 
 def test_text_encode_says_what_of_a_prompt_is_ignored_until_it_is_mended(page, complaints):
     open_template(page, "text_to_image")
+    page.evaluate(
+        """() => {
+            for (const node of app.graph.nodes.filter(each => each.type === "WuerstchenTextEncode"))
+                node.widgets.find(each => each.name === "weights").value = "off";
+        }"""
+    )
     shown = page.locator(".dom-widget").get_by_text("this end of it is ignored")
     write = "text => { app.graph.nodes.find(node => node.title === 'Prompt').widgets[0].value = text }"
     page.evaluate(write, f"a red heart {'on a white background ' * 20} <img src=x> {time.time_ns()}")
@@ -280,3 +286,11 @@ def test_text_encode_says_what_of_a_prompt_is_ignored_until_it_is_mended(page, c
     run(page)
     shown.first.wait_for(state="detached")
     assert complaints == []
+
+
+def test_choices_through_a_link_are_made_and_shown(page):
+    open_template(page, "text_to_image")
+    text = f"a {{red|blue}} heart // {time.time_ns()}"
+    page.evaluate("text => { app.graph.nodes.find(node => node.title === 'Prompt').widgets[0].value = text }", text)
+    run(page)
+    page.locator(".dom-widget").get_by_text(re.compile("^Read as: a (red|blue) heart")).first.wait_for()

@@ -36,7 +36,9 @@ def random_prompt(chance: random.Random, depth: int = 0) -> str:
     """Return words, weighed and nested at random, with balanced brackets."""
     pieces = []
     for _ in range(chance.randint(1, 6)):
-        words = " ".join(chance.choice(["red", "star", "on", "a", "blue", "extraordinarily", r"\(x\)"]) for _ in range(4))
+        words = " ".join(
+            chance.choice(["red", "star", "on", "a", "blue", "extraordinarily", r"\(x\)"]) for _ in range(4)
+        )
         kind = chance.random()
         if depth < 3 and kind < 0.4:
             inside = random_prompt(chance, depth + 1)
@@ -57,7 +59,12 @@ def test_weights_long_prompts_and_embeddings_are_those_of_comfyui(tmp_path):
     script = Path(__file__).with_name("weights.py")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [python, script, tmp_path], input=json.dumps(prompts), env=environment, capture_output=True, text=True, check=False
+        [python, script, tmp_path],
+        input=json.dumps(prompts),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads(done.stdout.splitlines()[-1])

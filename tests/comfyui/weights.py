@@ -38,9 +38,14 @@ def main(folder: Path) -> None:
         def encode(self, rows: list[list[Any]]) -> tuple[Any, None]:
             ids = torch.tensor([[pad if isinstance(each, torch.Tensor) else each for each in row] for row in rows])
             ends = [next(i for i, each in enumerate(row) if type(each) is int and each == end) for row in rows]
-            mask = torch.tensor([[int(i <= last) for i in range(len(row))] for row, last in zip(rows, ends)])
+            mask = torch.tensor(
+                [[int(i <= last) for i in range(len(row))] for row, last in zip(rows, ends, strict=True)]
+            )
             vectors = {
-                (r, c): each for r, row in enumerate(rows) for c, each in enumerate(row) if isinstance(each, torch.Tensor)
+                (r, c): each
+                for r, row in enumerate(rows)
+                for c, each in enumerate(row)
+                if isinstance(each, torch.Tensor)
             }
             with torch.no_grad(), encoder._vectors_in_place(vectors):
                 return encoder._hidden(ids, mask), None

@@ -22,6 +22,7 @@ from wuerstchen_core import (
     v2_timesteps,
 )
 from wuerstchen_core.checkpoints.saving import save_stage_c
+from wuerstchen_core.text.chunks import Embedding
 
 SMALL = "Würstchen v2 was trained on sides of 1024 to 1536 pixels"
 pytestmark = pytest.mark.filterwarnings(f"ignore:{SMALL}")
@@ -95,6 +96,16 @@ def test_the_prompt_and_the_negative_prompt_matter():
         generate(text, negative_prompt=without, **QUICK)[0] for text, without in [("a", ""), ("b", ""), ("a", "b")]
     ]
     assert len({picture.tobytes() for picture in pictures}) == 3
+
+
+def test_weights_and_embeddings_are_read_where_that_is_asked_for():
+    embeddings = {"cat": Embedding({32: torch.randn(2, 32, generator=torch.Generator().manual_seed(0))}, {})}
+    plain = _pixels(generate("a red circle", **QUICK)[0])
+    assert np.array_equal(_pixels(generate("a red circle", weights=True, **QUICK)[0]), plain)
+    for prompt in ("a (red:1.5) circle", "a red circle " * 20, "a red embedding:cat circle"):
+        drawn = _pixels(generate(prompt, weights=True, embeddings=embeddings, **QUICK)[0])
+        assert not np.array_equal(drawn, plain), prompt
+        assert not np.array_equal(drawn, _pixels(generate(prompt, **QUICK)[0])), prompt
 
 
 def test_callback_hears_both_stages():

@@ -4,7 +4,6 @@ import platform
 from functools import cache
 from pathlib import Path
 
-
 _GRAPHICS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Devices that exist where torch on Linux may find a graphics card."""
 

@@ -1,7 +1,7 @@
 """Tokens of a prompt with weights, in chunks of the length that a text encoder takes."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -21,8 +21,8 @@ class Embedding:
         outputs: {width: [tokens, width]}, vectors in place of the encoder's results for these tokens.
     """
 
-    inputs: Mapping[int, Tensor] = field(default_factory=dict)
-    outputs: Mapping[int, Tensor] = field(default_factory=dict)
+    inputs: Mapping[int, Tensor]
+    outputs: Mapping[int, Tensor]
 
     def fits(self, width: int) -> bool:
         """Return whether it has vectors for a text encoder of that width."""
@@ -89,9 +89,7 @@ def chunks_of(
     return chunks
 
 
-def _groups(
-    part: Part, tokenizer: Any, width: int, embeddings: Mapping[str, Embedding]
-) -> Iterable[list[Token]]:
+def _groups(part: Part, tokenizer: Any, width: int, embeddings: Mapping[str, Embedding]) -> Iterable[list[Token]]:
     """Yield the tokens of a part; those of an embedding apart from the punctuation after its name."""
     text = part.text
     if part.embedding:

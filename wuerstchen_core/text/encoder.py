@@ -242,7 +242,8 @@ class TextEncoder(nn.Module):
                 output[place] = vector.to(output)
             return output
 
-        table = getattr(self.model, "text_model", self.model).embeddings.token_embedding
+        inner: Any = getattr(self.model, "text_model", self.model)
+        table: nn.Module = inner.embeddings.token_embedding
         handle = table.register_forward_hook(replace) if vectors else None
         try:
             yield

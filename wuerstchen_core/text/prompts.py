@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 
 def resolve_choices(text: str, choose: Callable[[Sequence[list[str]]], list[str]] = random.choice) -> str:
-    """Remove comments (/* */ and //) from a text prompt and take one choice of each {this|that}, as ComfyUI's page does.
+    """Remove comments (/* */ and //) from a text prompt and take one choice of each {this|that}, as ComfyUI's page.
 
     Backslashes escape braces and bars: \\{, \\}, \\|.
 

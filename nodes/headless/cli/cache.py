@@ -19,7 +19,7 @@ def cache(options: argparse.Namespace, report: Report) -> int:
         if options.limit is not None:
             found.set_limit(options.limit)
         if options.clear or options.older is not None:
-            count = found.clear() if options.clear else _drop_older(found, options.older)
+            count = found.clear() if options.older is None else _drop_older(found, options.older)
             report.result(f"Dropped {_counted(count)}", event="dropped", results=count)
             entries = found.entries()
         else:

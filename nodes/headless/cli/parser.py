@@ -174,7 +174,10 @@ def build_parser() -> Parser:
     cache.add_argument("--clear", action="store_true", help="drop all of them")
     cache.add_argument("--older", type=duration, metavar="TIME", help="drop those that are older, such as 7d or 12h")
     cache.add_argument(
-        "--limit", type=byte_count, metavar="SIZE", help="let them take that much at most, such as 5GB; it is remembered"
+        "--limit",
+        type=byte_count,
+        metavar="SIZE",
+        help="let them take that much at most, such as 5GB; it is remembered",
     )
     cache.add_argument("--cache", metavar="DIR", help=_CACHE)
     download = add("download", "PRESET", "download a published checkpoint")

@@ -139,7 +139,7 @@ class DiskCache:
         return True
 
     def entry(self, key: str) -> Entry | None:
-        """Return what is known of the result of a key without reading it; None where there is none, or it is damaged."""
+        """Return what is known of a key's result without reading it; None where there is none, or it is damaged."""
         path = self._path(key)
         with suppress(OSError, RuntimeError, SafetensorError, ValueError, TypeError):
             stat = path.stat()

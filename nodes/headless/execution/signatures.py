@@ -180,7 +180,9 @@ def _state_of(
     class_type = node["class_type"]
     where = describe(hidden.node_id, class_type)
     if class_type not in catalog.classes:
-        raise NoKeyError(f"what node {where} depends on is not known, since it is not one of this pack or ComfyUI's own")
+        raise NoKeyError(
+            f"what node {where} depends on is not known, since it is not one of this pack or ComfyUI's own"
+        )
     node_class: Any = catalog.classes[class_type]
     more = further(node)
     if hasattr(node_class, "source_files"):

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from support.workflows import QUICK_RUN, write_checkpoints
-from wuerstchen_nodes.headless import cli
 from wuerstchen_core.networks.processor import is_plain_linux
+from wuerstchen_nodes.headless import cli
 
 
 @pytest.fixture(scope="module")

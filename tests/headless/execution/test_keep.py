@@ -199,7 +199,7 @@ def test_graphs_with_equal_keys_give_equal_bytes_and_other_bytes_have_other_keys
     executor = Executor(catalog, keep_networks=True)
     seen: dict[str, bytes] = {}
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(graphs())
     def check(prompt: dict[str, Any]) -> None:
         prompt = copy.deepcopy(prompt)

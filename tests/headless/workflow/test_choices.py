@@ -16,7 +16,9 @@ TEXT = "a {red|blue|green|pink|white|black|cyan|brown} star // no comment"
 
 
 def text_of(settings: dict[str, Any], seed: int | None = None, *, weights: str = "on") -> str:
-    prompt = resolve(load_workflow("text_to_image"), {"4.weights": weights, "6.weights": weights, **settings}, seed=seed)
+    prompt = resolve(
+        load_workflow("text_to_image"), {"4.weights": weights, "6.weights": weights, **settings}, seed=seed
+    )
     return prompt.prompt["2"]["inputs"]["value"]
 
 
