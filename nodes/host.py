@@ -37,8 +37,14 @@ class Kept(Protocol):
         """Store a list of values, also over one that is there, and return whether one is there now."""
         ...
 
-    def facts(self) -> dict[str, Any]:
-        """Return what the page shows of it: "key", "bytes", "made" in seconds since 1970, and "thumbnail"."""
+    def facts(self, values: list[Any]) -> dict[str, Any]:
+        """Return what the page shows of the values that are there.
+
+        Args:
+            values: The values.
+        Returns:
+            dict: "key", "bytes", "made" in seconds since 1970, and "thumbnail", a data URL or None.
+        """
         ...
 
 

@@ -79,7 +79,7 @@ class KeepOnDisk:
     ) -> Any:
         if self._found is not None:
             (kept, values), self._found = self._found, None
-            return _shown(values, {"state": "hit", **kept.facts()})
+            return _shown(values, {"state": "hit", **kept.facts(values)})
         values = value or []
         kept = host().kept(prompt[0], unique_id[0]) if prompt and unique_id else None
         if kept is None:  # this host's executor keeps results by itself
@@ -90,7 +90,7 @@ class KeepOnDisk:
             return _shown(values, {"state": "refused", "reason": kept.refused})
         if not kept.write(values, replaces=mode is not None and mode[0] == RENEW):
             return _shown(values, {"state": "refused", "reason": "it could not be written; the log says why"})
-        return _shown(values, {"state": "kept", **kept.facts()})
+        return _shown(values, {"state": "kept", **kept.facts(values)})
 
 
 def _shown(values: list[Any], facts: Mapping[str, Any]) -> dict[str, Any]:

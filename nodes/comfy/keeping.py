@@ -14,7 +14,7 @@ from ..headless.execution.calls import Outputs
 from ..headless.execution.disk_cache import DiskCache
 from ..headless.execution.origins import about
 from ..headless.execution.packing import with_tensors
-from ..headless.execution.signatures import Keys, NoKeyError, cache_keys
+from ..headless.execution.signatures import Keys, NoKeyError, cache_keys, digest_of_this_code
 from ..headless.workflow.catalog import Catalog
 from ..headless.workflow.prompt import ancestors, links_of
 from ..registry import COMFYUI_ONLY, NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
@@ -26,6 +26,7 @@ SHARED = frozenset({"LoadImage", "PrimitiveInt", "PrimitiveFloat", "PrimitiveStr
 SHARED |= {"PrimitiveStringMultiline"}
 """ComfyUI's nodes that the command runs, too, with the same results."""
 _CACHE = DiskCache()
+digest_of_this_code()  # now, while what is on disk is what runs
 comfyui: Any = importlib.import_module("nodes")  # ComfyUI's, not the folder of this pack
 
 
@@ -54,11 +55,12 @@ class KeptValue:
         what = about(self.prompt, sources[0], _catalog(), "ComfyUI") if sources else {}
         return _CACHE.put(self.key, Outputs([values]), what, replaces=replaces)
 
-    def facts(self) -> dict[str, Any]:
-        entry, values = _CACHE.entry(self.key), self.read()
-        if entry is None or not values:
+    def facts(self, values: list[Any]) -> dict[str, Any]:
+        entry = _CACHE.entry(self.key)
+        if entry is None:
             return {}
-        picture = thumbnail(values[0], models_before(self.prompt, ancestors(self.prompt, [self.node_id])))
+        before = models_before(self.prompt, ancestors(self.prompt, [self.node_id]))
+        picture = thumbnail(values[0], before) if values else None
         return {"key": self.key, "bytes": entry.size, "made": entry.made, "thumbnail": picture}
 
 
@@ -96,6 +98,8 @@ def _further(node: Mapping[str, Any]) -> list[Any]:
         return []
     node_class = comfyui.NODE_CLASS_MAPPINGS[class_type]
     files = [path for value in node["inputs"].values() if isinstance(value, str) for path in _named(value)]
+    if any(isinstance(value, str) and "embedding:" in value for value in node["inputs"].values()):
+        raise NoKeyError(f"the embeddings that {class_type} reads are not known")
     if not files and "loaders" in str(getattr(node_class, "CATEGORY", "")):
         raise NoKeyError(f"the files that {class_type} loads are not known")
     if _overrides_fingerprint(node_class):

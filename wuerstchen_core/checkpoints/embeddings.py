@@ -8,8 +8,6 @@ from ..errors import CheckpointError
 from ..text.chunks import Embedding
 from .reading import read_tensors
 
-SUFFIXES = (".safetensors", ".pt", ".bin")
-"""Suffixes of files that may hold one."""
 _OUTPUT = "_out"
 """End of the names of vectors that replace the encoder's results, as OneTrainer writes them."""
 _MOST_TOKENS = 1000

@@ -27,6 +27,7 @@ from .calls import Hidden, arguments_of, call
 
 _FORMAT = 4
 """Version of the keys. It goes up when they cover something else."""
+_LIBRARIES = ("torch", "transformers")
 _NOT_COVERED = frozenset({"training", "cli"})
 """Folders of code that decides no result."""
 
@@ -77,7 +78,7 @@ def cache_keys(
         mark: Returns the text that represents a file's content; None for `file_stamp`.
         further: As its type says; None for nothing more.
     """
-    environment = " ".join([str(_FORMAT), _code(), version("torch"), _hardware()])
+    environment = " ".join([str(_FORMAT), digest_of_this_code(), *map(version, _LIBRARIES), _hardware()])
     order = TopologicalSorter({node_id: [link.source for link in links_of(prompt, node_id)] for node_id in needed})
     keys = Keys()
     for node_id in order.static_order():
@@ -243,7 +244,8 @@ def _processor() -> str:
 
 
 @cache
-def _code() -> str:
+def digest_of_this_code() -> str:
+    """Return the digest of the core and the nodes, as they are on disk at the first call."""
     return digest_of_code([Path(wuerstchen_core.__file__).parent, Path(__file__).parents[2]])
 
 

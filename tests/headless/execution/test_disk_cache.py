@@ -64,6 +64,47 @@ def test_a_damaged_entry_is_dropped_with_one_warning(cache, caplog, damage):
     assert "a" not in cache and "b" not in cache
 
 
+def test_an_entry_that_is_cut_at_any_byte_is_dropped(cache, caplog):
+    cache.put("a", result(1))
+    path = cache.folder / "a.safetensors"
+    content = path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        assert cache.get("a") is None and not path.exists(), length
+    path.write_bytes(content)
+    assert number_of(cache.get("a")) == 1
+    assert len(caplog.records) == 1
+
+
+def test_a_full_disk_is_one_warning_and_leaves_no_half_written_file(cache, caplog, monkeypatch):
+    def full(self: Path, mode: str = "r", *more: object, **options: object):
+        file = opened(self, mode, *more, **options)
+        if "x" in mode:
+            file.write(b"half")
+            file.flush()
+            monkeypatch.setattr(
+                file, "write", lambda data: (_ for _ in ()).throw(OSError(28, "No space left")), raising=False
+            )
+        return file
+
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", full)
+    assert [cache.put(key, result(1)) for key in "ab"] == [False, False]
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "No space left" in caplog.text
+    assert [path.name for path in cache.folder.iterdir()] == []
+
+
+def test_an_entry_says_what_it_is_and_is_replaced_or_forgotten(cache):
+    about = {"node": "Stage C Sampler", "type": "LATENT"}
+    assert cache.put("a", result(1), about) and cache.put("a", result(2), about)
+    entry = cache.entry("a")
+    assert entry.about == about and entry.size == (cache.folder / "a.safetensors").stat().st_size
+    assert number_of(cache.get("a")) == 1  # the one that was there
+    assert cache.put("a", result(2), about, replaces=True)
+    assert number_of(cache.get("a")) == 2 and cache.entry("a").made > entry.made
+    assert (cache.forget("a"), cache.forget("a"), cache.entry("a")) == (True, False, None)
+
+
 def test_an_entry_of_another_user_is_read_and_left(cache, caplog, monkeypatch):
     cache.put("key", Outputs([[1]]))
 
