@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,8 +78,8 @@ def test_an_entry_that_is_cut_at_any_byte_is_dropped(cache, caplog):
 
 
 def test_a_full_disk_is_one_warning_and_leaves_no_half_written_file(cache, caplog, monkeypatch):
-    def full(self: Path, mode: str = "r", *more: object, **options: object):
-        file = opened(self, mode, *more, **options)
+    def full(self: Path, mode: str = "r", **options: Any) -> Any:
+        file = opened(self, mode, **options)
         if "x" in mode:
             file.write(b"half")
             file.flush()
