@@ -101,6 +101,37 @@ def test_after_a_restart_another_stage_b_seed_runs_nothing_of_stage_c(base):
         assert (server.images(ran(server, prompt))[0] == picture).all()
 
 
+@pytest.mark.usefixtures("cache")
+def test_prompts_pictures_and_masks_are_kept_too(base):
+    prompt = text_to_image()
+    kept = {}
+    for kind, source, target, name in (
+        ("CONDITIONING", "4", one(prompt, "StageCSampler"), "positive"),
+        ("IMAGE", one(prompt, "StageADecode"), one(prompt, "SaveImage"), "images"),
+    ):
+        kept[kind] = add(prompt, "WuerstchenKeep", value=[source, 0], mode="use")
+        prompt[target]["inputs"][name] = [kept[kind], 0]
+    mask = add(prompt, "SolidMask", value=0.5, width=64, height=32)
+    kept["MASK"] = add(prompt, "WuerstchenKeep", value=[mask, 0], mode="use")
+    shown = add(prompt, "PreviewImage", images=[add(prompt, "MaskToImage", mask=[kept["MASK"], 0]), 0])
+    with started(base) as server:
+        first = server.watch(prompt)
+        assert {told(first, each)["state"] for each in kept.values()} == {"kept"}
+        pictures = server.images(first)
+    with started(base) as server:
+        second = server.watch(prompt)
+        assert loads(server) == []
+        assert executed(second) == {
+            kept["IMAGE"],
+            kept["MASK"],
+            one(prompt, "SaveImage"),
+            shown,
+            *ids(prompt, "MaskToImage"),
+        }
+        assert told(second, kept["MASK"])["thumbnail"].startswith("data:image/png")
+        assert all((a == b).all() for a, b in zip(server.images(second), pictures, strict=True))
+
+
 def test_what_the_editor_kept_is_a_hit_in_the_shell_and_the_reverse(base, cache, command):
     prompt, keep = keeping()
     with started(base) as server:
