@@ -214,7 +214,14 @@ class Stranger:
     def work(self, latent):
         return (latent,)
 
-NODE_CLASS_MAPPINGS = {"Stranger": Stranger}
+class Builder(Stranger):
+    def work(self, latent):
+        from comfy_execution.graph_utils import GraphBuilder
+        graph = GraphBuilder()
+        keep = graph.node("WuerstchenKeep", value=latent, mode="use")
+        return {"result": (keep.out(0),), "expand": graph.finalize()}
+
+NODE_CLASS_MAPPINGS = {"Stranger": Stranger, "Builder": Builder}
 """
     )
     with started(base) as server:
@@ -225,6 +232,15 @@ NODE_CLASS_MAPPINGS = {"Stranger": Stranger}
         facts = told(run, keep)
         assert facts["state"] == "refused" and "Stranger" in facts["reason"]
         assert run.status == "success"
+        # so does one in a graph that a node builds while it runs
+        builder = add(prompt, "Builder", latent=[one(prompt, "StageCSampler"), 0])
+        feed(prompt, "StageBDecode", "latent", [builder, 0])
+        run = server.watch(prompt)
+        assert run.status == "success"
+        built = [event["data"]["output"] for event in run.events if event["type"] == "executed"]
+        (facts,) = [each[SHOWN][0] for each in built if SHOWN in each]
+        assert facts["state"] == "refused" and "another node built" in facts["reason"]
+        feed(prompt, "StageBDecode", "latent", [keep, 0])
         # ComfyUI's own nodes can be told
         flip = add(prompt, "LatentFlip", samples=[one(prompt, "StageCSampler"), 0], flip_method="x-axis: vertically")
         prompt[keep]["inputs"]["value"] = [flip, 0]

@@ -11,6 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from support import tiny
+from support.comfyui_graphs import add, saved
+from support.comfyui_server import Prompt, Server
+from wuerstchen_core import load_embedding, load_stage_c, load_text_encoder, sample_stage_c, v2_timesteps
 
 PROMPTS = [
     "a red star",
@@ -72,3 +75,32 @@ def test_weights_long_prompts_and_embeddings_are_those_of_comfyui(tmp_path):
         assert result["tokens"] == result["expected"], prompt
         assert result["error"] < 1e-6, (prompt, result)
     assert {77, 154} < {result["tokens"] for result in results}
+
+
+def test_an_embedding_in_comfyuis_folder_is_read_anew_when_it_changes(server: Server):
+    folder = server.folder / "models/embeddings"
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder = load_text_encoder("cocktail", for_stage="C")
+    text = "a (embedding:heart:1.2) on a white background"
+    prompt: Prompt = {"1": {"class_type": "WuerstchenLoadStageC", "inputs": {"model": "cocktail", "dtype": "float32"}}}
+    loader = add(prompt, "WuerstchenLoadTextEncoder", model="cocktail", for_stage="C")
+    encode = add(prompt, "WuerstchenTextEncode", text_encoder=[loader, 0], text=text, weights="on")
+    settings = {"seed": 3, "steps": 2, "schedule": "v2", "cfg": 1.0, "width": 256, "height": 256, "batch_size": 1}
+    links = {"stage_c": ["1", 0], "positive": [encode, 0], "negative": [encode, 0]}
+    sampler = add(prompt, "WuerstchenStageCSampler", **links, **settings)
+    for seed in (0, 1):
+        vectors = torch.randn(2, encoder.dim, generator=torch.Generator().manual_seed(seed))
+        save_file({"clip_g": vectors}, folder / "heart.safetensors")
+        os.utime(folder / "heart.safetensors", (seed + 1, seed + 1))
+        embeddings = {"heart": load_embedding(folder / "heart.safetensors")}
+        positive = encoder.encode([text], weights=True, embeddings=embeddings)
+        expected = sample_stage_c(
+            load_stage_c("cocktail", dtype=torch.float32),
+            positive,
+            width=256,
+            height=256,
+            seeds=[3],
+            timesteps=v2_timesteps(2),
+            guidance_scale=1.0,
+        )
+        assert tiny.relative_error(saved(server, prompt, sampler), expected) < 1e-4
