@@ -3,7 +3,7 @@
 import { app } from "../../scripts/app.js";
 
 const NAME = "wuerstchen_badge";
-const LINE = 22, PICTURE = 84;  // heights in pixels
+const LINE = 22, PICTURE = 84, MARGIN = 10;  // heights in pixels
 
 /** Return the node of an id, also inside subgraphs ("outer:inner"); null for none. */
 export function nodeOf(id) {
@@ -41,10 +41,11 @@ function added(node) {
     picture.style.cssText = `height: ${PICTURE - 4}px; max-width: 100%; object-fit: contain; border-radius: 4px;`;
     element.append(text, picture);
     const badge = {element, text, picture, height: 0};
-    const height = () => badge.height || LINE;
+    // The classic nodes leave a margin above and below, which the height includes.
+    const height = () => (badge.height || LINE) + 2 * (badge.widget?.margin ?? MARGIN);
     // Neither a workflow file nor a prompt gets it.
-    const options = {serialize: false, hideOnZoom: false, getMinHeight: height, getMaxHeight: height};
-    const widget = node.addDOMWidget(NAME, "badge", element, options);
-    widget.serialize = false;
+    const options = {serialize: false, hideOnZoom: false, margin: 2, getMinHeight: height, getMaxHeight: height};
+    badge.widget = node.addDOMWidget(NAME, "badge", element, options);
+    badge.widget.serialize = false;
     return badge;
 }

@@ -17,6 +17,7 @@ ADD_KEEP = """seed => {
     keep.connect(0, decode, decode.inputs.findIndex(input => input.name === "latent"));
     node("StageCSampler").widgets.find(widget => widget.name === "seed").value = seed;
 }"""
+VUE = "value => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', value)"  # which older pages do not know
 BADGE = """name => app.graph.nodes.find(each => each.comfyClass === `Wuerstchen${name}`)
     .wuerstchen_badge?.text.textContent ?? null"""
 
@@ -31,11 +32,12 @@ def keeping(page: Any, renderer: str) -> Iterator[Any]:
     """The page with the text-to-image example, a Keep on Disk in it, and a seed that was never drawn."""
     open_template(page, "text_to_image")
     page.evaluate(ADD_KEEP, time.time_ns() % 2**40)
-    setting = "value => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', value)"
-    page.evaluate(setting, renderer == "vue")
+    if renderer == "vue":
+        page.evaluate(VUE, True)
     page.wait_for_timeout(1000)
     yield page
-    page.evaluate(setting, False)
+    if renderer == "vue":
+        page.evaluate(VUE, False)
     blank_workflow(page)
 
 
@@ -78,7 +80,9 @@ def test_the_menu_of_the_node_forgets_what_it_kept(keeping, renderer, server):
             app.canvas.ds.scale = 1;
             app.canvas.ds.offset = [400 - node.pos[0], 300 - node.pos[1]];
             app.canvas.setDirty(true, true);
-            return app.canvas.ds.convertOffsetToCanvas([node.pos[0] + 60, node.pos[1] - 15]);
+            const {left, top} = app.canvas.canvas.getBoundingClientRect();
+            const [x, y] = app.canvas.ds.convertOffsetToCanvas([node.pos[0] + 60, node.pos[1] - 15]);
+            return [left + x, top + y];
         }"""
     )
     page.wait_for_timeout(500)
