@@ -13,16 +13,13 @@ from wuerstchen_nodes.headless.execution.disk_cache import DiskCache
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> DiskCache:
     monkeypatch.setenv("WUERSTCHEN_CACHE", str(tmp_path / "c"))
-    found = DiskCache()
+    found, now = DiskCache(), time.time()
     about = {"node": "Stage C Sampler", "type": "LATENT", "text": "a red star", "workflow": "w.json"}
     for key, days in (("a" * 64, 0), ("b" * 64, 3), ("c" * 64, 10)):
         with pytest.MonkeyPatch.context() as clock:
-            clock.setattr(time, "time", lambda days=days: NOW - days * 86400)
+            clock.setattr(time, "time", lambda days=days: now - days * 86400)
             found.put(key, Outputs([[torch.zeros(500)]]), about)
     return found
-
-
-NOW = time.time()
 
 
 def test_it_lists_what_is_there_the_newest_first(cache, wuerstchen):
