@@ -19,15 +19,20 @@ SUFFIXES = (".safetensors", ".pt", ".bin")
 
 
 class Embeddings(Mapping[str, "Embedding"]):
-    """Embeddings of the host, each of which is loaded when it is asked for."""
+    """Embeddings of the host, each of which is loaded once, when it is asked for."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Embedding] = {}
 
     def __getitem__(self, name: str) -> Embedding:
+        if name in self._loaded:
+            return self._loaded[name]
         path = host().find_embedding(name)
         if path is None:
             raise KeyError(name)
         from wuerstchen_core.checkpoints.embeddings import load_embedding
 
-        return load_embedding(path)
+        return self._loaded.setdefault(name, load_embedding(path))
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and host().find_embedding(name) is not None

@@ -2,6 +2,7 @@
 """The place of Keep on Disk in ComfyUI: the cache of the command `wuerstchen`, under the same keys."""
 
 import importlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,13 +110,13 @@ def _further(node: Mapping[str, Any]) -> list[Any]:
 
 def _named(value: str) -> list[Path]:
     """Return the files in ComfyUI's model and input folders that a text names. Raises: NoKeyError for a folder."""
-    if not value or len(value) > 255 or "\n" in value:
+    if not value.strip("./\\ "):  # a text of nothing but these names the folder itself
         return []
     folders = [folder for folders, _ in folder_paths.folder_names_and_paths.values() for folder in folders]
-    paths = [Path(folder) / value for folder in (*folders, folder_paths.get_input_directory())]
-    if any(path.is_dir() for path in paths):
+    paths = [os.path.join(folder, value) for folder in (*folders, folder_paths.get_input_directory())]
+    if any(map(os.path.isdir, paths)):
         raise NoKeyError(f"it reads the folder {value!r}, whose content may change")
-    return list(dict.fromkeys(path for path in paths if path.is_file()))
+    return [Path(path) for path in dict.fromkeys(paths) if os.path.isfile(path)]  # false for what cannot be a name
 
 
 def _overrides_fingerprint(node_class: Any) -> bool:

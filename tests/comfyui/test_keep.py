@@ -241,16 +241,18 @@ NODE_CLASS_MAPPINGS = {"Stranger": Stranger, "Builder": Builder}
         (facts,) = [each[SHOWN][0] for each in built if SHOWN in each]
         assert facts["state"] == "refused" and "another node built" in facts["reason"]
         feed(prompt, "StageBDecode", "latent", [keep, 0])
-        # ComfyUI's own nodes can be told
+        # ComfyUI's own nodes can be told, whatever their texts are
+        text = add(prompt, "StringConcatenate", string_a="星" * 250, string_b="a red star", delimiter=".")
+        prompt["4"]["inputs"]["text"] = [text, 0]
         flip = add(prompt, "LatentFlip", samples=[one(prompt, "StageCSampler"), 0], flip_method="x-axis: vertically")
         prompt[keep]["inputs"]["value"] = [flip, 0]
         assert told(server.watch(prompt), keep)["state"] == "kept"
 
 
-@pytest.mark.parametrize("fault", ["read-only", "cut"])
+@pytest.mark.parametrize("fault", ["no folder", "cut"])
 def test_a_folder_that_fails_costs_a_warning_and_no_picture(base, cache, fault):
     prompt, keep = keeping()
-    if fault == "read-only":
+    if fault == "no folder":
         cache.write_text("a file where the folder should be")
     with started(base) as server:
         run = server.watch(prompt)

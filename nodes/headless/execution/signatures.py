@@ -34,7 +34,7 @@ _NOT_COVERED = frozenset({"training", "cli"})
 _log = logging.getLogger(__name__)
 
 Further = Callable[[Mapping[str, Any]], list[Any]]
-"""Returns what the result of a node depends on beside its inputs and its own answers. Raises NoKeyError."""
+"""Returns what the result of a node depends on beside its inputs and its own answers. Raises NoKeyError or OSError."""
 
 
 class NoKeyError(Exception):
@@ -185,7 +185,10 @@ def _state_of(
             f"what node {where} depends on is not known, since it is not one of this pack or ComfyUI's own"
         )
     node_class: Any = catalog.classes[class_type]
-    more = further(node)
+    try:
+        more = further(node)
+    except OSError as error:
+        raise NoKeyError(f"files of node {where} cannot be read: {error}") from error
     if hasattr(node_class, "source_files"):
         try:
             files = [[path.name, mark(path)] for path in loaded_files(catalog, node)]

@@ -13,7 +13,7 @@ from wuerstchen_nodes import host as hosts
 from wuerstchen_nodes.headless import HeadlessHost
 from wuerstchen_nodes.headless.execution.disk_cache import DiskCache
 from wuerstchen_nodes.headless.execution.executor import Executor
-from wuerstchen_nodes.headless.execution.signatures import cache_keys
+from wuerstchen_nodes.headless.execution.signatures import NoKeyError, cache_keys
 from wuerstchen_nodes.headless.stock.nodes import default_catalog
 from wuerstchen_nodes.headless.workflow.validate import validate
 from wuerstchen_nodes.keep import KeepOnDisk
@@ -149,6 +149,15 @@ def test_a_node_that_is_not_known_has_no_key():
     assert keys.of == {} and "not one of this pack" in keys.refused["2"]
     loose = {"2": node("WuerstchenKeep", mode="use")}
     assert "nothing is connected" in cache_keys(loose, {"2"}, CATALOG, None).refused["2"]
+
+
+@pytest.mark.parametrize("error", [NoKeyError("it is a stranger"), OSError("unreadable")])
+def test_what_a_host_cannot_tell_of_a_node_is_a_reason(error):
+    def further(each: Any) -> list[Any]:
+        raise error
+
+    keys = cache_keys(keeping(), set("123"), CATALOG, None, further=further)
+    assert keys.of == {} and str(error) in keys.refused["2"]
 
 
 @pytest.fixture(scope="module")
