@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .host import host
+from .widgets import OFF, RENEW, USE
 
 if TYPE_CHECKING:
     from .host import Kept
 
 KINDS = "CONDITIONING,LATENT,IMAGE,MASK"
 """Type of the socket: any of these."""
-USE, RENEW, OFF = "use", "renew", "off"
 SHOWN = "wuerstchen_kept"
 """Kind of item by which the page learns what this node did, one dictionary a run."""
 

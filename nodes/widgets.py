@@ -7,6 +7,8 @@ from wuerstchen_core.errors import InputError
 from wuerstchen_core.geometry import MAX_SIZE, STEP
 
 LARGEST_SEED = 2**64 - 1
+USE, RENEW, OFF = "use", "renew", "off"
+"""Values of Keep on Disk's `mode`: pass on what is on disk, make it anew, or keep nothing."""
 STAGE_C_SCHEDULES = ("v2", "linear")
 STAGE_B_SCHEDULES = ("linear", "early")
 SCHEDULES = ("v2", "linear", "early")

@@ -54,8 +54,8 @@ app.registerExtension({
             const [told] = detail.output?.[SHOWN] ?? [];
             const node = told && nodeOf(detail.display_node ?? detail.node);
             if (!node) return;
+            if (!node[SHOWN]) nodes.add(new WeakRef(node));
             node[SHOWN] = told;
-            nodes.add(new WeakRef(node));
             refresh(node);
         });
         setInterval(() => {

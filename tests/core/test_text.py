@@ -11,7 +11,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from support import tiny
 from wuerstchen_core import CheckpointError, InputError, WeightsMissingError, load_text_encoder
-from wuerstchen_core.text.encoder import CLIP_TOKENIZER
+from wuerstchen_core.text.building import CLIP_TOKENIZER
 
 LONG = "a " * 75 + "and all of this is too much"
 

@@ -16,6 +16,7 @@ from ..networks.processor import HAS_BFLOAT16, LARGE
 from ..networks.stage_a import StageA, StageAConfig
 from ..networks.stage_b import StageB, StageBConfig
 from ..networks.stage_c import StageC, StageCConfig
+from ..text.building import text_encoder_of
 from ..text.encoder import TextEncoder
 from . import components
 from .colours import check_colours, load_previewer
@@ -141,7 +142,7 @@ def load_text_encoder(
     for path in files.tensors:
         state.update(read_tensors(path))
     config = read_json(files.config) if files.config else None
-    encoder = TextEncoder.from_state(state, config, files.tokenizer, str(files.weights))
+    encoder = text_encoder_of(state, config, files.tokenizer, str(files.weights))
     if chosen is None:
         chosen = torch.float32 if target.type == "cpu" else _computed(stored_dtype(state))
     encoder.to(target, chosen)

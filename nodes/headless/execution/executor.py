@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...widgets import OFF, RENEW
 from ..errors import describe
 from ..workflow.catalog import Catalog
 from ..workflow.prompt import Prompt, ancestors, links_of, title_of
@@ -23,9 +24,6 @@ from .signatures import Keys, cache_keys, passed_on
 STORED_TYPES = frozenset({"CONDITIONING", "LATENT", "IMAGE"})
 """Types of the results that are stored on disk, if they were computed from other nodes. Loading an image again is as
 fast as reading it from the cache."""
-RENEW, OFF = "renew", "off"
-"""Values of `mode` of a node that passes an input on: the input's node runs, and its result replaces the one on disk;
-or nothing is kept for it."""
 
 _log = logging.getLogger(__name__)
 
