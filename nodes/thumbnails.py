@@ -50,9 +50,8 @@ def models_before(prompt: Mapping[str, Any], node_ids: set[str]) -> dict[str, st
 
 def _preview(latents: Tensor, models_of: Mapping[str, str]) -> Tensor:
     """Return a preview [1, height, width, 3] in 0..1 of latents [1, channels, height, width]."""
-    from wuerstchen_core.geometry import STAGE_C_CHANNELS
+    from wuerstchen_core.geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT, STAGE_C_CHANNELS
     from wuerstchen_core.previews import preview_in
-    from wuerstchen_core.stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 
     is_c = latents.shape[1] == STAGE_C_CHANNELS
     colours = _colours(models_of, "C" if is_c else "B", latents.shape[1])

@@ -30,9 +30,9 @@ from wuerstchen_core import (
     sample_stage_c,
 )
 from wuerstchen_core.checkpoints.presets import family
+from wuerstchen_core.geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from wuerstchen_core.networks.stage_b import StageB
 from wuerstchen_core.schedule import SCHEDULES
-from wuerstchen_core.stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from wuerstchen_core.training.fields import features as true_features
 from wuerstchen_core.training.world import POSITIONS, Scene, Style, draw, random_layout, random_scene, triples
 

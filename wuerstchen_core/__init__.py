@@ -1,4 +1,4 @@
-"""Würstchen v2: text to image in three stages.
+"""Würstchen v2: text to image, and image to image, in three stages.
 
 Public names are imported on first use, so that importing the package stays fast.
 """
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .checkpoints.embeddings import load_embedding as load_embedding
+    from .checkpoints.loading import load_image_encoder as load_image_encoder
     from .checkpoints.loading import load_stage_a as load_stage_a
     from .checkpoints.loading import load_stage_b as load_stage_b
     from .checkpoints.loading import load_stage_c as load_stage_c
@@ -19,13 +20,17 @@ if TYPE_CHECKING:
     from .errors import WorkflowError as WorkflowError
     from .errors import WuerstchenError as WuerstchenError
     from .interpolation import interpolate as interpolate
+    from .networks.image_encoder import ImageEncoder as ImageEncoder
     from .networks.stage_a import StageA as StageA
     from .networks.stage_a import StageAConfig as StageAConfig
     from .networks.stage_b import StageB as StageB
     from .networks.stage_b import StageBConfig as StageBConfig
     from .networks.stage_c import StageC as StageC
     from .networks.stage_c import StageCConfig as StageCConfig
-    from .pipeline import generate as generate
+    from .pipeline.pictures import image_to_image as image_to_image
+    from .pipeline.pictures import inpaint as inpaint
+    from .pipeline.pictures import vary as vary
+    from .pipeline.text_to_image import generate as generate
     from .schedule import DEFAULT_STAGE_B_TIMESTEPS as DEFAULT_STAGE_B_TIMESTEPS
     from .schedule import DEFAULT_STAGE_C_TIMESTEPS as DEFAULT_STAGE_C_TIMESTEPS
     from .schedule import alpha_cumprod as alpha_cumprod
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from .schedule import v2_timesteps as v2_timesteps
     from .stages import decode_stage_a as decode_stage_a
     from .stages import encode_stage_a as encode_stage_a
+    from .stages import encode_stage_c as encode_stage_c
     from .stages import sample_stage_b as sample_stage_b
     from .stages import sample_stage_c as sample_stage_c
     from .text.encoder import TextEncoder as TextEncoder
@@ -42,9 +48,10 @@ _MODULE_OF = {
     "checkpoints.embeddings": ["load_embedding"],
     "checkpoints.saving": ["save_stage_c"],
     "errors": ["CheckpointError", "InputError", "WeightsMissingError", "WorkflowError", "WuerstchenError"],
-    "pipeline": ["generate"],
+    "pipeline.pictures": ["image_to_image", "inpaint", "vary"],
+    "pipeline.text_to_image": ["generate"],
     "interpolation": ["interpolate"],
-    "checkpoints.loading": ["load_stage_a", "load_stage_b", "load_stage_c", "load_text_encoder"],
+    "checkpoints.loading": ["load_image_encoder", "load_stage_a", "load_stage_b", "load_stage_c", "load_text_encoder"],
     "schedule": [
         "DEFAULT_STAGE_B_TIMESTEPS",
         "DEFAULT_STAGE_C_TIMESTEPS",
@@ -53,10 +60,11 @@ _MODULE_OF = {
         "linear_timesteps",
         "v2_timesteps",
     ],
+    "networks.image_encoder": ["ImageEncoder"],
     "networks.stage_a": ["StageA", "StageAConfig"],
     "networks.stage_b": ["StageB", "StageBConfig"],
     "networks.stage_c": ["StageC", "StageCConfig"],
-    "stages": ["decode_stage_a", "encode_stage_a", "sample_stage_b", "sample_stage_c"],
+    "stages": ["decode_stage_a", "encode_stage_a", "encode_stage_c", "sample_stage_b", "sample_stage_c"],
     "text.encoder": ["TextEncoder"],
 }
 _HOME = {name: module for module, names in _MODULE_OF.items() for name in names}

@@ -1,4 +1,4 @@
-"""Sizes of images and latents.
+"""Sizes and scales of images and latents.
 
 A step of 128 pixels is 3 positions of Stage C's latent (42.67 pixels each) and 32 positions of Stage B's (4 pixels
 each). Other sizes are rounded up to whole steps, and the finished image is cropped back.
@@ -22,6 +22,10 @@ STAGE_C_CHANNELS = 16
 """Channels of Stage C's latent, the image embeddings."""
 STAGE_B_CHANNELS = 4
 """Channels of Stage B's latent."""
+EMBEDDING_SCALE = 42.0
+"""Factor from the x that Stage C samples to image embeddings, which are x * 42 - 1 (latent_mean in diffusers)."""
+EMBEDDING_SHIFT = 1.0
+"""Number subtracted after the factor (latent_std in diffusers)."""
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,43 @@ def with_guidance(
     return denoise
 
 
+def add_noise(latents: Tensor, noise: Tensor, t: float) -> Tensor:
+    """Add noise to finished latents, up to a timestep ratio (Ho et al., 2020, eq. 4).
+
+    Args:
+        latents (Tensor): [batch, channels, height, width], float32, latents without noise.
+        noise (Tensor): [batch, channels, height, width], float32, standard normal.
+        t: Timestep ratio to reach, 1 (noise) to 0.
+    Returns:
+        Tensor: [batch, channels, height, width], float32. At a ratio of 1 it is the noise alone, as text to image
+            begins: the schedule is clamped there and would leave a hundredth of the latents.
+    """
+    if t == 1:
+        return noise
+    signal = alpha_cumprod(t)
+    return latents * signal.sqrt() + noise * (1 - signal).sqrt()
+
+
+@dataclass(frozen=True)
+class Known:
+    """Latents that a run keeps where a mask is 0, and draws anew where it is 1.
+
+    Attributes:
+        latents (Tensor): [batch, channels, height, width], float32, the finished latents to keep.
+        mask (Tensor): [batch or 1, 1, height, width], float32 in 0..1; values between blend the two.
+        noise (Tensor): [batch, channels, height, width], float32, standard normal, of a source of its own.
+    """
+
+    latents: Tensor
+    mask: Tensor
+    noise: Tensor
+
+    def within(self, x: Tensor, t: float) -> Tensor:
+        """Return `x` at a timestep ratio with the known latents, as noisy as it is, in their place."""
+        kept = self.latents if t == 0 else add_noise(self.latents, self.noise, t)
+        return torch.lerp(kept, x, self.mask.expand_as(x))  # exact where the mask is 0 or 1
+
+
 def ddpm_step(x: Tensor, noise: Tensor, t: float, t_next: float, fresh_noise: Tensor) -> Tensor:
     """Take one ancestral DDPM step (Ho et al., 2020, eq. 11).
 
@@ -162,6 +199,7 @@ def sample(
     timesteps: Sequence[float],
     noise_source: NoiseSource,
     callback: Callback | None = None,
+    known: Known | None = None,
 ) -> Tensor:
     """Denoise `x` along `timesteps`.
 
@@ -171,15 +209,20 @@ def sample(
         timesteps: Ratios falling from 1 to 0; one step between each two.
         noise_source: Source of fresh noise. One draw is made for every step, the last one included.
         callback: Function called after each step; None for none.
+        known: Latents to keep outside of a mask; None to draw all of them.
     Returns:
         Tensor: [batch, channels, height, width], float32.
     Raises:
         InputError: `timesteps` does not fall from 1 to 0.
     """
     check_timesteps(timesteps)
+    if known is not None:
+        x = known.within(x, timesteps[0])
     for index, (t, t_next) in enumerate(pairwise(timesteps)):
         noise = denoise(x, torch.full((x.shape[0],), t, device=x.device)).float()
         previous, x = x, ddpm_step(x, noise, t, t_next, noise_source.draw())
+        if known is not None:
+            x = known.within(x, t_next)
         if callback is not None:
             callback(Step(index, len(timesteps) - 1, t, x, denoised_estimate(previous, noise, t)))
     return x

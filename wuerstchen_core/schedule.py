@@ -6,7 +6,7 @@ Source: cosine schedule of Nichol & Dhariwal (2021), s = 0.008, as in `DDPMWuers
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -87,6 +87,40 @@ def early_timesteps(steps: int) -> list[float]:
     if steps == 1:
         return [1.0, 0.0]
     return [1.0, *(1 - third**4 for third in _linspace(1 / 3, 1.0, steps))]
+
+
+def whole_steps(steps: int, strength: float) -> int:
+    """Return the number of steps of a whole schedule, so that `last_steps` leaves `steps` of them.
+
+    Args:
+        steps: Steps to run, at least 1.
+        strength: Share of the schedule to run, above 0, at most 1.
+    Raises:
+        InputError: An argument is out of range.
+    """
+    _check_steps(steps)
+    _check_strength(strength)
+    return max(steps, round(steps / strength))
+
+
+def last_steps(timesteps: Sequence[float], strength: float) -> Sequence[float]:
+    """Return the end of a schedule, which changes an image that is there instead of drawing one from noise.
+
+    Args:
+        timesteps: Ratios falling from 1 to 0.
+        strength: Share of the steps to keep, above 0, at most 1. At least one step is kept; 1 keeps them all.
+    Raises:
+        InputError: `strength` is out of range.
+    """
+    _check_strength(strength)
+    return timesteps[-(max(1, round((len(timesteps) - 1) * strength)) + 1) :]
+
+
+def _check_strength(strength: float) -> None:
+    if not 0 < strength <= 1:
+        raise InputError(
+            f"strength is {strength!r}; expected a number above 0 (the image stays) and at most 1 (drawn from noise)."
+        )
 
 
 SCHEDULES: dict[str, Callable[[int], list[float]]] = {

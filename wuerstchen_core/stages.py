@@ -1,28 +1,26 @@
-"""The four steps of the model: sample Stage C, sample Stage B, decode and encode with Stage A.
+"""The steps of the model: sample Stage C, sample Stage B, decode with Stage A; and encode an image for each of them.
 
 Each function takes a network and tensors, and returns a tensor on the device it computed on. They join the networks,
 the sampler and the published scales.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from .errors import InputError
-from .geometry import Size, stage_b_size
+from .geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT, Size, stage_b_size
+from .images import mask_of_positions, pad_to_steps
+from .networks.image_encoder import ImageEncoder
 from .networks.stage_a import StageA
 from .networks.stage_b import StageB
 from .networks.stage_c import StageC
 from .networks.tiling import decode_in_tiles, fitting_tile, free_memory
-from .sampling import Callback, NoiseSource, sample, with_guidance
-from .schedule import DEFAULT_STAGE_B_TIMESTEPS, DEFAULT_STAGE_C_TIMESTEPS
-
-EMBEDDING_SCALE = 42.0
-"""Factor from the x that Stage C samples to image embeddings, which are x * 42 - 1 (latent_mean in diffusers)."""
-EMBEDDING_SHIFT = 1.0
-"""Number subtracted after the factor (latent_std in diffusers)."""
+from .sampling import Callback, Denoiser, Known, NoiseSource, add_noise, check_timesteps, sample, with_guidance
+from .schedule import DEFAULT_STAGE_B_TIMESTEPS, DEFAULT_STAGE_C_TIMESTEPS, last_steps
 
 
 def _device(network: nn.Module, asked: torch.device | None) -> torch.device:
@@ -40,17 +38,69 @@ def _check_text(name: str, text: Tensor, width: int, batch: int, stage: str) -> 
     return text.expand(batch, -1, -1)
 
 
-def _start(
-    noise: NoiseSource, latents: Tensor | None, shape: tuple[int, int, int, int], device: torch.device
-) -> Tensor:
-    """Return the latents to start from: the given ones, or fresh noise."""
-    if latents is None:
-        return noise.draw()
-    if tuple(latents.shape) != shape:
-        raise InputError(
-            f"latents has shape {list(latents.shape)}; expected {list(shape)} for this size and these seeds."
-        )
-    return latents.to(device, torch.float32)
+MASK_SEED = 2**63
+"""Number added to the seed of an image for the noise of what a mask keeps, so that it takes none of the run's own."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Latents of a run, which begins with noise or with latents that are there.
+
+    Attributes:
+        seeds: One for each image.
+        shape: Channels, height and width of a latent.
+        timesteps: Ratios of the whole schedule.
+        strength: Share of it that is run.
+        start (Tensor | None): [batch or 1, channels, height, width], finished latents to start from, as the network
+            sees them; None for noise alone.
+        mask (Tensor | None): [batch or 1, 1, any height, any width] in 0..1; None draws all anew.
+        device: Device of the computation.
+    """
+
+    seeds: Sequence[int]
+    shape: tuple[int, int, int]
+    timesteps: Sequence[float]
+    strength: float
+    start: Tensor | None
+    mask: Tensor | None
+    device: torch.device
+
+    def sample(self, denoise: Denoiser, callback: Callback | None, noise: Tensor | None = None) -> Tensor:
+        """Return the finished latents.
+
+        Args:
+            denoise: The network.
+            callback: Function called after each step.
+            noise (Tensor | None): [batch, channels, height, width], to begin with; None for that of the seeds.
+        Raises:
+            InputError: A shape does not fit.
+        """
+        batch, timesteps = len(self.seeds), last_steps(self.timesteps, self.strength)
+        check_timesteps(timesteps)
+        source = NoiseSource(self.seeds, self.shape, self.device)
+        x = source.draw() if noise is None else self._checked("latents", noise, (batch,))
+        if self.start is None:
+            if self.mask is not None or self.strength < 1:
+                raise InputError("mask and strength change latents that are there; give them as start.")
+            return sample(denoise, x, timesteps, source, callback)
+        start = self._checked("start", self.start, (1, batch)).expand_as(x)
+        known = None
+        if self.mask is not None:
+            mask = mask_of_positions(self.mask, *self.shape[1:]).to(self.device)
+            if len(mask) not in (1, batch):
+                raise InputError(f"mask has {len(mask)} masks; expected 1, or {batch} as there are seeds.")
+            apart = NoiseSource([seed + MASK_SEED for seed in self.seeds], self.shape, self.device)
+            known = Known(start, mask, apart.draw())
+        return sample(denoise, add_noise(start, x, timesteps[0]), timesteps, source, callback, known)
+
+    def _checked(self, name: str, latents: Tensor, batches: tuple[int, ...]) -> Tensor:
+        if latents.ndim != 4 or len(latents) not in batches or tuple(latents.shape[1:]) != self.shape:
+            expected = [" or ".join(map(str, dict.fromkeys(batches))), *self.shape]
+            raise InputError(
+                f"{name} has shape {list(latents.shape)}; expected [{', '.join(map(str, expected))}] for this size and "
+                "these seeds."
+            )
+        return latents.to(self.device, torch.float32)
 
 
 @torch.inference_mode()
@@ -65,10 +115,15 @@ def sample_stage_c(
     timesteps: Sequence[float] = DEFAULT_STAGE_C_TIMESTEPS,
     guidance_scale: float = 4.0,
     latents: Tensor | None = None,
+    start: Tensor | None = None,
+    strength: float = 1.0,
+    mask: Tensor | None = None,
     callback: Callback | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
     """Sample image embeddings for a text prompt.
+
+    With `start`, image embeddings that are there are changed; those of a picture come from `encode_stage_c`.
 
     Args:
         stage_c: Network to sample with.
@@ -81,6 +136,11 @@ def sample_stage_c(
         timesteps: Ratios falling from 1 to 0.
         guidance_scale: Strength of classifier-free guidance; 1 or less is none.
         latents (Tensor | None): [batch, 16, h, w], noise to start from; None for noise from the seeds.
+        start (Tensor | None): [batch or 1, 16, h, w], image embeddings to change; None to draw from noise.
+        strength: Share of the timesteps that is run, from their end: above 0, where `start` stays, to 1, which is text
+            to image and forgets `start`.
+        mask (Tensor | None): [batch or 1, 1, any height, any width] in 0..1, over the whole size rounded up: 1 to draw
+            anew, 0 to keep `start`. A position is drawn anew where any of its pixels is to be. None to change all.
         callback: Function called after each step; None for none.
         device: Device to compute on; None for that of the weights.
     Returns:
@@ -92,14 +152,14 @@ def sample_stage_c(
     width_of_text = stage_c.config.c_cond
     positive = _check_text("positive", positive, width_of_text, batch, "Stage C").to(device)
     shape = (stage_c.config.c_in, *Size(width, height).stage_c)
-    noise = NoiseSource(seeds, shape, device)
+    start = None if start is None else (start + EMBEDDING_SHIFT) / EMBEDDING_SCALE
+    run = _Run(seeds, shape, timesteps, strength, start, mask, device)
     unconditional = None
     if guidance_scale > 1:
         negative = torch.zeros_like(positive) if negative is None else negative.to(device)
         unconditional = (_check_text("negative", negative, width_of_text, batch, "Stage C"),)
     denoise = with_guidance(stage_c.predict, (positive,), unconditional, guidance_scale, stage_c.condition)
-    x = sample(denoise, _start(noise, latents, (batch, *shape), device), timesteps, noise, callback)
-    return x * EMBEDDING_SCALE - EMBEDDING_SHIFT
+    return run.sample(denoise, callback, latents) * EMBEDDING_SCALE - EMBEDDING_SHIFT
 
 
 @torch.inference_mode()
@@ -112,10 +172,15 @@ def sample_stage_b(
     seeds: Sequence[int],
     timesteps: Sequence[float] = DEFAULT_STAGE_B_TIMESTEPS,
     guidance_scale: float = 0.0,
+    start: Tensor | None = None,
+    strength: float = 1.0,
+    mask: Tensor | None = None,
     callback: Callback | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
     """Sample Stage A's latents for image embeddings.
+
+    With `start`, latents that are there are changed; those of a picture come from `encode_stage_a`.
 
     Args:
         stage_b: Network to sample with.
@@ -126,6 +191,9 @@ def sample_stage_b(
         seeds: One for each image.
         timesteps: Ratios falling from 1 to 0.
         guidance_scale: Strength of guidance against zero image embeddings and `negative`; 1 or less is none.
+        start (Tensor | None): [batch or 1, 4, int(h*10.67), int(w*10.67)], latents to change; None to draw from noise.
+        strength: As for `sample_stage_c`.
+        mask (Tensor | None): As for `sample_stage_c`.
         callback: Function called after each step; None for none.
         device: Device to compute on; None for that of the weights.
     Returns:
@@ -149,7 +217,6 @@ def sample_stage_b(
     if positive is not None:
         positive = _check_text("positive", positive, stage_b.config.clip_embd, batch, "Stage B").to(device)
     shape = (stage_b.config.c_in, *stage_b_size(*image_embeddings.shape[-2:]))
-    noise = NoiseSource(seeds, shape, device)
     unconditional = None
     if guidance_scale > 1:
         if negative is not None:
@@ -159,7 +226,26 @@ def sample_stage_b(
         unconditional = (torch.zeros_like(image_embeddings), negative)
     conditions = partial(stage_b.condition, size=shape[-2:])
     denoise = with_guidance(stage_b.predict, (image_embeddings, positive), unconditional, guidance_scale, conditions)
-    return sample(denoise, noise.draw(), timesteps, noise, callback)
+    return _Run(seeds, shape, timesteps, strength, start, mask, device).sample(denoise, callback)
+
+
+@torch.inference_mode()
+def encode_stage_c(encoder: ImageEncoder, images: Tensor) -> Tensor:
+    """Encode images to the image embeddings that Stage B takes, and that Stage C changes as its `start`.
+
+    Args:
+        encoder: Network to encode with.
+        images (Tensor): [batch, 3, height, width] in 0..1, sides of 1 to 8192. Sides that are no multiples of 128 are
+            filled up by repeating the right and the bottom edge; crop the decoded image to its size.
+    Returns:
+        Tensor: [batch, 16, height/42.67, width/42.67] of the size rounded up, float32.
+    Raises:
+        InputError: The shape does not fit.
+    """
+    if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
+        raise InputError(f"images has shape {list(images.shape)}; expected [batch, 3, height, width].")
+    # One after the other, so that an image has the same embeddings alone and in a batch.
+    return torch.cat([encoder(image) for image in pad_to_steps(images).split(1)])
 
 
 @torch.inference_mode()

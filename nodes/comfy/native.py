@@ -24,10 +24,9 @@ from torch import Tensor
 
 from wuerstchen_core import StageA, StageB, StageC
 from wuerstchen_core.errors import InputError
-from wuerstchen_core.geometry import STAGE_B_CHANNELS, STAGE_C_CHANNELS
+from wuerstchen_core.geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT, STAGE_B_CHANNELS, STAGE_C_CHANNELS
 from wuerstchen_core.networks.blocks import Operations
 from wuerstchen_core.networks.rebuild import rebuild
-from wuerstchen_core.stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 
 from ..memory import stage_a_memory, stage_b_memory, stage_c_memory
 from .checks import EMBEDDINGS, checked_stage_b, checked_stage_c, refuse_patches

@@ -26,9 +26,9 @@ from wuerstchen_core import (
     sample_stage_c,
 )
 from wuerstchen_core.checkpoints.presets import family
+from wuerstchen_core.geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from wuerstchen_core.previews import preview
 from wuerstchen_core.schedule import SCHEDULES
-from wuerstchen_core.stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from wuerstchen_nodes.headless.workflow import examples
 from wuerstchen_nodes.registry import COMFYUI_ONLY, NODE_CLASS_MAPPINGS
 

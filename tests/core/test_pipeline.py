@@ -16,12 +16,12 @@ from wuerstchen_core import (
     generate,
     linear_timesteps,
     load_text_encoder,
-    pipeline,
     sample_stage_b,
     sample_stage_c,
     v2_timesteps,
 )
 from wuerstchen_core.checkpoints.saving import save_stage_c
+from wuerstchen_core.pipeline import run
 from wuerstchen_core.text.chunks import Embedding
 
 SMALL = "Würstchen v2 was trained on sides of 1024 to 1536 pixels"
@@ -128,7 +128,7 @@ def test_each_stage_is_freed_before_the_next_is_loaded(monkeypatch):
         return wrapper
 
     for name in ("load_text_encoder", "load_stage_c", "load_stage_b", "load_stage_a"):
-        monkeypatch.setattr(pipeline, name, watched(getattr(pipeline, name)))
+        monkeypatch.setattr(run, name, watched(getattr(run, name)))
     generate("a star", **QUICK)
     assert len(alive) == 5
 
@@ -147,7 +147,7 @@ def test_the_natural_size_is_drawn_unless_told(monkeypatch):
         seen.update(width=width, height=height)
         raise InterruptedError
 
-    monkeypatch.setattr(pipeline, "sample_stage_c", stop)
+    monkeypatch.setattr(run, "sample_stage_c", stop)
     for asked, drawn in [({}, (1024, 1024)), ({"height": 128}, (1024, 128))]:
         with pytest.raises(InterruptedError):
             generate("a star", model="v2-base", **asked)
@@ -183,6 +183,6 @@ def test_missing_weights_are_told_before_any_work(monkeypatch, tmp_path):
 
     monkeypatch.setenv("WUERSTCHEN_MODELS", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(pipeline, "load_text_encoder", lambda *_, **__: pytest.fail("work was begun"))
+    monkeypatch.setattr(run, "load_text_encoder", lambda *_, **__: pytest.fail("work was begun"))
     with pytest.raises(WeightsMissingError, match="wuerstchen download v2-base"):
         generate("a star", **QUICK)

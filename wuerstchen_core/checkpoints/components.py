@@ -4,7 +4,7 @@ Needs no torch. `loading` joins each stage with its network.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class Component:
     mark: str
 
     @property
+    def is_text_encoder(self) -> bool:
+        """True for a text encoder, which comes with a tokenizer; the other parts are networks alone."""
+        return self.class_name == "CLIPTextModel"
+
+    @property
     def label(self) -> str:
         """Title with the folder, such as "Stage C (prior)"."""
         return f"{self.title} ({self.folder})"
@@ -38,12 +43,15 @@ STAGE_B = Component("B", "Stage B", "decoder", "WuerstchenDiffNeXt", "clip_mappe
 STAGE_A = Component("A", "Stage A", "vqgan", "PaellaVQModel", "vquantizer.embedding.weight")
 TEXT_ENCODER_C = Component("text_encoder_c", "text encoder of Stage C", "text_encoder", "CLIPTextModel", _TEXT_MARK)
 TEXT_ENCODER_B = Component("text_encoder_b", "text encoder of Stage B", "text_encoder", "CLIPTextModel", _TEXT_MARK)
+IMAGE_ENCODER = Component("image_encoder", "image encoder", "image_encoder", "EfficientNetEncoder", "mapper.0.weight")
+COCKTAIL_ENCODER = replace(IMAGE_ENCODER, class_name="CocktailEncoder", mark="encoder.0.0.weight")
+"""The image encoder of the embedded model, which is another network."""
 
 STAGES = {each.part: each for each in (STAGE_C, STAGE_B, STAGE_A)}
 """Stage -> component."""
 TEXT_ENCODERS = {STAGE_C.part: TEXT_ENCODER_C, STAGE_B.part: TEXT_ENCODER_B}
 """Stage -> component of its text encoder. Stage A has none."""
-COMPONENTS = {each.part: each for each in (*STAGES.values(), *TEXT_ENCODERS.values())}
+COMPONENTS = {each.part: each for each in (*STAGES.values(), *TEXT_ENCODERS.values(), IMAGE_ENCODER)}
 """Part -> component."""
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -56,11 +64,13 @@ def describe(keys: Collection[str]) -> str | None:
     Args:
         keys: Keys of a checkpoint under the published names.
     Returns:
-        str | None: A stage's label or "a text encoder"; None for another model.
+        str | None: A stage's label, "an image encoder" or "a text encoder"; None for another model.
     """
     for stage in STAGES.values():
         if stage.mark in keys:
             return stage.label
+    if any(encoder.mark in keys for encoder in (IMAGE_ENCODER, COCKTAIL_ENCODER)):
+        return "an image encoder"
     # some versions of transformers put "text_model." before every key
     is_text = any(key.removeprefix("text_model.") == _TEXT_MARK for key in keys)
     return "a text encoder" if is_text else None

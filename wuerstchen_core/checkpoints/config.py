@@ -14,11 +14,14 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..geometry import STAGE_B_CHANNELS
+from ..networks.cocktail_encoder import CocktailEncoderConfig
+from ..networks.efficientnet import EfficientNetEncoderConfig
 from ..networks.stage_a import StageAConfig
 from ..networks.stage_b import StageBConfig
 from ..networks.stage_c import StageCConfig
 
-Config = TypeVar("Config", StageAConfig, StageBConfig, StageCConfig)
+AnyConfig = StageAConfig | StageBConfig | StageCConfig | EfficientNetEncoderConfig | CocktailEncoderConfig
+Config = TypeVar("Config", StageAConfig, StageBConfig, StageCConfig, EfficientNetEncoderConfig, CocktailEncoderConfig)
 State = Mapping[str, Tensor]
 """Tensors by their published names."""
 
@@ -68,7 +71,7 @@ def config_from(raw: Mapping[str, object], kind: type[Config], where: str) -> Co
     return config
 
 
-def check(config: StageAConfig | StageBConfig | StageCConfig, where: str) -> None:
+def check(config: AnyConfig, where: str) -> None:
     """Check that the fields of a config fit together.
 
     Args:
@@ -151,7 +154,29 @@ def infer_stage_a(state: State) -> StageAConfig:
     )
 
 
-def _problem(config: StageAConfig | StageBConfig | StageCConfig) -> str | None:
+def infer_efficientnet(state: State) -> EfficientNetEncoderConfig:
+    """Infer the config of a published image encoder from its tensors. Errors as for `infer_stage_c`."""
+    c_latent, c_cond = state["mapper.0.weight"].shape[:2]
+    return EfficientNetEncoderConfig(c_latent=c_latent, c_cond=c_cond)
+
+
+def infer_cocktail_encoder(state: State) -> CocktailEncoderConfig:
+    """Infer the config of cocktail's image encoder from its tensors. Errors as for `infer_stage_c`."""
+    layers = range(_count(state, "encoder"))
+    strided = [key for index in layers if (key := f"encoder.{index}.0.weight") in state][:-1]
+    return CocktailEncoderConfig(
+        c_latent=state[f"encoder.{layers[-1]}.weight"].shape[0],
+        widths=tuple(state[key].shape[0] for key in strided),
+        blocks=sum(f"encoder.{index}.depthwise.weight" in state for index in layers),
+    )
+
+
+def _problem(config: AnyConfig) -> str | None:
+    if isinstance(config, CocktailEncoderConfig):
+        return None if config.widths else "widths is empty"
+    if isinstance(config, EfficientNetEncoderConfig):
+        known = EfficientNetEncoderConfig().effnet
+        return None if config.effnet == known else f"effnet is {config.effnet!r}; expected {known!r}"
     if isinstance(config, StageAConfig):
         divisor = 2 ** (config.levels - 1)
         return f"embed_dim {config.embed_dim} is no multiple of {divisor}" if config.embed_dim % divisor else None

@@ -63,7 +63,9 @@ def of_part(state: Mapping[str, Tensor], part: str) -> Mapping[str, Tensor]:
 
     What else such a file holds, such as text encoders, is left out.
     """
-    prefix = COMFYUI_PREFIXES[part]
+    prefix = COMFYUI_PREFIXES.get(part)
+    if prefix is None:
+        return state
     found = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
     return found or state
 

@@ -57,7 +57,7 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 
 @dataclass(frozen=True)
 class StageFiles:
-    """Files of one stage.
+    """Files of one stage, or of an image encoder.
 
     Attributes:
         source: Path where they were found: a weights file, the stage's folder or a pipeline's folder.
@@ -122,7 +122,7 @@ def find_stage(source: Path, component: Component) -> StageFiles:
 
     Args:
         source: Existing weights file, stage's folder, or pipeline's folder that contains the stage's.
-        component: The stage.
+        component: The stage, or the image encoder.
     Raises:
         WeightsMissingError: There are no weights, or a shard is missing.
         CheckpointError: The index of the shards is damaged, or names a file elsewhere.

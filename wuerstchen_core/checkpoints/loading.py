@@ -1,10 +1,9 @@
 """Load networks from checkpoints in any layout, with checks that each file is of the right network."""
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,49 +11,26 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, InputError
 from ..networks.blocks import Operations, compute_dtype_of
 from ..networks.float8 import FLOAT8, eight_bit_keys, operations_for
+from ..networks.image_encoder import ImageEncoder
 from ..networks.processor import HAS_BFLOAT16, LARGE
-from ..networks.stage_a import StageA, StageAConfig
-from ..networks.stage_b import StageB, StageBConfig
-from ..networks.stage_c import StageC, StageCConfig
+from ..networks.stage_a import StageA
+from ..networks.stage_b import StageB
+from ..networks.stage_c import StageC
 from ..text.building import text_encoder_of
 from ..text.encoder import TextEncoder
 from . import components
+from .architectures import IMAGE_ENCODERS, STAGE_A, STAGE_B, STAGE_C, Architecture, Network
 from .colours import check_colours, load_previewer
 from .components import Component, describe
-from .config import Config, State, check, config_from, infer_stage_a, infer_stage_b, infer_stage_c
+from .config import Config, State, check, config_from
 from .layouts import read_json
 from .reading import Checkpoint, read_checkpoint, read_tensors
 from .sources import locate_stage, locate_text_encoder
 
 Device = str | torch.device
-Network = TypeVar("Network", bound=nn.Module)
 
 _COMPUTED = (torch.float32, torch.float16, torch.bfloat16)
 """Dtypes that networks run in."""
-
-
-@dataclass(frozen=True)
-class Architecture(Generic[Network, Config]):
-    """Network of a stage.
-
-    Attributes:
-        component: Entry of the stage in the table of components.
-        network: Class of the network, called with a config and the namespace of the layers.
-        config: Class of its config.
-        infer: Function that infers the config from the tensors.
-        stored: Dtypes that its weights may be kept in beside those that it computes in.
-    """
-
-    component: Component
-    network: Callable[[Config, Operations], Network]
-    config: type[Config]
-    infer: Callable[[State], Config]
-    stored: tuple[torch.dtype, ...] = ()
-
-
-STAGE_C = Architecture(components.STAGE_C, StageC, StageCConfig, infer_stage_c, (FLOAT8,))
-STAGE_B = Architecture(components.STAGE_B, StageB, StageBConfig, infer_stage_b, (FLOAT8,))
-STAGE_A = Architecture(components.STAGE_A, StageA, StageAConfig, infer_stage_a)
 
 
 def load_stage_c(
@@ -82,7 +58,7 @@ def load_stage_c(
         CheckpointError: It is damaged, unsafe, or of another network.
         InputError: There is no such device, or networks do not run in `dtype`.
     """
-    return _load(STAGE_C, source, device, dtype, download, operations)
+    return _load((STAGE_C,), source, device, dtype, download, operations)
 
 
 def load_stage_b(
@@ -94,7 +70,7 @@ def load_stage_b(
     operations: Operations = nn,
 ) -> StageB:
     """Load Stage B (the decoder). Arguments and errors as for `load_stage_c`."""
-    return _load(STAGE_B, source, device, dtype, download, operations)
+    return _load((STAGE_B,), source, device, dtype, download, operations)
 
 
 def load_stage_a(
@@ -106,7 +82,32 @@ def load_stage_a(
     operations: Operations = nn,
 ) -> StageA:
     """Load Stage A (the VQGAN). Arguments and errors as for `load_stage_c`, without float8_e4m3fn."""
-    return _load(STAGE_A, source, device, dtype, download, operations)
+    return _load((STAGE_A,), source, device, dtype, download, operations)
+
+
+def load_image_encoder(
+    source: str | Path,
+    *,
+    device: Device = "cpu",
+    dtype: torch.dtype | None = None,
+    download: bool = False,
+) -> ImageEncoder:
+    """Load an image encoder, whose output is what Stage B takes and Stage C learns to sample.
+
+    Args:
+        source: A preset's name, a weights file, a folder, a hub repository ("owner/name"), or the authors' file of
+            Stage B (model_v2_stage_b.pt), which holds one.
+        device: Device of the weights and the computation.
+        dtype: Dtype of the weights and the computation; None for float32 on the CPU, the stored one elsewhere.
+        download: Download files that are not on this machine.
+    Returns:
+        ImageEncoder: In eval mode, without gradients.
+    Raises:
+        WeightsMissingError: It is not on this machine, or could not be downloaded.
+        CheckpointError: It is damaged, unsafe, or another network.
+        InputError: There is no such device, or networks do not run in `dtype`.
+    """
+    return _load(IMAGE_ENCODERS, source, device, dtype, download, nn)
 
 
 def load_text_encoder(
@@ -156,18 +157,20 @@ def cpu_dtype(weights: int) -> torch.dtype:
 
 
 def _load(
-    architecture: Architecture[Network, Config],
+    architectures: Sequence[Architecture[Network, Config]],
     source: str | Path,
     device: Device,
     dtype: torch.dtype | None,
     download: bool,
     operations: Operations,
 ) -> Network:
-    target, chosen = _device(device), _dtype(dtype, *architecture.stored)
-    component = architecture.component
+    first = architectures[0]
+    target, chosen = _device(device), _dtype(dtype, *first.stored)
     if operations is nn:
         operations = operations_for(chosen, target)
-    checkpoint = read_checkpoint(locate_stage(source, component, download=download), component.part)
+    checkpoint = read_checkpoint(locate_stage(source, first.component, download=download), first.component.part)
+    architecture = next((each for each in architectures if _is_of(each.component, checkpoint)), first)
+    component = architecture.component
     _check_stage(component, checkpoint)
     with torch.device("meta"):
         network = architecture.network(_config(architecture, checkpoint), operations)
@@ -185,6 +188,12 @@ def _load(
         state[key] = tensor.to(target, kind if tensor.is_floating_point() else tensor.dtype)
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def _is_of(component: Component, checkpoint: Checkpoint) -> bool:
+    """Return whether the config.json names the network, or without one, whether a tensor shows it."""
+    named = (checkpoint.config or {}).get("_class_name")
+    return component.mark in checkpoint.state if named is None else named == component.class_name
 
 
 def _check_stage(component: Component, checkpoint: Checkpoint) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from ..geometry import STEP, Size
-from .components import STAGE_A, STAGE_B, STAGE_C, TEXT_ENCODER_B, TEXT_ENCODER_C
+from .components import COMPONENTS, IMAGE_ENCODER, STAGE_A, STAGE_B, STAGE_C, TEXT_ENCODER_B, TEXT_ENCODER_C
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ def _cocktail(stage_c: str) -> dict[str, Place]:
         STAGE_A.part: Place(None, f"wuerstchen/{STAGE_A.folder}"),
         TEXT_ENCODER_C.part: Place(None, "wuerstchen-prior"),
         TEXT_ENCODER_B.part: Place(None, "wuerstchen"),
+        IMAGE_ENCODER.part: Place(None, "image-encoder"),
     }
 
 
@@ -85,6 +86,9 @@ def _v2(stage_c: str, otherwise: Place | None = None) -> dict[str, Place]:
         STAGE_A.part: Place("warp-ai/wuerstchen", STAGE_A.folder, 0.07),
         TEXT_ENCODER_C.part: Place("warp-ai/wuerstchen-prior", "", 2.77),
         TEXT_ENCODER_B.part: Place("warp-ai/wuerstchen", "", 1.41),
+        IMAGE_ENCODER.part: Place(
+            "warp-ai/EfficientNetEncoder", "", 0.08, Place("dome272/wuerstchen", "model_v2_stage_b.pt")
+        ),
     }
 
 
@@ -113,8 +117,9 @@ FAMILIES: dict[str, Family] = {
 
 def published_file(place: Place, part: str) -> str:
     """Return the weights file of a published part, as a path in its repository."""
-    is_text = part in (TEXT_ENCODER_C.part, TEXT_ENCODER_B.part)
-    name = "text_encoder/model.safetensors" if is_text else "diffusion_pytorch_model.safetensors"
+    name = (
+        "text_encoder/model.safetensors" if COMPONENTS[part].is_text_encoder else "diffusion_pytorch_model.safetensors"
+    )
     return f"{place.folder}/{name}".lstrip("/")
 
 

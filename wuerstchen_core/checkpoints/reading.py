@@ -9,7 +9,7 @@ Runs nothing that a file contains, and builds no network.
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,11 +18,14 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, WeightsMissingError
+from .components import IMAGE_ENCODER
 from .keys import canonical, of_part
 from .layouts import StageFiles, read_json
 
 WRAPPERS = ("ema_state_dict", "state_dict")
 """Keys under which a training checkpoint keeps its weights, best first."""
+IMAGE_ENCODER_WRAPPERS = ("effnet_state_dict", *WRAPPERS)
+"""The same for an image encoder, which the authors keep in Stage B's file."""
 
 _NOT_WEIGHTS = (
     (b"<", "a web page, not weights: the link was opened rather than downloaded. Download the file itself"),
@@ -53,7 +56,7 @@ def read_checkpoint(files: StageFiles, part: str) -> Checkpoint:
 
     Args:
         files: Files as `sources.locate_stage` or `layouts.find_stage` found them.
-        part: Part of the model: "C", "B" or "A".
+        part: Part of the model: "C", "B", "A" or "image_encoder".
     Raises:
         WeightsMissingError: A file is gone.
         CheckpointError: A file is empty, damaged, unsafe or of another kind.
@@ -61,14 +64,18 @@ def read_checkpoint(files: StageFiles, part: str) -> Checkpoint:
     config = read_json(files.config) if files.config else None
     latent_rgb = read_preview(files.preview) if files.preview else None
     state: dict[str, Tensor] = {}
+    wrappers = IMAGE_ENCODER_WRAPPERS if part == IMAGE_ENCODER.part else WRAPPERS
     for path in files.tensors:
-        state.update(read_tensors(path))
+        state.update(read_tensors(path, wrappers))
     return Checkpoint(files, config, latent_rgb, canonical(of_part(state, part), str(files.weights)))
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, wrappers: Sequence[str] = WRAPPERS) -> dict[str, Tensor]:
     """Read a `.safetensors`, `.pt` or `.bin` file. Its format is known by its first bytes, not by its name.
 
+    Args:
+        path: The file.
+        wrappers: Keys under which a pickle may hold its dictionary of tensors, best first.
     Returns:
         dict[str, Tensor]: Tensors by their names in the file, memory-mapped if possible.
     Raises:
@@ -82,7 +89,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if start[8:9] == b"{":  # after the length of the header in 8 bytes
         return _read_safetensors(path)
     if start.startswith((b"PK", b"\x80")):
-        return _read_torch(path, is_zip=start.startswith(b"PK"))
+        return _read_torch(path, wrappers, is_zip=start.startswith(b"PK"))
     raise CheckpointError(
         f"{path} is neither a safetensors nor a PyTorch file (it begins with {start[:8]!r}). "
         "Expected a .safetensors, .pt or .bin file; download it again if it should be one."
@@ -132,7 +139,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise _damaged(path, "safetensors", error) from error
 
 
-def _read_torch(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
+def _read_torch(path: Path, wrappers: Sequence[str], *, is_zip: bool) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -143,18 +150,18 @@ def _read_torch(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
         raise _damaged(path, "PyTorch", error) from error
     if isinstance(content, dict):
         outer = cast("dict[object, object]", content)
-        content = next((outer[name] for name in WRAPPERS if isinstance(outer.get(name), dict)), outer)
+        content = next((outer[name] for name in wrappers if isinstance(outer.get(name), dict)), outer)
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}; expected a dictionary of tensors, by itself or under one of "
-            f"{', '.join(WRAPPERS)}. Save the network's state_dict() instead."
+            f"{', '.join(wrappers)}. Save the network's state_dict() instead."
         )
     state: dict[str, Tensor] = {}
     for key, value in cast("Mapping[object, object]", content).items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(
                 f"{path}: {key!r} is a {type(value).__name__}; expected tensors by name, or such a dictionary under "
-                f"one of {', '.join(WRAPPERS)}. Save the network's state_dict() instead."
+                f"one of {', '.join(wrappers)}. Save the network's state_dict() instead."
             )
         state[key] = value
     return state

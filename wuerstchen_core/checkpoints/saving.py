@@ -13,11 +13,16 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, WuerstchenError
+from ..networks.cocktail_encoder import CocktailEncoder
+from ..networks.efficientnet import EfficientNetEncoder
 from ..networks.stage_a import StageA
 from ..networks.stage_b import StageB
 from ..networks.stage_c import StageC
-from .components import STAGE_A, STAGE_B, STAGE_C, Component
+from .components import COCKTAIL_ENCODER, IMAGE_ENCODER, STAGE_A, STAGE_B, STAGE_C, Component
 from .layouts import CONFIG_FILE, PREVIEW_FILE, PREVIEWER_FILE, WEIGHT_FILES
+
+Saved = StageA | StageB | StageC | EfficientNetEncoder | CocktailEncoder
+"""Network that has a folder of its own."""
 
 
 def save_stage_c(stage_c: StageC, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
@@ -44,7 +49,15 @@ def save_stage_a(stage_a: StageA, path: str | Path, *, dtype: torch.dtype | None
     _save(STAGE_A, stage_a, path, dtype)
 
 
-def _save(component: Component, network: StageA | StageB | StageC, path: str | Path, dtype: torch.dtype | None) -> None:
+def save_image_encoder(
+    encoder: EfficientNetEncoder | CocktailEncoder, path: str | Path, *, dtype: torch.dtype | None = None
+) -> None:
+    """Save an image encoder as a folder that `load_image_encoder` reads; see `save_stage_c`."""
+    component = COCKTAIL_ENCODER if isinstance(encoder, CocktailEncoder) else IMAGE_ENCODER
+    _save(component, encoder, path, dtype)
+
+
+def _save(component: Component, network: Saved, path: str | Path, dtype: torch.dtype | None) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -52,7 +65,7 @@ def _save(component: Component, network: StageA | StageB | StageC, path: str | P
     if folder.is_file() or folder.suffix in (".safetensors", ".pt", ".bin"):
         raise InputError(f"{folder} names a file; expected the folder to write config.json and safetensors to.")
     texts = {CONFIG_FILE: json.dumps({"_class_name": component.class_name, **asdict(network.config)}, indent=2)}
-    latent_rgb = None if isinstance(network, StageA) else network.latent_rgb
+    latent_rgb = network.latent_rgb if isinstance(network, StageB | StageC) else None
     if latent_rgb is not None:
         texts[PREVIEW_FILE] = json.dumps({"latent_rgb": _rounded(latent_rgb)})
     files = {WEIGHT_FILES[0]: network.state_dict()}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import CheckpointError, WeightsMissingError
-from .components import COMPONENTS, STAGES, TOKENIZER_FOLDER, Component
+from .components import COMPONENTS, TOKENIZER_FOLDER, Component
 from .layouts import (
     CONFIG_FILE,
     TEXT_KINDS,
@@ -77,13 +77,12 @@ def locate(source: str | Path, part: str, *, download: bool = False) -> StageFil
         CheckpointError: An index of shards is damaged.
     """
     component = COMPONENTS[part]
-    if part in STAGES:
-        return locate_stage(source, component, download=download)
-    return locate_text_encoder(source, component, download=download)
+    find = locate_text_encoder if component.is_text_encoder else locate_stage
+    return find(source, component, download=download)
 
 
 def locate_stage(source: str | Path, component: Component, *, download: bool = False) -> StageFiles:
-    """Find the files of a stage. Arguments and errors as for `locate`."""
+    """Find the files of a stage or an image encoder. Arguments and errors as for `locate`."""
     return _locate(source, component, partial(find_stage, component=component), download)
 
 
@@ -266,7 +265,7 @@ def _patterns(inside: str, component: Component) -> list[list[str]]:
     prefix = inside + "/" if inside else ""
     folders = [prefix, f"{prefix}{component.folder}/"]
     kinds, others = WEIGHT_KINDS, (CONFIG_FILE,)
-    if component.part not in STAGES:
+    if component.is_text_encoder:
         folders.append(f"{prefix}{TOKENIZER_FOLDER}/")
         kinds, others = TEXT_KINDS, ("*.json", "merges.txt")
     kinds = [(*others, *names, f"*-of-*{Path(names[0]).suffix}") for names in kinds]

@@ -3,7 +3,7 @@
     python -m wuerstchen_core.training.cocktail --out DIR [--pictures FOLDER] [--start cocktail] [--only PART]
 
 Progress is kept in DIR; the same command continues after a kill. With --only, parts that do not need each other
-(stage_a and compressor, then stage_b and stage_c) can be trained at the same time in separate processes. Without it
+(stage_a and image_encoder, then stage_b and stage_c) can be trained at the same time in separate processes. Without it
 the finished checkpoints are written in the diffusers layout to DIR/checkpoints.
 """
 
@@ -12,18 +12,18 @@ import logging
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
-from ..checkpoints.loading import load_stage_a, load_stage_b, load_stage_c
-from ..checkpoints.saving import save_stage_c
+from ..checkpoints.loading import load_image_encoder, load_stage_a, load_stage_b, load_stage_c
+from ..checkpoints.saving import save_image_encoder, save_stage_c
 from ..interpolation import interpolate
+from ..networks.cocktail_encoder import CocktailEncoder
 from ..networks.stage_a import StageA, StageAConfig
 from ..networks.stage_b import StageB, StageBConfig
 from ..networks.stage_c import StageC, StageCConfig
 from . import recipe as steps
-from .compressor import SemanticCompressor, load_compressor, save_compressor
 from .export import STORED, export_decoder, export_prior
 from .loop import LoopConfig
 from .pictures import FolderPictures, Pictures, WorldPictures
@@ -51,7 +51,7 @@ COCKTAIL = Recipe(
     stage_c=StageCConfig(c=128, c_cond=128, depth=8, nhead=2, dropout=0.0),
     text_layers=2,
     stage_a_loop=LoopConfig(3000, 2e-3, ema_decay=0.99),
-    compressor_loop=LoopConfig(2500, 2e-3, ema_decay=0.99, autocast=False),
+    image_encoder_loop=LoopConfig(14000, 2e-3, ema_decay=0.998, autocast=False),
     stage_b_loop=LoopConfig(15000, 2e-3, ema_decay=0.998),
     stage_c_loop=LoopConfig(9000, 1e-3, ema_decay=0.998),
     finetune_loop=LoopConfig(500, 5e-4, warmup=50, ema_decay=0.99),
@@ -70,11 +70,11 @@ class Training:
 
     Args:
         folder: Folder to keep progress in.
-        pictures: Images for the compressor and Stages A and B: every style.
+        pictures: Images for the image encoder and Stages A and B: every style.
         base_pictures: Images for Stage C.
         aesthetic_pictures: Images for the finetune of Stage C.
         recipe: Shapes and lengths; None for `COCKTAIL`, or for `FURTHER` with `start`.
-        start: Folder of checkpoints from `export` to continue from. Stage A, the compressor and the tokenizer are
+        start: Folder of checkpoints from `export` to continue from. Stage A, the image encoder and the tokenizer are
             taken as they are, the others are trained further. None trains everything from random weights.
     """
 
@@ -108,11 +108,11 @@ class Training:
         return steps.train_stage_a(self.recipe, self._pictures, self.folder)
 
     @cached_property
-    def compressor(self) -> SemanticCompressor:
-        """Trained semantic compressor."""
+    def image_encoder(self) -> CocktailEncoder:
+        """Trained image encoder."""
         if self._start is not None:
-            return load_compressor(self._start / "compressor")
-        return steps.train_compressor(self.recipe, self._pictures, self.tokenizer, self.folder)
+            return cast(CocktailEncoder, load_image_encoder(self._start / "image-encoder"))
+        return steps.train_image_encoder(self.recipe, self._pictures, self.tokenizer, self.folder)
 
     @cached_property
     def stage_b(self) -> "tuple[StageB, CLIPTextModel]":
@@ -122,7 +122,7 @@ class Training:
             decoder = self._start / "wuerstchen"
             start = load_stage_b(decoder).requires_grad_(True), load_text_model(decoder / "text_encoder")
         return steps.train_stage_b(
-            self.recipe, self._pictures, self.stage_a, self.compressor, self.tokenizer, self.folder, start
+            self.recipe, self._pictures, self.stage_a, self.image_encoder, self.tokenizer, self.folder, start
         )
 
     @cached_property
@@ -133,14 +133,14 @@ class Training:
             text_model = load_text_model(self._start / "wuerstchen-prior" / "text_encoder")
             start = load_stage_c(self._start / "prior-base").requires_grad_(True), text_model
         return steps.train_stage_c(
-            self.recipe, self._base_pictures, self.compressor, self.tokenizer, self.folder, start
+            self.recipe, self._base_pictures, self.image_encoder, self.tokenizer, self.folder, start
         )
 
     @cached_property
     def aesthetic(self) -> StageC:
         """Finetune of Stage C on the aesthetic images."""
         return steps.finetune_stage_c(
-            self.recipe, self._aesthetic_pictures, *self.stage_c, self.compressor, self.tokenizer, self.folder
+            self.recipe, self._aesthetic_pictures, *self.stage_c, self.image_encoder, self.tokenizer, self.folder
         )
 
     def export(self, folder: Path) -> None:
@@ -151,20 +151,20 @@ class Training:
         """
         stage_c, text_c = self.stage_c
         stage_b, text_b = self.stage_b
-        colours = fit_colours(self._pictures, self.compressor, self.stage_a)
+        colours = fit_colours(self._pictures, self.image_encoder, self.stage_a)
         stage_c.latent_rgb, stage_b.latent_rgb = colours
         stage_c.previewer = train_previewer(
-            self._pictures, self.compressor, self.recipe.previewer_width, self.recipe.previewer_steps
+            self._pictures, self.image_encoder, self.recipe.previewer_width, self.recipe.previewer_steps
         )
         self.aesthetic.latent_rgb, self.aesthetic.previewer = stage_c.latent_rgb, stage_c.previewer
         export_prior(folder / "wuerstchen-prior", interpolate(stage_c, self.aesthetic, 0.5), text_c, self.tokenizer)
         export_decoder(folder / "wuerstchen", stage_b, self.stage_a, text_b, self.tokenizer)
         save_stage_c(stage_c, folder / "prior-base", dtype=STORED)
         save_stage_c(self.aesthetic, folder / "prior-aesthetic", dtype=STORED)
-        save_compressor(self.compressor, folder / "compressor", STORED)
+        save_image_encoder(self.image_encoder, folder / "image-encoder", dtype=STORED)
 
 
-PARTS = ("stage_a", "compressor", "stage_b", "stage_c", "aesthetic")
+PARTS = ("stage_a", "image_encoder", "stage_b", "stage_c", "aesthetic")
 """Attributes of `Training` that --only may name."""
 
 

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..geometry import STAGE_C_CHANNELS
+from ..geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT, STAGE_C_CHANNELS
 from ..networks.blocks import ResBlock
 from ..networks.stage_b import StageB
-from ..stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from .fields import CODES, DIAGONAL, PLACE, PLACE_SCALE, SHAPE
 from .world import SHAPES
 

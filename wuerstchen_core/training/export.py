@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from ..checkpoints.saving import save_stage_a, save_stage_b, save_stage_c
+from ..geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from ..networks.stage_a import StageA
 from ..networks.stage_b import StageB
 from ..networks.stage_c import StageC
-from ..stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer

@@ -1,6 +1,6 @@
 """Embeddings of the drawn world by formula: maps that say where the figure is, and what it is.
 
-The semantic compressor is trained to see them in the image. Around the figure every map is a plane or a constant, which
+The image encoder is trained to see them in the image. Around the figure every map is a plane or a constant, which
 Stage B, as it enlarges them, finds between two positions as exactly as on one; and a small error of Stage C moves the
 figure a little.
 """
@@ -8,10 +8,12 @@ figure a little.
 from math import ceil
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..geometry import PIXELS_PER_STAGE_C, STAGE_C_CHANNELS
-from .compressor import PATCH
+from ..networks.cocktail_encoder import PATCH
 from .world import COLOURS, SHAPES, Layout, Scene, Style
 
 CODES = {shape: np.eye(4, dtype=np.float32)[i // 2] * (2 if i % 2 else -2) for i, shape in enumerate(SHAPES)}
@@ -24,6 +26,8 @@ REACH = 2.5
 PLACE_SCALE = 0.7
 """Value of the maps of the place at a distance of one radius."""
 DIAGONAL = 0.5**0.5
+MARGIN = 1.5
+"""Distance from the figure's centre, in its radii, that a patchwork leaves to the figure."""
 
 
 def centres(side: int) -> NDArray[np.float64]:
@@ -57,6 +61,32 @@ def features(scene: Scene, layout: Layout, style: Style) -> NDArray[np.float32]:
     maps[SHAPE] = _column(CODES[scene.shape])
     maps[STYLE] = 1.0 if style == "aesthetic" else -1.0
     return maps
+
+
+def patchwork(maps: Tensor, rng: np.random.Generator) -> Tensor:
+    """Put each scene's figure into another scene: a rectangle around it is its own, the rest is the other one's.
+
+    Stage C learns from them to draw a figure beside one that is there, as inpainting asks.
+
+    Args:
+        maps (Tensor): [batch, 16, height, width], features of scenes. Each gets the rest of the one after it.
+        rng: Random generator.
+    Returns:
+        Tensor: [batch, 16, height, width], features; the background is the figure's own all over.
+    """
+    height, width = maps.shape[-2:]
+    place = maps[:, PLACE].abs().amax(dim=1) / PLACE_SCALE
+    own = torch.zeros(len(maps), 1, height, width, dtype=torch.bool)
+    for index, distance in enumerate(place.numpy()):
+        rows, columns = np.nonzero(distance < max(MARGIN, distance.min() + 0.01))
+        top, left = (int(rng.integers(each.min() + 1)) for each in (rows, columns))
+        bottom, right = (
+            int(rng.integers(each.max() + 1, side + 1)) for each, side in ((rows, height), (columns, width))
+        )
+        own[index, :, top:bottom, left:right] = True
+    other = maps.roll(-1, dims=0)
+    other[:, BACKGROUND] = maps[:, BACKGROUND]
+    return torch.where(own, maps, other)
 
 
 def _column(values: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -10,10 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..networks.cocktail_encoder import CocktailEncoder
 from ..networks.stage_a import StageA
 from ..schedule import alpha_cumprod
-from .compressor import ReadingHeads, SemanticCompressor
+from .image_encoder import ReadingHeads
 
+WAVERING = 0.02
+"""Largest spread of the points of a worn image, as a share of half its side."""
+GRAIN = 0.03
+"""Largest noise of a worn image."""
 LATENT_NOISE = 0.1
 """Largest noise in the latents that Stage A's decoder learns to see past, as Stage B leaves some."""
 
@@ -41,6 +46,27 @@ def recolour(images: Tensor) -> Tensor:
     shape = (*images.shape[:2], 1, 1)
     gain = torch.empty(shape).uniform_(-1, 1)
     return images * gain + torch.rand(shape) * (1 - gain.abs()) + (-gain).clamp(min=0)
+
+
+def worn(images: Tensor) -> Tensor:
+    """Return images as Stages B and A may leave them: outlines waver, edges are soft, and there is a little noise.
+
+    Args:
+        images (Tensor): [batch, 3, height, width] in 0..1. Every other one stays as it is.
+    Returns:
+        Tensor: [batch, 3, height, width] in 0..1.
+    """
+    count, _, height, width = (chosen := images[::2]).shape
+    shifts = F.interpolate(torch.randn(count, 2, 9, 9), size=[height, width], mode="bicubic")
+    grid = F.affine_grid(torch.eye(2, 3).expand(count, 2, 3), list(chosen.shape), align_corners=False)
+    grid = grid + shifts.movedim(1, -1) * torch.rand(count, 1, 1, 1) * WAVERING
+    wavering = F.grid_sample(chosen, grid, padding_mode="border", align_corners=False)
+    soft = F.avg_pool2d(wavering, 5, stride=1, padding=2, count_include_pad=False)
+    mixed = torch.lerp(wavering, soft, torch.rand(count, 1, 1, 1))
+    noisy = mixed + torch.randn_like(mixed) * torch.rand(count, 1, 1, 1) * GRAIN
+    result = images.clone()
+    result[::2] = noisy.clamp(0, 1)
+    return result
 
 
 def plain_latents(images: Tensor) -> Tensor:
@@ -82,18 +108,18 @@ def stage_a_loss(stage_a: StageA, images: Tensor) -> Tensor:
     return redrawn + 2 * (encoded - latents).square().mean() + codebook
 
 
-def compressor_loss(compressor: SemanticCompressor, heads: ReadingHeads, images: Tensor, words: Tensor) -> Tensor:
+def image_encoder_loss(image_encoder: CocktailEncoder, heads: ReadingHeads, images: Tensor, words: Tensor) -> Tensor:
     """Return the error of images and captions read from the embeddings with noise, as Stage C's will have.
 
     Errors of pixels are divided by each image's contrast, so that gray on white counts as much as red on blue.
 
     Args:
-        compressor: Network to train.
+        image_encoder: Network to train.
         heads: Heads that read image and words from the embeddings.
         images (Tensor): [batch, 3, height, width] in 0..1.
         words (Tensor): [batch, vocabulary], 1 for words of the caption, else 0.
     """
-    features = compressor.features(images)
+    features = image_encoder.features(images)
     logits, drawn = heads(features + torch.randn_like(features) * 0.3)
     target = F.adaptive_avg_pool2d(images, drawn.shape[-2:])
     contrast = target.std(dim=(2, 3), keepdim=True).mean(dim=1, keepdim=True) + 0.05
@@ -101,16 +127,16 @@ def compressor_loss(compressor: SemanticCompressor, heads: ReadingHeads, images:
     return reconstruction_loss(drawn / contrast, target / contrast) + 0.5 * told
 
 
-def features_loss(compressor: SemanticCompressor, images: Tensor, features: Tensor) -> Tensor:
-    """Return the error of the features that the compressor sees in images.
+def features_loss(image_encoder: CocktailEncoder, images: Tensor, features: Tensor) -> Tensor:
+    """Return the error of the features that the image encoder sees in images.
 
     Args:
-        compressor: Network to train.
+        image_encoder: Network to train.
         images (Tensor): [batch, 3, height, width] in 0..1.
         features (Tensor): [batch, 16, height/42.67, width/42.67], as they should be.
     """
-    compressor.normalise.eval()  # the features have their own scale, which must not depend on the batch
-    error = compressor.features(images) - features
+    image_encoder.normalise.eval()  # the features have their own scale, which must not depend on the batch
+    error = image_encoder.features(images) - features
     return error.square().mean() + 0.1 * error.abs().mean()
 
 

@@ -25,6 +25,14 @@ SIZES: dict[tuple[int, int], float] = {
     (512, 512): 0.1,
 }
 """Size of training images (width, height) in pixels -> its share of them."""
+EVEN_SIZES: dict[tuple[int, int], float] = {
+    (256, 256): 0.35,
+    (256, 384): 0.15,
+    (384, 256): 0.15,
+    (384, 384): 0.15,
+    (512, 512): 0.2,
+}
+"""Sizes for the image encoder and their shares. It has to see a figure as exactly at each of them."""
 WHOLE = 256
 """Smallest side of a whole image. A smaller one is a piece of an image of this side."""
 PIECES: dict[tuple[int, int], float] = {
@@ -43,7 +51,7 @@ class Sample(NamedTuple):
     Attributes:
         image: [height, width, 3], float32 in 0..1.
         caption: Its caption.
-        features: [16, height/42.67, width/42.67], the features that the compressor has to see in it; None where it
+        features: [16, height/42.67, width/42.67], the features that the image encoder has to see in it; None where it
             has to find features of its own.
     """
 

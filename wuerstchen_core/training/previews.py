@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..networks.cocktail_encoder import CocktailEncoder
 from ..networks.previewer import PIXELS, Previewer
 from ..networks.stage_a import StageA
 from ..previews import fit_latent_rgb
-from .compressor import SemanticCompressor
 from .pictures import Batch, Pictures, batch_of, draw_batch, random_size
 
 NOISE = 0.1
@@ -21,13 +21,13 @@ BATCHES = 60
 
 @torch.no_grad()
 def fit_colours(
-    pictures: Pictures, compressor: SemanticCompressor, stage_a: StageA, count: int = 64
+    pictures: Pictures, image_encoder: CocktailEncoder, stage_a: StageA, count: int = 64
 ) -> tuple[Tensor, Tensor]:
     """Fit the `latent_rgb` of Stage C and of Stage B.
 
     Args:
         pictures: Source of images.
-        compressor: Trained compressor.
+        image_encoder: Trained image encoder.
         stage_a: Trained Stage A.
         count: Number of images to fit to.
     Returns:
@@ -35,15 +35,15 @@ def fit_colours(
     """
     batch = draw_batch(pictures, np.random.default_rng(3), count, 256, 256)
     latents = stage_a.encode(batch.images) / stage_a.config.scale_factor
-    return fit_latent_rgb(_latents(batch, compressor), batch.images), fit_latent_rgb(latents, batch.images)
+    return fit_latent_rgb(_latents(batch, image_encoder), batch.images), fit_latent_rgb(latents, batch.images)
 
 
-def train_previewer(pictures: Pictures, compressor: SemanticCompressor, c_hidden: int, steps: int) -> Previewer:
+def train_previewer(pictures: Pictures, image_encoder: CocktailEncoder, c_hidden: int, steps: int) -> Previewer:
     """Train a previewer of Stage C's latents on small images.
 
     Args:
         pictures: Source of images.
-        compressor: Trained compressor.
+        image_encoder: Trained image encoder.
         c_hidden: Width of the previewer, a multiple of 4.
         steps: Number of steps.
     """
@@ -54,7 +54,7 @@ def train_previewer(pictures: Pictures, compressor: SemanticCompressor, c_hidden
         width, height = random_size(rng)
         batch = draw_batch(pictures, rng, batch_of(32, width, height), width, height)
         with torch.no_grad():
-            latents = _latents(batch, compressor)
+            latents = _latents(batch, image_encoder)
         rows, columns = latents.shape[-2:]
         drawn.append((latents, F.adaptive_avg_pool2d(batch.images, (rows * PIXELS, columns * PIXELS))))
     previewer = Previewer(drawn[0][0].shape[1], c_hidden)
@@ -73,6 +73,6 @@ def train_previewer(pictures: Pictures, compressor: SemanticCompressor, c_hidden
     return previewer
 
 
-def _latents(batch: Batch, compressor: SemanticCompressor) -> Tensor:
-    """Return Stage C's latents of images: the known features where there are any, else the compressor's."""
-    return compressor.features(batch.images) if batch.features is None else batch.features
+def _latents(batch: Batch, image_encoder: CocktailEncoder) -> Tensor:
+    """Return Stage C's latents of images: the known features where there are any, else the image encoder's."""
+    return image_encoder.features(batch.images) if batch.features is None else batch.features

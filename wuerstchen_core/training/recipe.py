@@ -12,24 +12,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT
+from ..networks.cocktail_encoder import CocktailEncoder
 from ..networks.stage_a import StageA, StageAConfig
 from ..networks.stage_b import StageB, StageBConfig
 from ..networks.stage_c import StageC, StageCConfig
-from ..stages import EMBEDDING_SCALE, EMBEDDING_SHIFT
-from .compressor import ReadingHeads, SemanticCompressor
 from .edges import begin_with_edges
+from .fields import patchwork
+from .image_encoder import ReadingHeads
 from .initialise import freeze_mappers, initialise_stage_a, initialise_stage_b, initialise_stage_c
 from .loop import LoopConfig, train
 from .losses import (
-    compressor_loss,
     diffusion_loss,
     features_loss,
+    image_encoder_loss,
     random_decoder_ratios,
     random_ratios,
     recolour,
     stage_a_loss,
+    worn,
 )
-from .pictures import PIECES, Batch, Pictures, batch_of, draw_batch, random_size
+from .pictures import EVEN_SIZES, PIECES, Batch, Pictures, batch_of, draw_batch, random_size
 from .pool import Encoder, make_pool
 from .text import encode, make_text_model, present_words
 
@@ -40,6 +43,10 @@ log = logging.getLogger(__name__)
 
 DROP_CAPTION = 0.1
 """Share of captions that are replaced by the empty one, which guidance needs."""
+PATCHED = 0.25
+"""Share of the drawn scenes that Stage C sees beside the figure of another one; see `fields.patchwork`."""
+PATCHED_FROM = 0.95
+"""Largest timestep ratio at which it does. Above it the text decides, so that text to image draws one figure."""
 PIECE_OF_STAGE_A = 64
 """Side in pixels of the images that Stage A learns from."""
 
@@ -54,12 +61,12 @@ class Recipe:
         stage_c: Shape of Stage C.
         text_layers: Layers of each text encoder.
         stage_a_loop: Training of Stage A.
-        compressor_loop: Training of the semantic compressor.
+        image_encoder_loop: Training of the image encoder.
         stage_b_loop: Training of Stage B.
         stage_c_loop: Training of Stage C.
         finetune_loop: Training of Stage C's finetune.
         stage_a_batch: Pieces in a batch of Stage A.
-        compressor_batch: Images of 256x256 in a batch of the compressor; fewer of larger ones.
+        image_encoder_batch: Images of 256x256 in a batch of the image encoder; fewer of larger ones.
         stage_b_batch: Images of 256x256 in a batch of Stage B; fewer of larger ones.
         stage_c_batch: Images of 256x256 in a batch of Stage C; fewer of larger ones.
         stage_b_noise: Largest standard deviation of the noise in the embeddings that Stage B sees, in theirs.
@@ -74,12 +81,12 @@ class Recipe:
     stage_c: StageCConfig
     text_layers: int
     stage_a_loop: LoopConfig
-    compressor_loop: LoopConfig
+    image_encoder_loop: LoopConfig
     stage_b_loop: LoopConfig
     stage_c_loop: LoopConfig
     finetune_loop: LoopConfig
     stage_a_batch: int = 16
-    compressor_batch: int = 16
+    image_encoder_batch: int = 16
     stage_b_batch: int = 12
     stage_c_batch: int = 48
     stage_b_noise: float = 0.08
@@ -110,10 +117,10 @@ def train_stage_a(recipe: Recipe, pictures: Pictures, folder: Path) -> StageA:
     return stage_a
 
 
-def train_compressor(
+def train_image_encoder(
     recipe: Recipe, pictures: Pictures, tokenizer: "CLIPTokenizer", folder: Path
-) -> SemanticCompressor:
-    """Train the semantic compressor on images of every size.
+) -> CocktailEncoder:
+    """Train the image encoder on images of every size.
 
     It learns the images' features where they are known, else those that serve to read captions and redraw images.
 
@@ -124,28 +131,28 @@ def train_compressor(
         folder: Folder to keep progress in.
     """
     torch.manual_seed(0)
-    compressor, heads = SemanticCompressor(), ReadingHeads(len(tokenizer))
+    image_encoder, heads = CocktailEncoder(), ReadingHeads(len(tokenizer))
 
     def loss(rng: np.random.Generator) -> Tensor:
-        width, height = random_size(rng)
-        count = batch_of(recipe.compressor_batch, width, height)
+        width, height = random_size(rng, EVEN_SIZES)
+        count = batch_of(recipe.image_encoder_batch, width, height)
         batch = draw_batch(pictures, rng, count, width, height)
         if batch.features is not None:
-            return features_loss(compressor, batch.images, batch.features)
-        return compressor_loss(compressor, heads, batch.images, present_words(tokenizer, batch.captions))
+            return features_loss(image_encoder, worn(batch.images), batch.features)
+        return image_encoder_loss(image_encoder, heads, batch.images, present_words(tokenizer, batch.captions))
 
-    both = nn.ModuleDict({"compressor": compressor, "heads": heads})
-    train("compressor", both, loss, recipe.compressor_loop, folder)
-    return compressor
+    both = nn.ModuleDict({"image_encoder": image_encoder, "heads": heads})
+    train("image_encoder", both, loss, recipe.image_encoder_loop, folder)
+    return image_encoder
 
 
-def _embeddings_by(compressor: SemanticCompressor) -> Encoder:
-    """Return the encoder to image embeddings: the known features where there are any, else the compressor's."""
+def _embeddings_by(image_encoder: CocktailEncoder) -> Encoder:
+    """Return the encoder to image embeddings: the known features where there are any, else the image encoder's."""
 
     def encode(batch: Batch) -> Tensor:
         if batch.features is not None:
             return batch.features * EMBEDDING_SCALE - EMBEDDING_SHIFT
-        return compressor(batch.images)
+        return image_encoder(batch.images)
 
     return encode
 
@@ -159,7 +166,7 @@ def train_stage_b(
     recipe: Recipe,
     pictures: Pictures,
     stage_a: StageA,
-    compressor: SemanticCompressor,
+    image_encoder: CocktailEncoder,
     tokenizer: "CLIPTokenizer",
     folder: Path,
     start: "tuple[StageB, CLIPTextModel] | None" = None,
@@ -173,7 +180,7 @@ def train_stage_b(
         recipe: Shape, length and batch.
         pictures: Source of images.
         stage_a: Trained Stage A, which encodes the latents.
-        compressor: Trained compressor, which encodes the image embeddings.
+        image_encoder: Trained image encoder, which encodes the image embeddings.
         tokenizer: Tokenizer of the captions.
         folder: Folder to keep progress in.
         start: Stage B and text encoder to train further; None for random weights.
@@ -182,7 +189,7 @@ def train_stage_b(
     def latents(batch: Batch) -> Tensor:
         return stage_a.encode(batch.images) / recipe.stage_a.scale_factor
 
-    encoders: dict[str, Encoder] = {"latents": latents, "embeddings": _embeddings_by(compressor)}
+    encoders: dict[str, Encoder] = {"latents": latents, "embeddings": _embeddings_by(image_encoder)}
     pool = make_pool(pictures, encoders, recipe.stage_b_pool, folder / "stage_b_pool.pt", seed=1, shares=PIECES)
     torch.manual_seed(1)
     if start is None:
@@ -216,17 +223,17 @@ def train_stage_b(
 def train_stage_c(
     recipe: Recipe,
     pictures: Pictures,
-    compressor: SemanticCompressor,
+    image_encoder: CocktailEncoder,
     tokenizer: "CLIPTokenizer",
     folder: Path,
     start: "tuple[StageC, CLIPTextModel] | None" = None,
 ) -> tuple[StageC, "CLIPTextModel"]:
-    """Train the prior together with its text encoder, on the compressor's embeddings.
+    """Train the prior together with its text encoder, on the image encoder's embeddings.
 
     Args:
         recipe: Shape, length and batch.
         pictures: Source of images.
-        compressor: Trained compressor.
+        image_encoder: Trained image encoder.
         tokenizer: Tokenizer of the captions.
         folder: Folder to keep progress in.
         start: Stage C and text encoder to train further; None for random weights.
@@ -239,7 +246,7 @@ def train_stage_c(
     else:
         stage_c, text_model = start
     both = nn.ModuleDict({"stage_c": stage_c, "text_model": text_model})
-    _train_prior("stage_c", both, recipe, recipe.stage_c_loop, pictures, compressor, tokenizer, folder)
+    _train_prior("stage_c", both, recipe, recipe.stage_c_loop, pictures, image_encoder, tokenizer, folder)
     return stage_c, text_model
 
 
@@ -248,7 +255,7 @@ def finetune_stage_c(
     pictures: Pictures,
     base: StageC,
     text_model: "CLIPTextModel",
-    compressor: SemanticCompressor,
+    image_encoder: CocktailEncoder,
     tokenizer: "CLIPTokenizer",
     folder: Path,
 ) -> StageC:
@@ -259,14 +266,14 @@ def finetune_stage_c(
         pictures: Source of images.
         base: Trained Stage C; it is not changed.
         text_model: Its text encoder.
-        compressor: Trained compressor.
+        image_encoder: Trained image encoder.
         tokenizer: Tokenizer of the captions.
         folder: Folder to keep progress in.
     """
     stage_c = StageC(base.config)
     stage_c.load_state_dict(base.state_dict())
     both = nn.ModuleDict({"stage_c": stage_c, "text_model": text_model.requires_grad_(False)})
-    _train_prior("finetune", both, recipe, recipe.finetune_loop, pictures, compressor, tokenizer, folder)
+    _train_prior("finetune", both, recipe, recipe.finetune_loop, pictures, image_encoder, tokenizer, folder)
     return stage_c
 
 
@@ -276,11 +283,11 @@ def _train_prior(
     recipe: Recipe,
     loop: LoopConfig,
     pictures: Pictures,
-    compressor: SemanticCompressor,
+    image_encoder: CocktailEncoder,
     tokenizer: "CLIPTokenizer",
     folder: Path,
 ) -> None:
-    encoders: dict[str, Encoder] = {"embeddings": _embeddings_by(compressor)}
+    encoders: dict[str, Encoder] = {"embeddings": _embeddings_by(image_encoder)}
     pool = make_pool(pictures, encoders, recipe.stage_c_pool, folder / f"{name}_pool.pt", seed=2)
     stage_c, text_model = cast(StageC, both["stage_c"]), both["text_model"]
 
@@ -292,9 +299,12 @@ def _train_prior(
         # Without a negative prompt, sampling uses zeros; they have to mean the same as an empty caption.
         empty = torch.from_numpy(np.array([not c for c in captions]) & (rng.random(len(captions)) < 0.5))
         text = text.masked_fill(empty.view(-1, 1, 1), 0)
+        ratios = random_ratios(rng, len(captions))
+        if pictures.by_formula:
+            patched = torch.from_numpy(rng.random(len(captions)) < PATCHED)
+            clean = torch.where(patched.view(-1, 1, 1, 1), patchwork(clean, rng), clean)
+            ratios = torch.where(patched, ratios * PATCHED_FROM, ratios)
         with sdpa_kernel(SDPBackend.MATH):
-            return diffusion_loss(
-                lambda x, t: stage_c.signal_and_scale(x, t, text), clean, random_ratios(rng, len(captions))
-            )
+            return diffusion_loss(lambda x, t: stage_c.signal_and_scale(x, t, text), clean, ratios)
 
     train(name, both, loss, loop, folder, seed=2)

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from support import tiny
 from wuerstchen_core import StageB, StageC, load_stage_a, load_stage_b, load_stage_c
 from wuerstchen_core.checkpoints import components
+from wuerstchen_core.checkpoints.architectures import STAGE_A, STAGE_B, STAGE_C
 from wuerstchen_core.checkpoints.layouts import find_stage
-from wuerstchen_core.checkpoints.loading import STAGE_A, STAGE_B, STAGE_C
 from wuerstchen_core.checkpoints.reading import read_checkpoint
 
 NETWORKS = {

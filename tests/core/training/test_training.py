@@ -13,11 +13,11 @@ from support.reference import pipelines
 from wuerstchen_core import load_stage_c
 from wuerstchen_core.errors import InputError
 from wuerstchen_core.networks.blocks import ResBlock
+from wuerstchen_core.networks.cocktail_encoder import BOUND, CocktailEncoder, main_contrast
 from wuerstchen_core.networks.stage_a import StageAConfig
 from wuerstchen_core.networks.stage_b import StageB, StageBConfig
 from wuerstchen_core.networks.stage_c import StageCConfig
 from wuerstchen_core.training.cocktail import Training
-from wuerstchen_core.training.compressor import BOUND, SemanticCompressor, main_contrast
 from wuerstchen_core.training.edges import begin_with_edges
 from wuerstchen_core.training.fields import CODES, FIGURE, PLACE, SIZE, features
 from wuerstchen_core.training.initialise import initialise_stage_b
@@ -38,8 +38,8 @@ TINY = Recipe(
     ),
     stage_c=StageCConfig(c=16, c_cond=64, depth=1, nhead=2, c_r=8),
     text_layers=1,
-    stage_a_loop=LOOP, compressor_loop=LOOP, stage_b_loop=LOOP, stage_c_loop=LOOP, finetune_loop=LOOP,
-    stage_a_batch=2, compressor_batch=2, stage_b_batch=2, stage_c_batch=2, stage_b_pool=16, stage_c_pool=16,
+    stage_a_loop=LOOP, image_encoder_loop=LOOP, stage_b_loop=LOOP, stage_c_loop=LOOP, finetune_loop=LOOP,
+    stage_a_batch=2, image_encoder_batch=2, stage_b_batch=2, stage_c_batch=2, stage_b_pool=16, stage_c_pool=16,
     previewer_width=4, previewer_steps=2,
 )  # fmt: skip
 
@@ -103,14 +103,14 @@ def test_the_whole_recipe_writes_what_diffusers_reads(tmp_path):
     Training(tmp_path, world, world, world, TINY).export(folder)
     assert {str(path.parent.relative_to(folder)) for path in folder.rglob("*.safetensors")} == {
         "wuerstchen-prior/prior", "wuerstchen-prior/text_encoder", "wuerstchen/decoder", "wuerstchen/vqgan",
-        "wuerstchen/text_encoder", "prior-base", "prior-aesthetic", "compressor",
+        "wuerstchen/text_encoder", "prior-base", "prior-aesthetic", "image_encoder",
     }  # fmt: skip
 
     seen = WorldPictures("flat", "aesthetic", by_formula=False)
     again = Training(tmp_path / "further", seen, seen, seen, TINY, start=folder)
     images = draw_batch(world, np.random.default_rng(0), 2, 256, 256).images
-    first = Training(tmp_path, world, world, world, TINY).compressor
-    assert torch.allclose(again.compressor(images), first(images), rtol=0.02, atol=0.5)
+    first = Training(tmp_path, world, world, world, TINY).image_encoder
+    assert torch.allclose(again.image_encoder(images), first(images), rtol=0.02, atol=0.5)
     again.export(tmp_path / "more")
     before, after = (load_stage_c(each / "prior-base").projection.weight for each in (folder, tmp_path / "more"))
     assert 0 < (before - after).abs().max() < 0.1
@@ -218,15 +218,15 @@ def test_captions_say_the_same_in_many_words():
     assert all("top left" in caption for caption in said)
 
 
-def test_the_compressor_learns_known_features(tmp_path):
+def test_the_image_encoder_learns_known_features(tmp_path):
     torch.manual_seed(0)
-    compressor = SemanticCompressor()
+    image_encoder = CocktailEncoder()
     batch = draw_batch(WorldPictures("flat"), np.random.default_rng(0), 4, 128, 128)
     assert batch.features is not None
-    optimizer = torch.optim.Adam(compressor.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(image_encoder.parameters(), 1e-3)
     losses: list[float] = []
     for _ in range(10):
-        loss = features_loss(compressor, batch.images, batch.features)
+        loss = features_loss(image_encoder, batch.images, batch.features)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -243,12 +243,12 @@ def test_world_words_are_one_token_each(tmp_path):
 
 def test_embeddings_have_the_geometry_and_scale_of_stage_c():
     images = draw_batch(WorldPictures("flat", "aesthetic"), np.random.default_rng(0), 50, 128, 256).images
-    compressor = SemanticCompressor()
-    for module in compressor.modules():
+    image_encoder = CocktailEncoder()
+    for module in image_encoder.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # one pass is enough to know the statistics
-    compressor.features(images)
-    embeddings = compressor.eval()(images)
+    image_encoder.features(images)
+    embeddings = image_encoder.eval()(images)
     assert embeddings.shape == (50, 16, 6, 3)
     features = (embeddings + 1) / 42
     assert features.abs().max() <= BOUND

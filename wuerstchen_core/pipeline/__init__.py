@@ -1,0 +1,1 @@
+"""From a text prompt or a picture to images, in one call."""
