@@ -1,4 +1,4 @@
-"""Loader nodes for the three stages and for the text encoders."""
+"""Loader nodes for the three stages, the text encoders and the image encoder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import wuerstchen_core
-from wuerstchen_core.checkpoints.components import STAGE_A, STAGE_B, STAGE_C, TEXT_ENCODERS, Component
+from wuerstchen_core.checkpoints.components import IMAGE_ENCODER, STAGE_A, STAGE_B, STAGE_C, TEXT_ENCODERS, Component
 from wuerstchen_core.errors import InputError
 
 from . import models
@@ -76,6 +76,40 @@ class LoadTextEncoder:
         source = models.source_of(model, part)
         with models.explained(model, part):
             return (host().keep(wuerstchen_core.load_text_encoder(source, for_stage=stage)),)
+
+
+class LoadImageEncoder:
+    """Loads the image encoder."""
+
+    CATEGORY = CATEGORY
+    COMPONENT = IMAGE_ENCODER
+    DESCRIPTION = (
+        "Loads the image encoder, which turns a picture into the image embeddings that Stage C samples: for image to "
+        "image, variations and inpainting."
+    )
+    SEARCH_ALIASES: ClassVar = ["wuerstchen image encoder", "würstchen effnet", "efficientnet", "semantic compressor"]
+    FUNCTION = "load"
+    RETURN_TYPES = ("WUERSTCHEN_IMAGE_ENCODER",)
+    RETURN_NAMES = ("image_encoder",)
+    OUTPUT_TOOLTIPS = ("The image encoder, for Image to Stage C.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"model": _model_input(IMAGE_ENCODER.part)}}
+
+    @classmethod
+    def IS_CHANGED(cls, model: str) -> str:
+        return models.fingerprint(model, IMAGE_ENCODER.part)
+
+    @classmethod
+    def source_files(cls, model: str) -> list[Path]:
+        """List the files that loading reads, for hosts whose cache keys cover the content of files."""
+        return models.source_files(model, IMAGE_ENCODER.part)
+
+    def load(self, model: str) -> tuple[Any]:
+        source = models.source_of(model, IMAGE_ENCODER.part)
+        with models.explained(model, IMAGE_ENCODER.part):
+            return (host().keep(wuerstchen_core.load_image_encoder(source)),)
 
 
 class _LoadStage:

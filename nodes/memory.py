@@ -51,5 +51,15 @@ def stage_a_memory(stage_a: StageA, height: int, width: int) -> int:
     return stage_a.decoding_values * height * width * _itemsize(None, stage_a)
 
 
+def image_encoder_memory(height: int, width: int) -> int:
+    """Return the bytes that encoding one image takes, for the published encoder in float32.
+
+    Args:
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+    """
+    return 21 * height * width * 4
+
+
 def _itemsize(compute_dtype: torch.dtype | None, network: torch.nn.Module) -> int:
     return (compute_dtype or next(network.parameters()).dtype).itemsize

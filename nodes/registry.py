@@ -5,12 +5,14 @@ from typing import Any
 from .checkpoints import CheckpointInterpolate, SaveStageC
 from .compiling import CompileStageB, CompileStageC
 from .download import DownloadWeights
+from .image_encoder import ImageEncode
 from .keep import KeepOnDisk
-from .loaders import LoadStageA, LoadStageB, LoadStageC, LoadTextEncoder
-from .stage_a import StageADecode
+from .loaders import LoadImageEncoder, LoadStageA, LoadStageB, LoadStageC, LoadTextEncoder
+from .stage_a import StageADecode, StageAEncode
 from .stage_b import StageBDecode
 from .stage_c import StageCSampler
 from .text import TextEncode
+from .variations import Variations
 
 NODE_CLASS_MAPPINGS: dict[str, Any] = {
     "WuerstchenLoadTextEncoder": LoadTextEncoder,
@@ -27,6 +29,10 @@ NODE_CLASS_MAPPINGS: dict[str, Any] = {
     "WuerstchenCompileStageB": CompileStageB,
     "WuerstchenDownload": DownloadWeights,
     "WuerstchenKeep": KeepOnDisk,
+    "WuerstchenLoadImageEncoder": LoadImageEncoder,
+    "WuerstchenImageEncode": ImageEncode,
+    "WuerstchenStageAEncode": StageAEncode,
+    "WuerstchenVariations": Variations,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -44,6 +50,10 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "WuerstchenCompileStageB": "Compile Stage B",
     "WuerstchenDownload": "Download Weights",
     "WuerstchenKeep": "Keep on Disk",
+    "WuerstchenLoadImageEncoder": "Load Image Encoder",
+    "WuerstchenImageEncode": "Image to Stage C",
+    "WuerstchenStageAEncode": "Stage A VQGAN Encode",
+    "WuerstchenVariations": "Variations",
 }
 
 COMFYUI_ONLY = {
@@ -51,6 +61,7 @@ COMFYUI_ONLY = {
     "WuerstchenModelToStageC": "MODEL to Stage C",
     "WuerstchenStageBToModel": "Stage B to MODEL",
     "WuerstchenStageAToVAE": "Stage A to VAE",
+    "WuerstchenImageEncoderToVAE": "Image Encoder to VAE",
     "WuerstchenSigmas": "Würstchen Sigmas",
     "WuerstchenEmptyLatent": "Empty Würstchen Latent",
 }

@@ -131,9 +131,12 @@ def prompts_of(positive: Any, negative: Any, stage: str) -> tuple[Tensor, Tensor
     return equally_long(text, without)
 
 
-def image_embeddings_of(latent: Any) -> Tensor:
+def image_embeddings_of(latent: Any, node: str = "Stage B Decode") -> Tensor:
     """Return Stage C's image embeddings [batch, 16, height, width] of a LATENT.
 
+    Args:
+        latent: Value of the socket.
+        node: Name of the node that it goes to, for messages.
     Raises:
         InputError: It is not a LATENT, comes from another stage, or has a size that Stage B does not support.
     """
@@ -146,8 +149,8 @@ def image_embeddings_of(latent: Any) -> Tensor:
             else "not a Würstchen latent"
         )
         raise InputError(
-            f"latent has {channels} channels, {what}. Stage B Decode expects the {STAGE_C_CHANNELS} channels of "
-            "Stage C Sampler; connect that node's LATENT here."
+            f"latent has {channels} channels, {what}. {node} expects the {STAGE_C_CHANNELS} channels of "
+            "Stage C Sampler or Image to Stage C; connect that node's LATENT here."
         )
     most = Size(MAX_SIZE, MAX_SIZE).stage_c[0]
     if height % 3 or width % 3 or max(height, width) > most:
@@ -158,9 +161,13 @@ def image_embeddings_of(latent: Any) -> Tensor:
     return _finite(samples, "latent", "Sample Stage C again, in float32 or bfloat16 if it was float16.")
 
 
-def stage_b_latents_of(latent: Any) -> Tensor:
+def stage_b_latents_of(latent: Any, name: str = "latent", node: str = "Stage A VQGAN Decode") -> Tensor:
     """Return Stage B's latents [batch, 4, height, width] of a LATENT.
 
+    Args:
+        latent: Value of the socket.
+        name: Name of the node's input, for messages.
+        node: Name of the node that it goes to, for messages.
     Raises:
         InputError: It is not a LATENT, or comes from another stage.
     """
@@ -172,8 +179,8 @@ def stage_b_latents_of(latent: Any) -> Tensor:
             if channels == STAGE_C_CHANNELS
             else "not a Würstchen latent: connect Stage B Decode's LATENT here"
         )
-        raise InputError(f"latent has {channels} channels, {what}. Stage A VQGAN Decode expects {STAGE_B_CHANNELS}.")
-    return _finite(samples, "latent", "Run Stage B Decode again, in float32 or bfloat16 if it was float16.")
+        raise InputError(f"{name} has {channels} channels, {what}. {node} expects {STAGE_B_CHANNELS}.")
+    return _finite(samples, name, "Run Stage B Decode again, in float32 or bfloat16 if it was float16.")
 
 
 def latent_of(samples: Tensor, like: Mapping[str, Any] | None = None) -> dict[str, Any]:

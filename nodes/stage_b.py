@@ -3,12 +3,30 @@
 from typing import Any, ClassVar
 
 import wuerstchen_core
+from wuerstchen_core.errors import InputError
 from wuerstchen_core.geometry import stage_b_size
 
 from .host import host
 from .memory import stage_b_memory
-from .sockets import embedding_of, image_embeddings_of, latent_of, prompts_of, report_steps, seeds_of
-from .widgets import STAGE_B_SCHEDULES, guidance_input, schedule_input, seed_input, steps_input, timesteps_of
+from .pictures import mask_of, pixels_of
+from .sockets import (
+    embedding_of,
+    image_embeddings_of,
+    latent_of,
+    prompts_of,
+    report_steps,
+    seeds_of,
+    stage_b_latents_of,
+)
+from .widgets import (
+    STAGE_B_SCHEDULES,
+    denoise_input,
+    guidance_input,
+    schedule_input,
+    seed_input,
+    steps_input,
+    timesteps_of,
+)
 
 
 class StageBDecode:
@@ -54,6 +72,14 @@ class StageBDecode:
                     "strongest, which suits cocktail.",
                     STAGE_B_SCHEDULES,
                 ),
+                "start": (
+                    "LATENT",
+                    {
+                        "tooltip": "Latents to change, from Stage A VQGAN Encode: 4 channels. With a mask (Set Latent "
+                        "Noise Mask) the rest stays. Not needed to decode."
+                    },
+                ),
+                "denoise": denoise_input("How much of start changes: 1 draws it anew."),
             },
         }
 
@@ -67,8 +93,20 @@ class StageBDecode:
         positive: Any = None,
         negative: Any = None,
         schedule: str = "linear",
+        start: Any = None,
+        denoise: float = 1.0,
     ) -> tuple[dict[str, Any]]:
         embeddings = image_embeddings_of(latent)
+        timesteps = timesteps_of(schedule, steps, denoise)
+        there = mask = None
+        if start is not None:
+            there = stage_b_latents_of(start, "start", "Stage B Decode")
+            mask = mask_of(start, *pixels_of(*embeddings.shape[-2:]), len(embeddings))
+        elif denoise < 1:
+            raise InputError(
+                f"denoise is {denoise} and start is not connected; expected 1, or latents to change. Connect Stage A "
+                "VQGAN Encode to start."
+            )
         text = without = None
         if positive is not None:
             text, without = prompts_of(positive, negative, "B")
@@ -83,8 +121,11 @@ class StageBDecode:
                 text,
                 without,
                 seeds=seeds_of(seed, latent),
-                timesteps=timesteps_of(schedule, steps),
+                timesteps=timesteps,
                 guidance_scale=cfg,
+                start=there,
+                strength=denoise,
+                mask=mask,
                 callback=report_steps(steps, "Stage B", network),
                 device=host().device(),
             )

@@ -8,10 +8,12 @@ from wuerstchen_core.geometry import Size
 
 from .host import host
 from .memory import stage_c_memory
-from .sockets import asked_size, latent_of, prompts_of, report_steps
+from .pictures import batch_of, mask_of, pixels_of
+from .sockets import asked_size, image_embeddings_of, latent_of, prompts_of, report_steps, seeds_of
 from .widgets import (
     STAGE_C_SCHEDULES,
     batch_size_input,
+    denoise_input,
     guidance_input,
     schedule_input,
     seed_input,
@@ -28,7 +30,7 @@ class StageCSampler:
     DESCRIPTION = (
         "Samples image embeddings for a prompt, 42.67 times smaller than the image. They decide the image's content; "
         "Stage B Decode and Stage A VQGAN Decode then turn them into pixels. They can be saved, blended, and decoded "
-        "again with other seeds."
+        "again with other seeds. With a latent, it changes that one: image to image, and inpainting by a mask."
     )
     SEARCH_ALIASES: ClassVar = ["wuerstchen sampler", "würstchen prior", "wuerstchen prior", "stage c", "ksampler"]
     FUNCTION = "sample"
@@ -62,7 +64,20 @@ class StageCSampler:
                 ),
                 **size_inputs("cocktail draws 256 to 512, Würstchen v2 1024 to 1536."),
                 "batch_size": batch_size_input(),
-            }
+            },
+            "optional": {
+                "latent": (
+                    "LATENT",
+                    {
+                        "tooltip": "Image embeddings to change, from Image to Stage C or another sampler: 16 channels. "
+                        "They decide the size. With a mask (Set Latent Noise Mask) the rest stays."
+                    },
+                ),
+                "denoise": denoise_input(
+                    "How much of latent changes: 1 draws it anew, less keeps its arrangement and colours. Steps counts "
+                    "the steps that are run."
+                ),
+            },
         }
 
     def sample(
@@ -77,15 +92,31 @@ class StageCSampler:
         width: int,
         height: int,
         batch_size: int,
+        latent: Any = None,
+        denoise: float = 1.0,
     ) -> tuple[dict[str, Any]]:
         from wuerstchen_core.schedule import LARGEST_LAST_RATIO
 
-        timesteps = timesteps_of(schedule, steps)
+        timesteps = timesteps_of(schedule, steps, denoise)
         if timesteps[-2] > LARGEST_LAST_RATIO:
             raise InputError(f"steps is {steps}; expected at least 2: one step cannot find an image in pure noise.")
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1.")
-        size = asked_size(width, height)
+        start = mask = None
+        if latent is None:
+            if denoise < 1:
+                raise InputError(
+                    f"denoise is {denoise} and latent is not connected; expected 1, or a latent to change. Connect "
+                    "Image to Stage C to latent."
+                )
+            latent = asked_size(width, height)
+            seeds = [seed + i for i in range(batch_size)]
+        else:
+            start = image_embeddings_of(latent, "Stage C Sampler")
+            width, height = pixels_of(*start.shape[-2:])
+            batch_size = batch_of(start, batch_size)
+            mask = mask_of(latent, width, height, batch_size)
+            seeds = seeds_of(seed, latent) if len(start) == batch_size else [seed + i for i in range(batch_size)]
         text, without = prompts_of(positive, negative, "C")
         drawn = batch_size * (2 if cfg > 1 else 1)
         memory = stage_c_memory(host().network_of(stage_c), drawn, *Size(width, height).stage_c)
@@ -96,10 +127,13 @@ class StageCSampler:
                 without,
                 width=width,
                 height=height,
-                seeds=[seed + i for i in range(batch_size)],
+                seeds=seeds,
                 timesteps=timesteps,
                 guidance_scale=cfg,
+                start=start,
+                strength=denoise,
+                mask=mask,
                 callback=report_steps(steps, "Stage C", network),
                 device=host().device(),
             )
-        return (latent_of(embeddings, like=size),)
+        return (latent_of(embeddings, like=latent),)

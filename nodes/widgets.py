@@ -38,6 +38,11 @@ def guidance_input(default: float, tooltip: str) -> Entry:
     return "FLOAT", {"default": default, "min": 0.0, "max": 20.0, "step": 0.1, "round": 0.01, "tooltip": tooltip}
 
 
+def denoise_input(tooltip: str) -> Entry:
+    """Return the entry of a share of a schedule."""
+    return "FLOAT", {"default": 1.0, "min": 0.01, "max": 1.0, "step": 0.01, "tooltip": tooltip}
+
+
 def size_inputs(more: str = "") -> dict[str, Entry]:
     """Return the entries of an image's width and height in pixels; `more` is added to their tooltips."""
     side = {"default": 256, "min": STEP, "max": MAX_SIZE, "step": STEP}
@@ -52,14 +57,18 @@ def batch_size_input() -> Entry:
     return "INT", {"default": 1, "min": 1, "max": 64, "tooltip": "Images drawn at once."}
 
 
-def timesteps_of(schedule: str, steps: int) -> list[float]:
+def timesteps_of(schedule: str, steps: int, denoise: float = 1.0) -> list[float]:
     """Return the timestep ratios of a schedule: steps + 1 values falling from 1 to 0.
 
+    Args:
+        schedule: Its name.
+        steps: Steps to run.
+        denoise: Share of the schedule that they are, above 0. Below 1 there are as many values before them.
     Raises:
-        InputError: There is no such schedule, or `steps` is less than 1.
+        InputError: There is no such schedule, `steps` is less than 1, or `denoise` is out of range.
     """
     if schedule not in SCHEDULES:
         raise InputError(f"schedule is {schedule!r}; expected one of {', '.join(SCHEDULES)}.")
     from wuerstchen_core import schedule as core
 
-    return core.SCHEDULES[schedule](steps)
+    return core.SCHEDULES[schedule](core.whole_steps(steps, denoise))

@@ -63,12 +63,13 @@ NODES = {
     "widgets": {"host"},
     "models": {"host"},
     "sockets": {"host"},
+    "pictures": {"host", "sockets"},
     "thumbnails": {"models"},
     "embeddings": {"host", "models"},
-    "stages": {"host", "memory", "output", "widgets", "models", "sockets", "embeddings"},
+    "stages": {"host", "memory", "output", "widgets", "models", "sockets", "pictures", "embeddings"},
     "registry": {"stages"},
     "comfy": {"host", "memory", "widgets", "models", "sockets", "embeddings", "thumbnails", "registry", "headless"},
-    "headless": {"registry", "host", "widgets", "models", "sockets", "embeddings"},
+    "headless": {"registry", "host", "widgets", "models", "sockets", "pictures", "embeddings"},
     "__main__": {"headless"},
 }
 """Room of `nodes` -> rooms that it may import; "stages" stands for every file of node classes."""

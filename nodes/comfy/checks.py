@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wuerstchen_core.errors import InputError
 from wuerstchen_core.geometry import MAX_SIZE, STAGE_B_CHANNELS, STAGE_C_CHANNELS, STEP, Size, stage_b_size
+from wuerstchen_core.images import mask_of_positions
 from wuerstchen_core.schedule import LARGEST_LAST_RATIO
 
 from ..sockets import check_stage
@@ -25,6 +26,9 @@ LARGEST_SPREAD = 3.0
 """Standard deviation of Stage C's sampled x from which a run has diverged; about 1 is right."""
 EMBEDDINGS = "stable_cascade_prior"
 """Key of a CONDITIONING for image embeddings, as StableCascade_StageB_Conditioning writes it."""
+
+MASK = "denoise_mask"
+"""Name of the argument for the mask of a run."""
 
 STOP_BEFORE_THE_END = ("dpm_fast", "dpm_adaptive")
 """Samplers that leave the schedule's last noise in the result."""
@@ -71,6 +75,7 @@ def checked_stage_c(executor: Any, noise: Tensor, latent: Tensor, *run: Any, **m
             cond["area"] = _shares(cond["area"], height, width)
     _check_schedule(model, run[1], "Stage C", smallest=1)
     _check_sampler(model, run[0], run[1])
+    run, more = _with_reduced_mask(run, more, noise)
     result = _sampled(executor, noise, latent, *run, **more)
     spread = float(model.process_latent_in(result).std())
     if not spread < LARGEST_SPREAD:
@@ -111,6 +116,7 @@ def checked_stage_b(executor: Any, noise: Tensor, latent: Tensor, *run: Any, **m
                 "StableCascade_StageB_Conditioning before it, with Stage C's result."
             )
     _check_schedule(model, run[1], "Stage B", smallest=2)
+    run, more = _with_reduced_mask(run, more, noise)
     return _sampled(executor, noise, latent, *run, **more)
 
 
@@ -142,6 +148,27 @@ def _sampled(
             f"The sampler cannot solve its equations for this schedule of {len(sigmas) - 1} steps. Choose another "
             "scheduler or another number of steps."
         ) from error
+
+
+def _with_reduced_mask(
+    run: tuple[Any, ...], more: dict[str, Any], noise: Tensor
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Reduce the run's mask to the latent's positions by maximum, where ComfyUI would take one of the pixels.
+
+    Args:
+        run: Sampler, sigmas, the mask or None, and all else that ComfyUI passes.
+        more: The same by name.
+        noise (Tensor): [batch, channels, height, width].
+    """
+
+    def reduced(mask: Tensor) -> Tensor:
+        return mask_of_positions(mask.reshape(-1, 1, *mask.shape[-2:]), *noise.shape[-2:])
+
+    if isinstance(more.get(MASK), Tensor):
+        return run, {**more, MASK: reduced(more[MASK])}
+    if len(run) > 2 and isinstance(run[2], Tensor):
+        return (*run[:2], reduced(run[2]), *run[3:]), more
+    return run, more
 
 
 def _prompts(guider: Any) -> Iterator[tuple[str, dict[str, Any]]]:

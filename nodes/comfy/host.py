@@ -21,7 +21,7 @@ from PIL import Image
 from server import PromptServer
 from torch import nn
 
-from wuerstchen_core import StageA, StageB, StageC
+from wuerstchen_core import ImageEncoder, StageA, StageB, StageC
 from wuerstchen_core.networks import float8
 from wuerstchen_core.networks.blocks import Operations
 from wuerstchen_core.networks.compiling import compiled
@@ -183,7 +183,7 @@ def _devices(network: nn.Module) -> tuple[torch.device, torch.device]:
     """Return the device to compute on and the device to wait on, as ComfyUI's options set them for that network."""
     if isinstance(network, (StageB, StageC)):
         return management.get_torch_device(), management.unet_offload_device()
-    if isinstance(network, StageA):
+    if isinstance(network, (StageA, ImageEncoder)):
         return management.vae_device(), management.vae_offload_device()
     return management.text_encoder_device(), management.text_encoder_offload_device()
 

@@ -24,7 +24,7 @@ from ..thumbnails import models_before, thumbnail
 PURE = ("latent", "conditioning", "image", "mask", "sampling", "utils", "loaders", "model_patches", "advanced")
 """First words of the menus of ComfyUI's nodes whose results follow from their inputs and the files that these name."""
 SHARED = frozenset({"LoadImage", "PrimitiveInt", "PrimitiveFloat", "PrimitiveString", "PrimitiveBoolean"})
-SHARED |= {"PrimitiveStringMultiline"}
+SHARED |= {"PrimitiveStringMultiline", "LoadImageMask", "SetLatentNoiseMask", "ImageCompositeMasked"}
 """ComfyUI's nodes that the command runs, too, with the same results."""
 _CACHE = DiskCache()
 digest_of_this_code()  # now, while what is on disk is what runs

@@ -1,5 +1,5 @@
 # pyright: reportMissingImports=false, reportIncompatibleMethodOverride=false
-"""Stages C and B as ComfyUI's MODEL, and Stage A as its VAE, for ComfyUI's samplers, LoRA loaders and merges.
+"""Stages C and B as ComfyUI's MODEL, for its samplers, LoRA loaders and merges.
 
 A LATENT is the same as between this pack's nodes: Stage C's image embeddings, or Stage B's latents before Stage A's
 scale. A MODEL shares its weights with the network it was made from until ComfyUI moves them.
@@ -15,22 +15,20 @@ import comfy.lora
 import comfy.model_base
 import comfy.model_management as management
 import comfy.model_sampling
-import comfy.sd
 import comfy.supported_models_base
 import torch
 from comfy.model_patcher import ModelPatcher, string_to_seed
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor
 
-from wuerstchen_core import StageA, StageB, StageC
+from wuerstchen_core import StageB, StageC
 from wuerstchen_core.errors import InputError
 from wuerstchen_core.geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT, STAGE_B_CHANNELS, STAGE_C_CHANNELS
 from wuerstchen_core.networks.blocks import Operations
 from wuerstchen_core.networks.rebuild import rebuild
 
-from ..memory import stage_a_memory, stage_b_memory, stage_c_memory
+from ..memory import stage_b_memory, stage_c_memory
 from .checks import EMBEDDINGS, checked_stage_b, checked_stage_c, refuse_patches
-from .logs import without
 
 SMALLEST_RATIO = 1 / 30
 """Timestep ratio that schedulers such as karras end at, before 0. The published schedule ends at 2/30; closer to 0 the
@@ -119,16 +117,6 @@ def _predict(network: StageB | StageC, forward: Callable[..., Tensor], *argument
     )
 
 
-class _NativeStageA(StageA):
-    """Stage A for latents before its scale."""
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return super().decode(latents * self.config.scale_factor)
-
-    def encode(self, images: Tensor) -> Tensor:
-        return super().encode(images) / self.config.scale_factor
-
-
 class _StageCModel(comfy.model_base.BaseModel):
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         return _text(kwargs)
@@ -215,32 +203,6 @@ class _NoUnet(dict[str, Any]):
             f"This node reads {key!r} of Stable Diffusion's UNet, and Würstchen has no UNet: nodes such as FreeU are "
             "made for other networks. Bypass it."
         )
-
-
-class StageAVAE(comfy.sd.VAE):
-    """Stage A as a VAE.
-
-    Args:
-        stage_a: Network whose weights are shared.
-        operations: Namespace that the VAE's layers come from.
-    """
-
-    def __init__(self, stage_a: StageA, operations: Operations) -> None:
-        with without("No VAE weights detected"):  # set up all that a VAE has beside weights
-            super().__init__(sd={})
-        network = rebuild(stage_a, operations, kind=_NativeStageA)
-        self.first_stage_model = network
-        self.downscale_ratio = self.upscale_ratio = 4
-        self.latent_channels = STAGE_B_CHANNELS
-        self.process_input = lambda image: image
-        self.process_output = lambda image: image.clamp(0, 1)
-        self.disable_offload = True
-        self.memory_used_decode = lambda shape, dtype: stage_a_memory(network, *shape[-2:])
-        self.memory_used_encode = lambda shape, dtype: stage_a_memory(network, shape[-2] // 4, shape[-1] // 4)
-        self.vae_dtype = next(network.parameters()).dtype
-        self.device = management.vae_device()
-        self.output_device = management.intermediate_device()
-        self.patcher = ModelPatcher(network, load_device=self.device, offload_device=management.vae_offload_device())
 
 
 def sigmas_of(ratios: list[float]) -> Tensor:

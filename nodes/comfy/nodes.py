@@ -13,7 +13,7 @@ from wuerstchen_core.geometry import STAGE_B_CHANNELS, STAGE_C_CHANNELS, Size, s
 
 from ..host import host
 from ..sockets import asked_size, latent_of
-from ..widgets import batch_size_input, schedule_input, size_inputs, steps_input, timesteps_of
+from ..widgets import batch_size_input, denoise_input, schedule_input, size_inputs, steps_input, timesteps_of
 
 if TYPE_CHECKING:
     from wuerstchen_core.networks.blocks import Operations
@@ -118,10 +118,34 @@ class StageAToVAE:
         return {"required": {"stage_a": ("WUERSTCHEN_STAGE_A", {"tooltip": "From Load Stage A."})}}
 
     def convert(self, stage_a: Any) -> tuple[Any]:
-        from . import native
+        from . import vaes
 
         network = host().network_of(stage_a)
-        return (native.StageAVAE(network, _operations(network)),)
+        return (vaes.StageAVAE(network, _operations(network)),)
+
+
+class ImageEncoderToVAE:
+    """Node that makes an image encoder a VAE."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Makes an image encoder a VAE for VAE Encode: its latent is Stage C's, for KSampler with a denoise below 1 on "
+        "a Stage C to MODEL. It decodes nothing."
+    )
+    SEARCH_ALIASES: ClassVar = ["wuerstchen vae", "würstchen image to image", "img2img", "effnet", "vae encode"]
+    FUNCTION = "convert"
+    RETURN_TYPES = ("VAE",)
+    RETURN_NAMES = ("vae",)
+    OUTPUT_TOOLTIPS = ("For VAE Encode.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"image_encoder": ("WUERSTCHEN_IMAGE_ENCODER", {"tooltip": "From Load Image Encoder."})}}
+
+    def convert(self, image_encoder: Any) -> tuple[Any]:
+        from . import vaes
+
+        return (vaes.ImageEncoderVAE(host().network_of(image_encoder)),)
 
 
 class WuerstchenSigmas:
@@ -147,24 +171,19 @@ class WuerstchenSigmas:
                     "v2 spends two thirds of the steps on the first third of the noise; linear spreads them evenly; "
                     "early spends most of them where the noise is strongest."
                 ),
-                "denoise": (
-                    "FLOAT",
-                    {
-                        "default": 1.0,
-                        "min": 0.01,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "tooltip": "Share of the schedule to run, from its end. Below 1 to change an existing latent.",
-                    },
+                "denoise": denoise_input(
+                    "Share of the schedule to run, from its end. Below 1 to change an existing latent."
                 ),
             }
         }
 
     def sigmas(self, steps: int, schedule: str, denoise: float) -> tuple[torch.Tensor]:
+        from wuerstchen_core.schedule import last_steps
+
         from . import native
 
-        ratios = timesteps_of(schedule, max(steps, round(steps / denoise)))
-        return (native.sigmas_of(list(ratios)[-(steps + 1) :]),)
+        ratios = last_steps(timesteps_of(schedule, steps, denoise), denoise)
+        return (native.sigmas_of(list(ratios)),)
 
 
 class EmptyWuerstchenLatent:
@@ -195,6 +214,7 @@ NODE_CLASS_MAPPINGS: dict[str, Any] = {
     "WuerstchenModelToStageC": ModelToStageC,
     "WuerstchenStageBToModel": StageBToModel,
     "WuerstchenStageAToVAE": StageAToVAE,
+    "WuerstchenImageEncoderToVAE": ImageEncoderToVAE,
     "WuerstchenSigmas": WuerstchenSigmas,
     "WuerstchenEmptyLatent": EmptyWuerstchenLatent,
 }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "unique_id": "UNIQUE_ID"}
 """Hidden inputs of every node that saves."""
 _log = logging.getLogger(__name__)
-_IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
 class SaveImage:
@@ -91,7 +91,7 @@ class LoadImage:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"image": (names_of_inputs(_IMAGE_SUFFIXES), {"image_upload": True})}}
+        return {"required": {"image": (names_of_inputs(IMAGE_SUFFIXES), {"image_upload": True})}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, image: Any) -> bool | str:

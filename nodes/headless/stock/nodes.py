@@ -7,6 +7,7 @@ from ...registry import COMFYUI_ONLY, NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAP
 from ..workflow.catalog import Catalog
 from .images import LoadImage, PreviewImage, SaveImage
 from .latents import LoadLatent, SaveLatent
+from .masks import ImageCompositeMasked, LoadImageMask, SetLatentNoiseMask
 
 
 class _Primitive:
@@ -54,6 +55,9 @@ CLASSES: dict[str, type] = {
     "SaveImage": SaveImage,
     "PreviewImage": PreviewImage,
     "LoadImage": LoadImage,
+    "LoadImageMask": LoadImageMask,
+    "SetLatentNoiseMask": SetLatentNoiseMask,
+    "ImageCompositeMasked": ImageCompositeMasked,
     "SaveLatent": SaveLatent,
     "LoadLatent": LoadLatent,
     "PrimitiveInt": PrimitiveInt,
@@ -67,6 +71,9 @@ DISPLAY_NAMES = {
     "SaveImage": "Save Image",
     "PreviewImage": "Preview Image",
     "LoadImage": "Load Image",
+    "LoadImageMask": "Load Image (as Mask)",
+    "SetLatentNoiseMask": "Set Latent Noise Mask",
+    "ImageCompositeMasked": "ImageCompositeMasked",
     "SaveLatent": "SaveLatent",
     "LoadLatent": "LoadLatent",
     "PrimitiveInt": "Int",
