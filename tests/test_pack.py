@@ -99,3 +99,13 @@ def test_the_oldest_comfyui_is_the_one_that_is_tested():
     }
     found = [re.search(each, (ROOT / name).read_text(encoding="utf-8"), re.M) for name, each in told.items()]
     assert len({match[1] if match else None for match in found}) == 1 and all(found)
+
+
+def test_every_folder_of_code_is_listed_for_installation():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = set(re.findall(r'^    "(wuerstchen_[\w.]+)",$', text, re.MULTILINE))
+    expected = {"wuerstchen_nodes.workflows"}
+    for package, folder in (("wuerstchen_core", ROOT / "wuerstchen_core"), ("wuerstchen_nodes", ROOT / "nodes")):
+        for path in folder.rglob("__init__.py"):
+            expected.add(".".join((package, *path.parent.relative_to(folder).parts)))
+    assert listed == expected

@@ -245,7 +245,8 @@ def encode_stage_c(encoder: ImageEncoder, images: Tensor) -> Tensor:
     if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
         raise InputError(f"images has shape {list(images.shape)}; expected [batch, 3, height, width].")
     # One after the other, so that an image has the same embeddings alone and in a batch.
-    return torch.cat([encoder(image) for image in pad_to_steps(images).split(1)])
+    padded = pad_to_steps(images)
+    return torch.cat([encoder(padded[index : index + 1]) for index in range(len(padded))])
 
 
 @torch.inference_mode()

@@ -1,6 +1,6 @@
 """Warnings that point to the line of the user's own code, however deep in this package they are raised."""
 
-import sys
+import inspect
 import warnings
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def warn(text: str) -> None:
     Args:
         text: What may not come out as asked for, and what to do.
     """
-    frame, level = sys._getframe(), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
     warnings.warn(text, stacklevel=level)

@@ -50,7 +50,7 @@ def open_picture(picture: "Image | str | PathLike[str]", name: str = "image") ->
 
 def colours_of(picture: "Image") -> "Image":
     """Return a picture in RGB. Transparency is dropped, which is warned of where there is any."""
-    if picture.has_transparency_data and picture.convert("RGBA").getextrema()[3][0] < 255:
+    if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema()[0] != 255:
         warn(
             "The picture is transparent in places; the colours that are stored there are used. Lay it over a "
             "background if they should not show.",
@@ -76,7 +76,7 @@ def mask_of(picture: "Image", size: Size) -> "Image":
 
 def to_tensor(picture: "Image") -> Tensor:
     """Convert a picture in RGB or gray to a tensor [1, 3 or 1, height, width], float32 in 0..1."""
-    values = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
+    values = torch.as_tensor(np.asarray(picture, dtype=np.float32) / 255)
     return (values[None, None] if values.ndim == 2 else values.movedim(-1, 0)[None]).contiguous()
 
 

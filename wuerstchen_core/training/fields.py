@@ -1,3 +1,5 @@
+# pyright: reportUnknownArgumentType=false
+# numpy types nonzero in part only.
 """Embeddings of the drawn world by formula: maps that say where the figure is, and what it is.
 
 The image encoder is trained to see them in the image. Around the figure every map is a plane or a constant, which
@@ -6,6 +8,7 @@ figure a little.
 """
 
 from math import ceil
+from typing import cast
 
 import numpy as np
 import torch
@@ -77,12 +80,10 @@ def patchwork(maps: Tensor, rng: np.random.Generator) -> Tensor:
     height, width = maps.shape[-2:]
     place = maps[:, PLACE].abs().amax(dim=1) / PLACE_SCALE
     own = torch.zeros(len(maps), 1, height, width, dtype=torch.bool)
-    for index, distance in enumerate(place.numpy()):
-        rows, columns = np.nonzero(distance < max(MARGIN, distance.min() + 0.01))
-        top, left = (int(rng.integers(each.min() + 1)) for each in (rows, columns))
-        bottom, right = (
-            int(rng.integers(each.max() + 1, side + 1)) for each, side in ((rows, height), (columns, width))
-        )
+    for index, distance in enumerate(cast("list[NDArray[np.float32]]", list(place.numpy()))):
+        rows, columns = np.nonzero(distance < max(MARGIN, float(distance.min()) + 0.01))
+        top, left = int(rng.integers(rows.min() + 1)), int(rng.integers(columns.min() + 1))
+        bottom, right = int(rng.integers(rows.max() + 1, height + 1)), int(rng.integers(columns.max() + 1, width + 1))
         own[index, :, top:bottom, left:right] = True
     other = maps.roll(-1, dims=0)
     other[:, BACKGROUND] = maps[:, BACKGROUND]

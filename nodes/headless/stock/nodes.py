@@ -5,6 +5,7 @@ from typing import Any
 
 from ...registry import COMFYUI_ONLY, NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from ..workflow.catalog import Catalog
+from .blends import ImageBatch, ImageBlend
 from .images import LoadImage, PreviewImage, SaveImage
 from .latents import LoadLatent, SaveLatent
 from .masks import ImageCompositeMasked, LoadImageMask, SetLatentNoiseMask
@@ -56,6 +57,8 @@ CLASSES: dict[str, type] = {
     "PreviewImage": PreviewImage,
     "LoadImage": LoadImage,
     "LoadImageMask": LoadImageMask,
+    "ImageBatch": ImageBatch,
+    "ImageBlend": ImageBlend,
     "SetLatentNoiseMask": SetLatentNoiseMask,
     "ImageCompositeMasked": ImageCompositeMasked,
     "SaveLatent": SaveLatent,
@@ -72,6 +75,8 @@ DISPLAY_NAMES = {
     "PreviewImage": "Preview Image",
     "LoadImage": "Load Image",
     "LoadImageMask": "Load Image (as Mask)",
+    "ImageBatch": "Batch Images",
+    "ImageBlend": "Image Blend",
     "SetLatentNoiseMask": "Set Latent Noise Mask",
     "ImageCompositeMasked": "ImageCompositeMasked",
     "SaveLatent": "SaveLatent",
