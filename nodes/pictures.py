@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,13 @@ MASK_KEY = "noise_mask"
 """Key of a LATENT for its mask, [batch, 1, height, width] in 0..1, as Set Latent Noise Mask writes it."""
 POSITIONS = 3
 """Stage C's positions for `STEP` pixels."""
+_log = logging.getLogger(__name__)
+
+
+def _say(text: str) -> None:
+    """Tell something about the node that runs, on it and in the log."""
+    host().notice(text)
+    _log.warning("%s", text)
 
 
 def images_of(image: Any) -> Tensor:
@@ -41,7 +49,7 @@ def images_of(image: Any) -> Tensor:
     if not bool(pixels.isfinite().all()):
         raise InputError("image holds values that are not numbers (NaN or infinity). Look at the node before.")
     if pixels.shape[1] == 4:
-        host().notice("The image is transparent; the colours that are stored there are used.")
+        _say("The image is transparent; the colours that are stored there are used.")
         pixels = pixels[:, :3]
     return pixels.expand(-1, 3, -1, -1).clamp(0, 1)
 
@@ -92,11 +100,11 @@ def mask_of(latent: Mapping[str, Any], width: int, height: int, batch: int) -> T
         )
     mask = mask.float().reshape(-1, 1, *mask.shape[-2:])
     if not bool(mask.any()):
-        host().notice("The mask is 0 all over, so the latent stays as it is.")
+        _say("The mask is 0 all over, so the latent stays as it is.")
     asked = Size(*latent.get(SIZE_KEY, (width, height)))
     size = (asked.height, asked.width)
     if tuple(mask.shape[-2:]) == size:
         mask = pad_to_steps(mask)
     elif tuple(mask.shape[-2:]) != (height, width):
-        host().notice(f"The mask is {mask.shape[-1]}x{mask.shape[-2]}, the picture {asked}; it is stretched to fit.")
+        _say(f"The mask is {mask.shape[-1]}x{mask.shape[-2]}, the picture {asked}; it is stretched to fit.")
     return mask if len(mask) == 1 else mask[[index % len(mask) for index in range(batch)]]

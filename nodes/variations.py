@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar
 
+from wuerstchen_core.checkpoints.presets import VARY_STRENGTH
+
 from .stage_c import StageCSampler
 from .widgets import seed_input, steps_input
 
@@ -38,7 +40,7 @@ class Variations:
                 "strength": (
                     "FLOAT",
                     {
-                        "default": 0.3,
+                        "default": VARY_STRENGTH,
                         "min": 0.01,
                         "max": 1.0,
                         "step": 0.01,

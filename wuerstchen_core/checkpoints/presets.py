@@ -66,6 +66,10 @@ V2 = Family("Würstchen v2", natural_size=1024, smallest=1024, largest=1536, sta
 DEFAULT_SEED = 0
 DEFAULT_STEPS = 29
 """Steps of Stage C."""
+IMAGE_STRENGTH = 0.6
+"""Share of Stage C's schedule that is run to redraw a picture."""
+VARY_STRENGTH = 0.3
+"""The same for variations of a picture."""
 
 
 def _cocktail(stage_c: str) -> dict[str, Place]:

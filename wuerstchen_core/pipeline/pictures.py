@@ -3,7 +3,7 @@
 from os import PathLike
 from typing import TYPE_CHECKING, TypedDict
 
-from ..checkpoints.presets import DEFAULT_SEED
+from ..checkpoints.presets import DEFAULT_SEED, IMAGE_STRENGTH, VARY_STRENGTH
 from ..geometry import Size
 from ..images import pad_to_steps
 from ..stages import encode_stage_a, encode_stage_c
@@ -44,7 +44,7 @@ def image_to_image(
     image: "Image | str | PathLike[str]",
     prompt: str,
     *,
-    strength: float = 0.6,
+    strength: float = IMAGE_STRENGTH,
     negative_prompt: str = "",
     seed: int = DEFAULT_SEED,
     **settings: "Unpack[Settings]",
@@ -79,7 +79,7 @@ def image_to_image(
 def vary(
     image: "Image | str | PathLike[str]",
     *,
-    strength: float = 0.5,
+    strength: float = VARY_STRENGTH,
     prompt: str = "",
     seed: int = DEFAULT_SEED,
     **settings: "Unpack[Settings]",

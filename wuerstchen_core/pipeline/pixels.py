@@ -1,5 +1,6 @@
 """Pictures of Pillow to tensors and back."""
 
+import warnings
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,9 +31,12 @@ def open_picture(picture: "Image | str | PathLike[str]", name: str = "image") ->
     if isinstance(picture, Image.Image):
         opened = picture
     else:
+        bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # so many pixels may be an attack
         try:
-            opened = Image.open(Path(picture).expanduser())
-        except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                opened = Image.open(Path(picture).expanduser())
+        except (OSError, ValueError, TypeError, SyntaxError, *bombs) as error:
             raise InputError(
                 f"{name} is {picture!r}, which cannot be read as a picture: {error}. Give a PNG, JPEG or WebP file, or "
                 "a PIL.Image."

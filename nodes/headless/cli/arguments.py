@@ -87,6 +87,17 @@ def guidance(text: str) -> float:
     return number
 
 
+def share(text: str) -> float:
+    """Read a share, above 0 and at most 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and at most 1, got {shlex.quote(text)}")
+    return number
+
+
 def size(text: str) -> tuple[int, int]:
     """Read a width and a height, "512x768"."""
     width, _, height = text.lower().partition("x")

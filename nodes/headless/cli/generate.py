@@ -1,11 +1,12 @@
-"""`wuerstchen generate`: the text-to-image example with other prompts, seeds, sizes and models."""
+"""`wuerstchen generate` and `wuerstchen vary`: examples with other prompts, pictures, seeds, sizes and models."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wuerstchen_core.checkpoints.presets import PRESETS, family
+from wuerstchen_core.checkpoints.presets import PRESETS, VARY_STRENGTH, family
 
 from ...registry import NODE_CLASS_MAPPINGS
 from ..errors import UsageError, did_you_mean
@@ -14,8 +15,44 @@ from ..workflow.documents import Workflow
 from .jobs import Variant
 
 PROMPT, NEGATIVE = "Prompt.value", "Negative Prompt.text"
-SAMPLER, DECODER = "Stage C Sampler", "Stage B Decode"
-"""Titles of these nodes in the example."""
+PICTURE, MASK = "Load Image.image", "Mask.image"
+SAMPLER, VARIATIONS, DECODER = "Stage C Sampler", "Variations", "Stage B Decode"
+"""Titles of these nodes in the examples."""
+VARIATIONS_EXAMPLE = "variations"
+
+
+def example_for(options: argparse.Namespace) -> str | None:
+    """Return the name of the example that `generate` runs; None for the default one, text to image.
+
+    Raises:
+        UsageError: A picture is missing, or options exclude each other.
+    """
+    if options.image is None:
+        given = [name for name in ("strength", "mask") if getattr(options, name) is not None]
+        if given:
+            raise UsageError(f"--{given[0]} changes a picture; give one with --image.")
+        return None
+    if options.size is not None or options.width is not None or options.height is not None:
+        raise UsageError("--image decides the size; leave out --size, --width and --height, or scale the picture.")
+    _check_files(image=options.image, mask=options.mask)
+    return "image_to_image" if options.mask is None else "inpainting_by_mask_file"
+
+
+def variation_settings(workflow: Workflow, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of the example of variations.
+
+    Raises:
+        UsageError: There is no such picture or model.
+    """
+    _check_files(IMAGE=options.image)
+    settings: dict[str, Any] = {
+        PICTURE: options.image,
+        PROMPT: options.prompt or "",
+        f"{VARIATIONS}.count": options.count,
+        f"{VARIATIONS}.steps": options.steps,
+        f"{VARIATIONS}.strength": VARY_STRENGTH if options.strength is None else options.strength,
+    }
+    return settings | _model_settings(workflow, options)
 
 
 def settings_for(workflow: Workflow, options: argparse.Namespace) -> dict[str, Any]:
@@ -30,20 +67,22 @@ def settings_for(workflow: Workflow, options: argparse.Namespace) -> dict[str, A
     settings: dict[str, Any] = {f"{SAMPLER}.steps": options.steps}
     if options.negative is not None:
         settings[NEGATIVE] = options.negative
+    if options.image is not None:
+        settings[PICTURE] = options.image
+    if options.mask is not None:
+        settings[MASK] = options.mask
+    if options.strength is not None:
+        settings[f"{SAMPLER}.denoise"] = options.strength
     sides: dict[str, int | None] = {"width": options.width, "height": options.height}
     if options.size is not None:
         if any(sides.values()):
             raise UsageError("--size and --width or --height exclude each other; give one of them.")
         sides = dict(zip(sides, options.size, strict=True))
-    if options.model is not None:
-        settings |= _models(workflow, options.model)
-        if options.model in PRESETS:
-            suits = family(options.model)
-            sides = {name: value or suits.natural_size for name, value in sides.items()}
-            settings[f"{SAMPLER}.cfg"] = suits.stage_c_guidance_scale
-            settings[f"{DECODER}.cfg"] = suits.stage_b_guidance_scale
-            settings[f"{DECODER}.steps"] = suits.stage_b_steps
-            settings[f"{DECODER}.schedule"] = suits.stage_b_schedule
+    settings |= _model_settings(workflow, options)
+    if options.model in PRESETS:
+        suits = family(options.model)
+        sides = {name: value or suits.natural_size for name, value in sides.items()}
+        settings[f"{SAMPLER}.cfg"] = suits.stage_c_guidance_scale
     if options.cfg is not None:
         settings[f"{SAMPLER}.cfg"] = options.cfg
     return settings | {f"{SAMPLER}.{name}": value for name, value in sides.items() if value is not None}
@@ -70,6 +109,27 @@ def numbered(out: str, count: int) -> str:
     if count == 1 or path.suffix.lower() != ".png" or "{index" in out:
         return out
     return str(path.with_name(f"{path.stem}_{{index:0{len(str(count))}}}{path.suffix}"))
+
+
+def _check_files(**given: str | None) -> None:
+    """Raise UsageError where a file that an argument names is missing. Options are named in small letters."""
+    for name, path in given.items():
+        if path is not None and not os.path.isfile(path):
+            argument = f"--{name}" if name.islower() else name
+            raise UsageError(f"{argument} is {path!r}, and there is no such file; expected a PNG, JPEG or WebP file.")
+
+
+def _model_settings(workflow: Workflow, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the loaders' models, and what suits them of Stage B; none where no model is asked for."""
+    if options.model is None:
+        return {}
+    settings: dict[str, Any] = dict(_models(workflow, options.model))
+    if options.model in PRESETS:
+        suits = family(options.model)
+        settings[f"{DECODER}.cfg"] = suits.stage_b_guidance_scale
+        settings[f"{DECODER}.steps"] = suits.stage_b_steps
+        settings[f"{DECODER}.schedule"] = suits.stage_b_schedule
+    return settings
 
 
 def _models(workflow: Workflow, model: str) -> dict[str, str]:

@@ -2,11 +2,11 @@
 
 import argparse
 
-from wuerstchen_core.checkpoints.presets import DEFAULT_SEED, DEFAULT_STEPS, PRESETS
+from wuerstchen_core.checkpoints.presets import DEFAULT_SEED, DEFAULT_STEPS, PRESETS, VARY_STRENGTH
 
 from ..extras import install_command
 from . import batch as batch_verb
-from .arguments import Parser, byte_count, count, duration, guidance, size
+from .arguments import Parser, byte_count, count, duration, guidance, share, size
 
 EXIT_CODES = """\
 exit codes: 0 done, 1 failed while running, 2 bad usage, 3 invalid workflow, 4 weights missing, 5 batch partly failed,
@@ -33,6 +33,11 @@ _OUT = (
     "a folder (default: output), in which files are numbered; or a pattern ending in .png with {prefix}, {index} (or "
     "{index:05}) and {node}. No file is overwritten: where a name is taken, the next free one is used"
 )
+_MODEL = "a preset, or a Stage C checkpoint in the model folder (default: cocktail)"
+_OUT_OF_SEVERAL = (
+    f"{_OUT}; several images of a pattern without {{index}} are called name_1.png, name_2.png and so on. Without "
+    "--out, one image goes to stdout where that is piped"
+)
 _COUNT = "images of each prompt, with the seeds SEED, SEED+1, ... (default: %(default)s)"
 _CACHE = "folder of cached results (default: $WUERSTCHEN_CACHE)"
 _COMFYUI = f"needs `{install_command('comfyui')}`"
@@ -45,7 +50,13 @@ examples:
     "generate": """\
 examples:
   wuerstchen generate "a yellow star at the left on a purple background" --size 256x384 -n 4 --out star.png
+  wuerstchen generate "a blue heart on a white background" --image heart.png --strength 0.6
+  wuerstchen generate "a blue circle at the right on a white background" --image heart.png --mask right_half.png
   echo "a red heart on a white background" | wuerstchen generate --seed 7 > heart.png""",
+    "vary": """\
+examples:
+  wuerstchen vary heart.png
+  wuerstchen vary heart.png -n 8 --strength 0.5 --prompt "a red heart on a white background" --out hearts.png""",
     "validate": """\
 example:
   wuerstchen validate shared.json""",
@@ -127,6 +138,18 @@ def build_parser() -> Parser:
         "prompt", metavar="PROMPT", nargs="?", help="text prompt; read from stdin, one per line, where that is piped"
     )
     generate.add_argument("--negative", metavar="TEXT", help="text prompt of what to avoid")
+    generate.add_argument("--image", metavar="FILE", help="picture to redraw after the prompt; the result has its size")
+    generate.add_argument(
+        "--strength",
+        type=share,
+        metavar="X",
+        help="how much of --image changes, above 0 to 1 (default: 0.6; with --mask 1)",
+    )
+    generate.add_argument(
+        "--mask",
+        metavar="FILE",
+        help="picture of the size of --image: white is drawn anew, black keeps its pixels",
+    )
     generate.add_argument("--size", type=size, metavar="WxH", help="size in pixels, such as 512x768")
     generate.add_argument("--width", type=count, metavar="N", help="width in pixels (default: the model's own)")
     generate.add_argument("--height", type=count, metavar="N", help="height in pixels, like --width")
@@ -146,15 +169,27 @@ def build_parser() -> Parser:
         help="the same seed gives the same image; `random` draws one and prints it (default: %(default)s)",
     )
     generate.add_argument("-n", "--count", type=count, metavar="N", default=1, help=_COUNT)
-    generate.add_argument(
-        "--model", metavar="NAME", help="a preset, or a Stage C checkpoint in the model folder (default: cocktail)"
+    generate.add_argument("--model", metavar="NAME", help=_MODEL)
+    generate.add_argument("--out", metavar="PATTERN", help=_OUT_OF_SEVERAL)
+
+    vary = add("vary", "IMAGE", "draw variations of a picture", speed, backend)
+    vary.add_argument("image", metavar="IMAGE", help="the picture; the variations have its size")
+    vary.add_argument("-n", "--count", type=count, metavar="N", default=4, help="variations (default: %(default)s)")
+    vary.add_argument(
+        "--strength", type=share, metavar="X", help=f"how much they differ, above 0 to 1 (default: {VARY_STRENGTH})"
     )
-    generate.add_argument(
-        "--out",
-        metavar="PATTERN",
-        help=f"{_OUT}; several images of a pattern without {{index}} are called name_1.png, name_2.png and so on. "
-        "Without --out, one image goes to stdout where that is piped",
+    vary.add_argument("--prompt", metavar="TEXT", help="what the picture shows, which the variations then keep to")
+    vary.add_argument(
+        "--steps", type=count, metavar="N", default=DEFAULT_STEPS, help="steps of Stage C (default: %(default)s)"
     )
+    vary.add_argument(
+        "--seed",
+        metavar="N|random",
+        default=str(DEFAULT_SEED),
+        help="seed of the first variation; the others follow (default: %(default)s)",
+    )
+    vary.add_argument("--model", metavar="NAME", help=_MODEL)
+    vary.add_argument("--out", metavar="PATTERN", help=_OUT_OF_SEVERAL)
 
     batch = add(
         "batch",

@@ -6,9 +6,9 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..output_files import DEFAULT_FOLDER, OutputFiles
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..execution.disk_cache import DiskCache
     from ..server.client import Server
     from ..workflow.catalog import Catalog
+    from ..workflow.documents import Workflow
+    from .jobs import Variant
 
 _RANDOM_SEEDS = 2**32
 """Random seeds are below this, so that they are short enough to type again."""
@@ -57,19 +59,42 @@ def run(options: argparse.Namespace, report: Report) -> int:
 
 
 def generate(options: argparse.Namespace, report: Report) -> int:
-    """Run the text-to-image example with other prompts."""
+    """Run the text-to-image example, or one that changes a picture, with other prompts."""
     prompts = _prompts(options.prompt)
     seed = _drawn_or_read(options.seed, report)
-    from .generate import numbered, settings_for, variants_for
+    from .generate import example_for, settings_for, variants_for
+
+    workflow = load_workflow(examples.locate(example_for(options)))
+    variants = variants_for(prompts, seed, options.count)
+    return _draw(workflow, settings_for(workflow, options), seed, variants, len(variants), options, report)
+
+
+def vary(options: argparse.Namespace, report: Report) -> int:
+    """Run the example of variations with another picture."""
+    seed = _drawn_or_read(options.seed, report)
+    from .generate import VARIATIONS_EXAMPLE, variation_settings
+
+    workflow = load_workflow(examples.locate(VARIATIONS_EXAMPLE))
+    return _draw(workflow, variation_settings(workflow, options), seed, [], options.count, options, report)
+
+
+def _draw(
+    workflow: "Workflow",
+    settings: dict[str, Any],
+    seed: int,
+    variants: "Sequence[Variant]",
+    count: int,
+    options: argparse.Namespace,
+    report: Report,
+) -> int:
+    """Run an example, and save `count` images or write the only one to a pipe."""
+    from .generate import numbered
     from .jobs import RunJob, run_all
 
-    workflow = load_workflow(examples.locate(None))
-    variants = variants_for(prompts, seed, options.count)
-    settings = settings_for(workflow, options)
     to_stdout = options.out is None and not report.as_json and not sys.stdout.isatty()
-    if to_stdout and len(variants) > 1:
-        raise UsageError(f"{len(variants)} images cannot go to a pipe; name a folder or a pattern with --out.")
-    out = OutputFiles(numbered(_out(options.out), len(variants)))
+    if to_stdout and count > 1:
+        raise UsageError(f"{count} images cannot go to a pipe; name a folder or a pattern with --out.")
+    out = OutputFiles(numbered(_out(options.out), count))
     cache, server = _cache(options), _server(options)
     job = RunJob(
         workflow, settings, seed, out, report, cache, variants=variants, server=server, compiles=options.compile
@@ -199,6 +224,7 @@ def completion(options: argparse.Namespace, report: Report) -> int:
 VERBS: dict[str, Callable[[argparse.Namespace, Report], int]] = {
     "run": run,
     "generate": generate,
+    "vary": vary,
     "batch": batch,
     "validate": validate,
     "convert": convert,

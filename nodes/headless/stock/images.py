@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -104,16 +107,31 @@ class LoadImage:
     def load(self, image: str) -> tuple[Tensor, Tensor]:
         """Return the image [frames, height, width, 3] in 0..1 and its transparency [frames, height, width], 1 clear."""
         path = find_input(image)
-        try:
-            with Image.open(path) as file:
-                frames = [_pixels(frame) for frame in ImageSequence.Iterator(file)]
-        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise InputError(f"{path} cannot be read as an image: {error}. Give a PNG, JPEG or WebP file.") from error
+        with opened(path) as file:
+            frames = [_pixels(frame) for frame in ImageSequence.Iterator(file)]
         frames = [frame for frame in frames if frame[0].shape == frames[0][0].shape]
         import torch
 
         images, masks = (torch.from_numpy(numpy.stack(parts)) for parts in zip(*frames, strict=True))
         return images, masks
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image to be read while the context lasts.
+
+    Raises:
+        InputError: It cannot be read, or has so many pixels that it may be an attack.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as file:
+                yield file
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is too large an image: {error}. Scale it down first.") from error
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+        raise InputError(f"{path} cannot be read as an image: {error}. Give a PNG, JPEG or WebP file.") from error
 
 
 def metadata_texts(prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:

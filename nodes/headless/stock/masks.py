@@ -6,12 +6,10 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy
-from PIL import Image, ImageOps, UnidentifiedImageError
-
-from wuerstchen_core.errors import InputError
+from PIL import ImageOps
 
 from ...pictures import MASK_KEY
-from .images import IMAGE_SUFFIXES
+from .images import IMAGE_SUFFIXES, opened
 from .input_files import explain_missing, find_input, names_of_inputs
 
 if TYPE_CHECKING:
@@ -48,15 +46,11 @@ class LoadImageMask:
 
     def load(self, image: str, channel: str) -> tuple[Tensor]:
         """Return the mask [1, height, width] in 0..1."""
-        path = find_input(image)
-        try:
-            with Image.open(path) as file:
-                picture = ImageOps.exif_transpose(file)
-                if picture.mode.startswith("I"):  # 16 bits a pixel
-                    picture = picture.convert("I").point(lambda value: value * (1 / 255))
-                values = picture.convert("RGBA").getchannel(channel[0].upper())
-        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise InputError(f"{path} cannot be read as an image: {error}. Give a PNG, JPEG or WebP file.") from error
+        with opened(find_input(image)) as file:
+            picture = ImageOps.exif_transpose(file)
+            if picture.mode.startswith("I"):  # 16 bits a pixel
+                picture = picture.convert("I").point(lambda value: value * (1 / 255))
+            values = picture.convert("RGBA").getchannel(channel[0].upper())
         import torch
 
         mask = torch.from_numpy(numpy.array(values, dtype=numpy.float32) / 255)[None]

@@ -37,8 +37,15 @@ def overlap(a, b):
 
 def test_the_examples_are_there_and_found_by_name_or_path():
     drawn = ["comfyui_samplers", "interpolation", "stage_reuse", "text_to_image", "v2"]
-    of_pictures = ["image_to_image", "inpainting", "inpainting_by_mask_file", "restyle", "stages", "variations"]
-    assert examples.names() == sorted(drawn + of_pictures)
+    redrawn = [
+        "image_to_image",
+        "inpainting",
+        "inpainting_by_mask_file",
+        "restyle",
+        "variations",
+        "what_stages_know",
+    ]
+    assert examples.names() == sorted(drawn + redrawn)
     assert examples.locate(None) == examples.folder() / "wuerstchen_text_to_image.json"
     assert examples.locate("elsewhere.json").name == "elsewhere.json"
 
