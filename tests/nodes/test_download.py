@@ -45,7 +45,7 @@ def run(download: bool = False) -> str:
 def test_it_says_what_is_missing_and_downloads_nothing(fake_host: FakeHost):
     fake_host.downloads = []
     told = run()
-    assert told.startswith("v2-interpolated needs 12.4 GB more: Stage C 3.97, Stage B 4.22, Stage A 0.07, text ")
+    assert told.startswith("v2-interpolated needs 12.5 GB more: Stage C 3.97, Stage B 4.22, Stage A 0.07, text ")
     assert f"GB are free in {fake_host.folder}.\n" in told and 'set download to "get them"' in told
     assert fake_host.notices == [told]
     assert not list(fake_host.folder.rglob("warp-ai"))

@@ -20,12 +20,15 @@ NODES = {
     "WuerstchenTextEncode": ("Text Encode", ["text_encoder", "text", "weights"], ["CONDITIONING"]),
     "WuerstchenStageCSampler": (
         "Stage C Sampler",
-        ["stage_c", "positive", "negative", "seed", "steps", "schedule", "cfg", "width", "height", "batch_size"],
+        [
+            *("stage_c", "positive", "negative", "seed", "steps", "schedule", "cfg", "width", "height", "batch_size"),
+            *("latent", "denoise"),
+        ],
         ["LATENT"],
     ),
     "WuerstchenStageBDecode": (
         "Stage B Decode",
-        ["stage_b", "latent", "seed", "steps", "cfg", "positive", "negative", "schedule"],
+        ["stage_b", "latent", "seed", "steps", "cfg", "positive", "negative", "schedule", "start", "denoise"],
         ["LATENT"],
     ),
     "WuerstchenStageADecode": ("Stage A VQGAN Decode", ["stage_a", "latent"], ["IMAGE"]),
@@ -39,10 +42,19 @@ NODES = {
     "WuerstchenCompileStageB": ("Compile Stage B", ["stage_b"], ["WUERSTCHEN_STAGE_B"]),
     "WuerstchenDownload": ("Download Weights", ["model", "download"], []),
     "WuerstchenKeep": ("Keep on Disk", ["value", "mode"], ["CONDITIONING,LATENT,IMAGE,MASK"]),
+    "WuerstchenLoadImageEncoder": ("Load Image Encoder", ["model"], ["WUERSTCHEN_IMAGE_ENCODER"]),
+    "WuerstchenImageEncode": ("Image to Stage C", ["image_encoder", "image"], ["LATENT"]),
+    "WuerstchenStageAEncode": ("Stage A VQGAN Encode", ["stage_a", "image"], ["LATENT"]),
+    "WuerstchenVariations": (
+        "Variations",
+        ["stage_c", "positive", "latent", "seed", "steps", "strength", "count"],
+        ["LATENT"],
+    ),
     "WuerstchenStageCToModel": ("Stage C to MODEL", ["stage_c"], ["MODEL"]),
     "WuerstchenModelToStageC": ("MODEL to Stage C", ["model"], ["WUERSTCHEN_STAGE_C"]),
     "WuerstchenStageBToModel": ("Stage B to MODEL", ["stage_b"], ["MODEL"]),
     "WuerstchenStageAToVAE": ("Stage A to VAE", ["stage_a"], ["VAE"]),
+    "WuerstchenImageEncoderToVAE": ("Image Encoder to VAE", ["image_encoder"], ["VAE"]),
     "WuerstchenSigmas": ("Würstchen Sigmas", ["steps", "schedule", "denoise"], ["SIGMAS"]),
     "WuerstchenEmptyLatent": (
         "Empty Würstchen Latent",

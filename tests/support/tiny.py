@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from wuerstchen_core import StageA, StageAConfig, StageB, StageBConfig, StageC, StageCConfig
-from wuerstchen_core.checkpoints.saving import save_stage_a, save_stage_b, save_stage_c
+from wuerstchen_core.checkpoints.saving import save_image_encoder, save_stage_a, save_stage_b, save_stage_c
+from wuerstchen_core.networks.cocktail_encoder import CocktailEncoder, CocktailEncoderConfig
 
 STAGE_C = StageCConfig(c_in=16, c=64, c_cond=32, c_r=16, depth=2, nhead=1)
 STAGE_B = StageBConfig(
@@ -73,13 +74,20 @@ def stage_a(config: StageAConfig = STAGE_A, seed: int = 0) -> StageA:
     return randomise(StageA(config), seed)
 
 
+def image_encoder(seed: int = 0) -> CocktailEncoder:
+    """Build a random image encoder of cocktail's kind: the published one has no small form."""
+    encoder = CocktailEncoder(CocktailEncoderConfig(widths=(4, 8, 8, 8), blocks=1))
+    return randomise(encoder, seed).eval().requires_grad_(False)
+
+
 def save_pipelines(folder: Path) -> None:
-    """Save tiny networks in the layout of the published pipelines, folder/wuerstchen-prior and folder/wuerstchen."""
+    """Save tiny networks in the layout of the published ones: wuerstchen-prior, wuerstchen and EfficientNetEncoder."""
     save_stage_c(stage_c(), folder / "wuerstchen-prior" / "prior")
     save_stage_b(stage_b(), folder / "wuerstchen" / "decoder")
     save_stage_a(stage_a(), folder / "wuerstchen" / "vqgan")
     save_text(folder / "wuerstchen-prior", width=32, seed=1)
     save_text(folder / "wuerstchen", width=32, seed=2)
+    save_image_encoder(image_encoder(), folder / "EfficientNetEncoder")
 
 
 def diffusers_class(kind: type) -> Any:

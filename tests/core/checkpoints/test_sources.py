@@ -81,7 +81,7 @@ def test_every_preset_has_every_part():
         "v2-aesthetic",
         "v2-interpolated",
     ]
-    for part in ("C", "B", "A", "text_encoder"):
+    for part in ("C", "B", "A", "text_encoder", "image_encoder"):
         assert preset_names(part) == list(PRESETS)
     assert all(list(places) == list(COMPONENTS) for places in PRESETS.values())
     assert preset_names("D") == []
@@ -180,7 +180,7 @@ def test_download_of_bin_files_where_there_is_nothing_else(hub, published):
 
 def test_download_preset_and_presence(hub):
     before = {each.part: each for each in presence("v2-aesthetic")}
-    assert set(before) == {"C", "B", "A", "text_encoder_c", "text_encoder_b"}
+    assert set(before) == {"C", "B", "A", "text_encoder_c", "text_encoder_b", "image_encoder"}
     assert all(each.path is None and each.size == 0 for each in before.values())
     fetched = list(download_preset("v2-aesthetic"))
     assert [each.part for each in fetched] == list(before)
