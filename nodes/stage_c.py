@@ -77,6 +77,17 @@ class StageCSampler:
                     "How much of latent changes: 1 draws it anew, less keeps its arrangement and colours. Steps counts "
                     "the steps that are run."
                 ),
+                "context": (
+                    "FLOAT",
+                    {
+                        "default": 1.0,
+                        "min": 0.0,
+                        "max": 1.0,
+                        "step": 0.05,
+                        "tooltip": "With a mask: how early the sampler sees what the mask keeps. 1 draws what fits it; "
+                        "0 draws as if it was not there, for cocktail, which knows pictures of one figure.",
+                    },
+                ),
             },
         }
 
@@ -94,6 +105,7 @@ class StageCSampler:
         batch_size: int,
         latent: Any = None,
         denoise: float = 1.0,
+        context: float = 1.0,
     ) -> tuple[dict[str, Any]]:
         from wuerstchen_core.schedule import LARGEST_LAST_RATIO
 
@@ -133,6 +145,7 @@ class StageCSampler:
                 start=start,
                 strength=denoise,
                 mask=mask,
+                context=context,
                 callback=report_steps(steps, "Stage C", network),
                 device=host().device(),
             )

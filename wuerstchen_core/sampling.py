@@ -132,14 +132,18 @@ class Known:
         latents (Tensor): [batch, channels, height, width], float32, the finished latents to keep.
         mask (Tensor): [batch or 1, 1, height, width], float32 in 0..1; values between blend the two.
         noise (Tensor): [batch, channels, height, width], float32, standard normal, of a source of its own.
+        context: Timestep ratio down to which the run is without them, so that what is drawn does not fit to them.
     """
 
     latents: Tensor
     mask: Tensor
     noise: Tensor
+    context: float = 1.0
 
     def within(self, x: Tensor, t: float) -> Tensor:
         """Return `x` at a timestep ratio with the known latents, as noisy as it is, in their place."""
+        if t > self.context:
+            return x
         kept = self.latents if t == 0 else add_noise(self.latents, self.noise, t)
         return torch.lerp(kept, x, self.mask.expand_as(x))  # exact where the mask is 0 or 1
 

@@ -54,6 +54,7 @@ class _Run:
         start (Tensor | None): [batch or 1, channels, height, width], finished latents to start from, as the network
             sees them; None for noise alone.
         mask (Tensor | None): [batch or 1, 1, any height, any width] in 0..1; None draws all anew.
+        context: Timestep ratio from which the run sees what the mask keeps.
         device: Device of the computation.
     """
 
@@ -63,6 +64,7 @@ class _Run:
     strength: float
     start: Tensor | None
     mask: Tensor | None
+    context: float
     device: torch.device
 
     def sample(self, denoise: Denoiser, callback: Callback | None, noise: Tensor | None = None) -> Tensor:
@@ -90,7 +92,7 @@ class _Run:
             if len(mask) not in (1, batch):
                 raise InputError(f"mask has {len(mask)} masks; expected 1, or {batch} as there are seeds.")
             apart = NoiseSource([seed + MASK_SEED for seed in self.seeds], self.shape, self.device)
-            known = Known(start, mask, apart.draw())
+            known = Known(start, mask, apart.draw(), self.context)
         return sample(denoise, add_noise(start, x, timesteps[0]), timesteps, source, callback, known)
 
     def _checked(self, name: str, latents: Tensor, batches: tuple[int, ...]) -> Tensor:
@@ -118,6 +120,7 @@ def sample_stage_c(
     start: Tensor | None = None,
     strength: float = 1.0,
     mask: Tensor | None = None,
+    context: float = 1.0,
     callback: Callback | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
@@ -141,6 +144,8 @@ def sample_stage_c(
             to image and forgets `start`.
         mask (Tensor | None): [batch or 1, 1, any height, any width] in 0..1, over the whole size rounded up: 1 to draw
             anew, 0 to keep `start`. A position is drawn anew where any of its pixels is to be. None to change all.
+        context: Timestep ratio from which the run sees what `mask` keeps: 1 to draw what fits it, 0 to draw as if it
+            was not there, for a model such as cocktail that knows pictures of one thing.
         callback: Function called after each step; None for none.
         device: Device to compute on; None for that of the weights.
     Returns:
@@ -153,7 +158,7 @@ def sample_stage_c(
     positive = _check_text("positive", positive, width_of_text, batch, "Stage C").to(device)
     shape = (stage_c.config.c_in, *Size(width, height).stage_c)
     start = None if start is None else (start + EMBEDDING_SHIFT) / EMBEDDING_SCALE
-    run = _Run(seeds, shape, timesteps, strength, start, mask, device)
+    run = _Run(seeds, shape, timesteps, strength, start, mask, context, device)
     unconditional = None
     if guidance_scale > 1:
         negative = torch.zeros_like(positive) if negative is None else negative.to(device)
@@ -226,7 +231,7 @@ def sample_stage_b(
         unconditional = (torch.zeros_like(image_embeddings), negative)
     conditions = partial(stage_b.condition, size=shape[-2:])
     denoise = with_guidance(stage_b.predict, (image_embeddings, positive), unconditional, guidance_scale, conditions)
-    return _Run(seeds, shape, timesteps, strength, start, mask, device).sample(denoise, callback)
+    return _Run(seeds, shape, timesteps, strength, start, mask, 1.0, device).sample(denoise, callback)
 
 
 @torch.inference_mode()

@@ -22,7 +22,7 @@ NODES = {
         "Stage C Sampler",
         [
             *("stage_c", "positive", "negative", "seed", "steps", "schedule", "cfg", "width", "height", "batch_size"),
-            *("latent", "denoise"),
+            *("latent", "denoise", "context"),
         ],
         ["LATENT"],
     ),

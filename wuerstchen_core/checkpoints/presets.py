@@ -40,6 +40,7 @@ class Family:
         stage_b_guidance_scale: Guidance of Stage B.
         stage_b_steps: Steps of Stage B.
         stage_b_schedule: Their schedule, a key of `schedule.SCHEDULES`.
+        context: Timestep ratio from which Stage C sees what a mask keeps; see `sample_stage_c`.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Family:
     stage_b_guidance_scale: float = 0.0
     stage_b_steps: int = 12
     stage_b_schedule: str = "linear"
+    context: float = 1.0
 
 
 COCKTAIL = Family(
@@ -60,6 +62,7 @@ COCKTAIL = Family(
     stage_c_guidance_scale=2.0,
     stage_b_steps=3,
     stage_b_schedule="early",
+    context=0.0,
 )
 V2 = Family("Würstchen v2", natural_size=1024, smallest=1024, largest=1536, stage_c_guidance_scale=4.0)
 

@@ -130,6 +130,7 @@ class Run:
             start=start,
             strength=self._strength,
             mask=mask,
+            context=self.family.context,
             callback=self._report_as("C"),
         )
 

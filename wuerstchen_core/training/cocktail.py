@@ -63,8 +63,6 @@ FURTHER = replace(
     stage_c_loop=LoopConfig(8000, 6e-4, ema_decay=0.998),
 )
 """Recipe for training existing weights further."""
-PAIRS = 0.15
-"""Share of images with two figures that the image encoder and Stages A and B see."""
 
 
 class Training:
@@ -192,7 +190,7 @@ def main() -> None:
         world = partial(WorldPictures, by_formula=arguments.start in (None, "cocktail"))
         flat, aesthetic = world("flat"), world("aesthetic")
         # Small figures have the most outline for their size, so half of the images have one.
-        every = world("flat", "flat", "aesthetic", sizes=("small", "small", None, "large"), pairs=PAIRS)
+        every = world("flat", "flat", "aesthetic", sizes=("small", "small", None, "large"))
         training = Training(arguments.out, every, flat, aesthetic, start=start)
     if arguments.only:
         getattr(training, arguments.only)

@@ -1,5 +1,3 @@
-# pyright: reportUnknownArgumentType=false
-# numpy types nonzero in part only.
 """Embeddings of the drawn world by formula: maps that say where the figure is, and what it is.
 
 The image encoder is trained to see them in the image. Around the figure every map is a plane or a constant, which
@@ -8,12 +6,9 @@ figure a little.
 """
 
 from math import ceil
-from typing import cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..geometry import PIXELS_PER_STAGE_C, STAGE_C_CHANNELS
 from ..networks.cocktail_encoder import PATCH
@@ -29,8 +24,6 @@ REACH = 2.5
 PLACE_SCALE = 0.7
 """Value of the maps of the place at a distance of one radius."""
 DIAGONAL = 0.5**0.5
-MARGIN = 1.5
-"""Distance from the figure's centre, in its radii, that a patchwork leaves to the figure."""
 
 
 def centres(side: int) -> NDArray[np.float64]:
@@ -64,30 +57,6 @@ def features(scene: Scene, layout: Layout, style: Style) -> NDArray[np.float32]:
     maps[SHAPE] = _column(CODES[scene.shape])
     maps[STYLE] = 1.0 if style == "aesthetic" else -1.0
     return maps
-
-
-def patchwork(maps: Tensor, rng: np.random.Generator) -> Tensor:
-    """Put each scene's figure into another scene: a rectangle around it is its own, the rest is the other one's.
-
-    Stage C learns from them to draw a figure beside one that is there, as inpainting asks.
-
-    Args:
-        maps (Tensor): [batch, 16, height, width], features of scenes. Each gets the rest of the one after it.
-        rng: Random generator.
-    Returns:
-        Tensor: [batch, 16, height, width], features; the background is the figure's own all over.
-    """
-    height, width = maps.shape[-2:]
-    place = maps[:, PLACE].abs().amax(dim=1) / PLACE_SCALE
-    own = torch.zeros(len(maps), 1, height, width, dtype=torch.bool)
-    for index, distance in enumerate(cast("list[NDArray[np.float32]]", list(place.numpy()))):
-        rows, columns = np.nonzero(distance < max(MARGIN, float(distance.min()) + 0.01))
-        top, left = int(rng.integers(rows.min() + 1)), int(rng.integers(columns.min() + 1))
-        bottom, right = int(rng.integers(rows.max() + 1, height + 1)), int(rng.integers(columns.max() + 1, width + 1))
-        own[index, :, top:bottom, left:right] = True
-    other = maps.roll(-1, dims=0)
-    other[:, BACKGROUND] = maps[:, BACKGROUND]
-    return torch.where(own, maps, other)
 
 
 def _column(values: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..errors import InputError
 from .fields import features
-from .pairs import random_pair
 from .phrases import phrase
 from .world import FIGURE_SIZES, Array, Size, Style, draw, random_layout, random_scene, triples
 
@@ -87,25 +86,15 @@ class WorldPictures:
         sizes: Sizes of the figures, each as frequent as the others.
         by_formula: True for images with features. Training that goes on from other checkpoints than cocktail's goes
             without: they may know other ones.
-        pairs: Share of images with two figures; see `pairs.py`. Their captions tell of the first one.
     """
 
-    def __init__(
-        self,
-        *styles: Style,
-        sizes: Sequence[Size] = FIGURE_SIZES,
-        by_formula: bool = True,
-        pairs: float = 0.0,
-    ) -> None:
+    def __init__(self, *styles: Style, sizes: Sequence[Size] = FIGURE_SIZES, by_formula: bool = True) -> None:
         self._styles = styles
         self._sizes = sizes
-        self._pairs = pairs
         self.by_formula = by_formula
         self._scenes = triples(held_out=False)
 
     def sample(self, rng: np.random.Generator, width: int, height: int) -> Sample:
-        if self._pairs and rng.random() < self._pairs:
-            return self._pair(rng, width, height)
         scene = random_scene(rng, self._scenes, self._sizes)
         style = self._styles[rng.integers(len(self._styles))]
         layout = random_layout(scene, max(width, WHOLE), max(height, WHOLE), rng)
@@ -119,19 +108,6 @@ class WorldPictures:
             layout = layout.crop(left, top, width, height)
         known = features(scene, layout, style) if self.by_formula else None
         return Sample(image, phrase(scene, rng), known)
-
-    def _pair(self, rng: np.random.Generator, width: int, height: int) -> Sample:
-        pair = random_pair(rng, self._scenes, max(width, WHOLE), max(height, WHOLE))
-        image, whole = pair.image(), pair.layouts[0]
-        if (width, height) != (whole.width, whole.height):
-            # A piece shows a part of the line.
-            x, y = (pair.line, whole.y) if pair.across else (whole.x, pair.line)
-            left = _start(x + rng.uniform(-0.4, 0.4) * width, width, whole.width)
-            top = _start(y + rng.uniform(-0.4, 0.4) * height, height, whole.height)
-            image = image[top : top + height, left : left + width]
-            pair = pair.crop(left, top, width, height)
-        known = pair.features() if self.by_formula else None
-        return Sample(image, phrase(pair.scenes[0], rng), known)
 
     def captions(self) -> Iterator[str]:
         rng = np.random.default_rng(0)

@@ -18,7 +18,6 @@ from ..networks.stage_a import StageA, StageAConfig
 from ..networks.stage_b import StageB, StageBConfig
 from ..networks.stage_c import StageC, StageCConfig
 from .edges import begin_with_edges
-from .fields import patchwork
 from .image_encoder import ReadingHeads
 from .initialise import freeze_mappers, initialise_stage_a, initialise_stage_b, initialise_stage_c
 from .loop import LoopConfig, train
@@ -43,10 +42,6 @@ log = logging.getLogger(__name__)
 
 DROP_CAPTION = 0.1
 """Share of captions that are replaced by the empty one, which guidance needs."""
-PATCHED = 0.25
-"""Share of the drawn scenes that Stage C sees beside the figure of another one; see `fields.patchwork`."""
-PATCHED_FROM = 0.95
-"""Largest timestep ratio at which it does. Above it the text decides, so that text to image draws one figure."""
 PIECE_OF_STAGE_A = 64
 """Side in pixels of the images that Stage A learns from."""
 
@@ -299,12 +294,9 @@ def _train_prior(
         # Without a negative prompt, sampling uses zeros; they have to mean the same as an empty caption.
         empty = torch.from_numpy(np.array([not c for c in captions]) & (rng.random(len(captions)) < 0.5))
         text = text.masked_fill(empty.view(-1, 1, 1), 0)
-        ratios = random_ratios(rng, len(captions))
-        if pictures.by_formula:
-            patched = torch.from_numpy(rng.random(len(captions)) < PATCHED)
-            clean = torch.where(patched.view(-1, 1, 1, 1), patchwork(clean, rng), clean)
-            ratios = torch.where(patched, ratios * PATCHED_FROM, ratios)
         with sdpa_kernel(SDPBackend.MATH):
-            return diffusion_loss(lambda x, t: stage_c.signal_and_scale(x, t, text), clean, ratios)
+            return diffusion_loss(
+                lambda x, t: stage_c.signal_and_scale(x, t, text), clean, random_ratios(rng, len(captions))
+            )
 
     train(name, both, loss, loop, folder, seed=2)

@@ -83,6 +83,7 @@ def settings_for(workflow: Workflow, options: argparse.Namespace) -> dict[str, A
         suits = family(options.model)
         sides = {name: value or suits.natural_size for name, value in sides.items()}
         settings[f"{SAMPLER}.cfg"] = suits.stage_c_guidance_scale
+        settings[f"{SAMPLER}.context"] = suits.context
     if options.cfg is not None:
         settings[f"{SAMPLER}.cfg"] = options.cfg
     return settings | {f"{SAMPLER}.{name}": value for name, value in sides.items() if value is not None}

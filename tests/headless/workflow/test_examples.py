@@ -133,7 +133,7 @@ def test_every_node_says_its_class_and_pack_and_all_its_values(document):
         ours = node["type"].startswith("Wuerstchen")
         assert node["properties"]["cnr_id"] == ("wuerstchen" if ours else "comfy-core")
         # Some are from before denoise, which is 1 where it is missing.
-        counts = {"WuerstchenStageCSampler": (8, 9), "WuerstchenStageBDecode": (5, 6)}.get(node["type"])
+        counts = {"WuerstchenStageCSampler": (8, 10), "WuerstchenStageBDecode": (5, 6)}.get(node["type"])
         assert counts is None or (len(node["widgets_values"]) in counts and node["widgets_values"][1] == "fixed")
 
 
