@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import wuerstchen_core
 from wuerstchen_core.checkpoints.components import IMAGE_ENCODER, STAGE_A, STAGE_B, STAGE_C, TEXT_ENCODERS, Component
+from wuerstchen_core.checkpoints.presets import DEFAULT_MODEL
 from wuerstchen_core.errors import InputError
 
 from . import models
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 CATEGORY = "wuerstchen/loaders"
-DEFAULT_MODEL = "cocktail"
 _WHERE = (
     "cocktail comes with the pack. The v2 models are the published ones, which Download Weights gets. "
     "Files and folders in the model folder (models/wuerstchen) are listed too."

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from wuerstchen_core.checkpoints.presets import VARY_STRENGTH
+from wuerstchen_core.checkpoints.presets import COCKTAIL
 
 from .stage_c import StageCSampler
 from .widgets import seed_input, steps_input
@@ -40,7 +40,7 @@ class Variations:
                 "strength": (
                     "FLOAT",
                     {
-                        "default": VARY_STRENGTH,
+                        "default": COCKTAIL.vary_strength,
                         "min": 0.01,
                         "max": 1.0,
                         "step": 0.01,

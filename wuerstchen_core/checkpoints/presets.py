@@ -41,6 +41,8 @@ class Family:
         stage_b_steps: Steps of Stage B.
         stage_b_schedule: Their schedule, a key of `schedule.SCHEDULES`.
         context: Timestep ratio from which Stage C sees what a mask keeps; see `sample_stage_c`.
+        image_strength: Share of Stage C's schedule that redraws a picture after a prompt and keeps its arrangement.
+        vary_strength: Share of it that varies a picture and keeps what it shows.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Family:
     stage_b_steps: int = 12
     stage_b_schedule: str = "linear"
     context: float = 1.0
+    image_strength: float = 0.4
+    vary_strength: float = 0.3
 
 
 COCKTAIL = Family(
@@ -63,16 +67,15 @@ COCKTAIL = Family(
     stage_b_steps=3,
     stage_b_schedule="early",
     context=0.0,
+    image_strength=0.05,
+    vary_strength=0.1,
 )
 V2 = Family("Würstchen v2", natural_size=1024, smallest=1024, largest=1536, stage_c_guidance_scale=4.0)
 
+DEFAULT_MODEL = "cocktail"
 DEFAULT_SEED = 0
 DEFAULT_STEPS = 29
 """Steps of Stage C."""
-IMAGE_STRENGTH = 0.6
-"""Share of Stage C's schedule that is run to redraw a picture."""
-VARY_STRENGTH = 0.3
-"""The same for variations of a picture."""
 
 
 def _cocktail(stage_c: str) -> dict[str, Place]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wuerstchen_core.checkpoints.presets import PRESETS, VARY_STRENGTH, family
+from wuerstchen_core.checkpoints.presets import DEFAULT_MODEL, PRESETS, Family, family
 
 from ...registry import NODE_CLASS_MAPPINGS
 from ..errors import UsageError, did_you_mean
@@ -50,7 +50,7 @@ def variation_settings(workflow: Workflow, options: argparse.Namespace) -> dict[
         PROMPT: options.prompt or "",
         f"{VARIATIONS}.count": options.count,
         f"{VARIATIONS}.steps": options.steps,
-        f"{VARIATIONS}.strength": VARY_STRENGTH if options.strength is None else options.strength,
+        f"{VARIATIONS}.strength": options.strength or _family(options).vary_strength,
     }
     return settings | _model_settings(workflow, options)
 
@@ -67,12 +67,11 @@ def settings_for(workflow: Workflow, options: argparse.Namespace) -> dict[str, A
     settings: dict[str, Any] = {f"{SAMPLER}.steps": options.steps}
     if options.negative is not None:
         settings[NEGATIVE] = options.negative
-    if options.image is not None:
-        settings[PICTURE] = options.image
     if options.mask is not None:
         settings[MASK] = options.mask
-    if options.strength is not None:
-        settings[f"{SAMPLER}.denoise"] = options.strength
+    if options.image is not None:
+        usual = _family(options).image_strength if options.mask is None else 1.0
+        settings |= {PICTURE: options.image, f"{SAMPLER}.denoise": options.strength or usual}
     sides: dict[str, int | None] = {"width": options.width, "height": options.height}
     if options.size is not None:
         if any(sides.values()):
@@ -110,6 +109,11 @@ def numbered(out: str, count: int) -> str:
     if count == 1 or path.suffix.lower() != ".png" or "{index" in out:
         return out
     return str(path.with_name(f"{path.stem}_{{index:0{len(str(count))}}}{path.suffix}"))
+
+
+def _family(options: argparse.Namespace) -> Family:
+    """Return the settings that suit the model that was asked for; a checkpoint of the user has those of the default."""
+    return family(options.model if options.model in PRESETS else DEFAULT_MODEL)
 
 
 def _check_files(**given: str | None) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from wuerstchen_core.checkpoints.presets import DEFAULT_SEED, DEFAULT_STEPS, PRESETS, VARY_STRENGTH
+from wuerstchen_core.checkpoints.presets import DEFAULT_SEED, DEFAULT_STEPS, PRESETS
 
 from ..extras import install_command
 from . import batch as batch_verb
@@ -50,7 +50,7 @@ examples:
     "generate": """\
 examples:
   wuerstchen generate "a yellow star at the left on a purple background" --size 256x384 -n 4 --out star.png
-  wuerstchen generate "a blue heart on a white background" --image heart.png --strength 0.6
+  wuerstchen generate "a blue heart on a white background" --image heart.png --strength 0.3
   wuerstchen generate "a blue circle at the right on a white background" --image heart.png --mask right_half.png
   echo "a red heart on a white background" | wuerstchen generate --seed 7 > heart.png""",
     "vary": """\
@@ -143,7 +143,7 @@ def build_parser() -> Parser:
         "--strength",
         type=share,
         metavar="X",
-        help="how much of --image changes, above 0 to 1 (default: 0.6; with --mask 1)",
+        help="how much of --image changes, above 0 to 1 (default: what suits the model; with --mask 1)",
     )
     generate.add_argument(
         "--mask",
@@ -176,7 +176,7 @@ def build_parser() -> Parser:
     vary.add_argument("image", metavar="IMAGE", help="the picture; the variations have its size")
     vary.add_argument("-n", "--count", type=count, metavar="N", default=4, help="variations (default: %(default)s)")
     vary.add_argument(
-        "--strength", type=share, metavar="X", help=f"how much they differ, above 0 to 1 (default: {VARY_STRENGTH})"
+        "--strength", type=share, metavar="X", help="how much they differ, above 0 to 1 (default: what suits the model)"
     )
     vary.add_argument("--prompt", metavar="TEXT", help="what the picture shows, which the variations then keep to")
     vary.add_argument(
