@@ -91,8 +91,9 @@ class _Run:
             mask = mask_of_positions(self.mask, *self.shape[1:]).to(self.device)
             if len(mask) not in (1, batch):
                 raise InputError(f"mask has {len(mask)} masks; expected 1, or {batch} as there are seeds.")
-            apart = NoiseSource([seed + MASK_SEED for seed in self.seeds], self.shape, self.device)
-            known = Known(start, mask, apart.draw(), self.context)
+            if not bool((mask == 1).all()):  # else nothing is kept, and the run is text to image to the byte
+                apart = NoiseSource([seed + MASK_SEED for seed in self.seeds], self.shape, self.device)
+                known = Known(start, mask, apart.draw(), self.context)
         return sample(denoise, add_noise(start, x, timesteps[0]), timesteps, source, callback, known)
 
     def _checked(self, name: str, latents: Tensor, batches: tuple[int, ...]) -> Tensor:

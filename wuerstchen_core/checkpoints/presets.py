@@ -67,8 +67,8 @@ COCKTAIL = Family(
     stage_b_steps=3,
     stage_b_schedule="early",
     context=0.0,
-    image_strength=0.05,
-    vary_strength=0.1,
+    image_strength=0.03,
+    vary_strength=0.07,
 )
 V2 = Family("Würstchen v2", natural_size=1024, smallest=1024, largest=1536, stage_c_guidance_scale=4.0)
 

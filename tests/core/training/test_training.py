@@ -103,7 +103,7 @@ def test_the_whole_recipe_writes_what_diffusers_reads(tmp_path):
     Training(tmp_path, world, world, world, TINY).export(folder)
     assert {str(path.parent.relative_to(folder)) for path in folder.rglob("*.safetensors")} == {
         "wuerstchen-prior/prior", "wuerstchen-prior/text_encoder", "wuerstchen/decoder", "wuerstchen/vqgan",
-        "wuerstchen/text_encoder", "prior-base", "prior-aesthetic", "image_encoder",
+        "wuerstchen/text_encoder", "prior-base", "prior-aesthetic", "image-encoder",
     }  # fmt: skip
 
     seen = WorldPictures("flat", "aesthetic", by_formula=False)

@@ -121,7 +121,7 @@ def test_a_preset_is_set_for_every_stage_with_its_size(tiny):
     always = {"Stage C Sampler.steps": 29}
     loaders = {f"{each}.model": "v2-base" for each in (1, 3, 7, 9, 11)}
     suited = {"Stage C Sampler.width": 1024, "Stage C Sampler.height": 512}
-    suited |= {"Stage C Sampler.cfg": 4.0, "Stage B Decode.cfg": 0.0}
+    suited |= {"Stage C Sampler.cfg": 4.0, "Stage C Sampler.context": 1.0, "Stage B Decode.cfg": 0.0}
     suited |= {"Stage B Decode.steps": 12, "Stage B Decode.schedule": "linear"}
     assert settings("--model=v2-base", "--height=512") == {**always, **loaders, **suited}
     assert settings("--model=v2-base", "--cfg=3")["Stage C Sampler.cfg"] == 3
