@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from exam import examine
+from exam_pictures import EXAMS
 from PIL import Image
 
 import wuerstchen_core
@@ -54,6 +55,36 @@ def test_cocktail_draws_a_few_scenes_it_never_saw():
 @pytest.mark.parametrize("model", ["cocktail-base", "cocktail-aesthetic"])
 def test_its_two_parents_draw_too(model):
     assert shares(40, model, 256, 256)["both colours"] >= 0.85
+
+
+@cache
+def redrawn(exam, count):
+    return EXAMS[exam](count).shares
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("exam", "part", "least"),
+    [
+        ("round trip", "colours", 1.0),
+        ("round trip", "shape", 0.95),
+        ("round trip", "place", 0.95),
+        ("image to image", "colours", 0.95),
+        ("image to image", "place", 0.95),
+        ("inpainting", "second there", 0.9),
+        ("inpainting", "first untouched", 1.0),
+        ("variations", "colours", 0.95),
+        ("variations", "shape", 0.95),
+        ("variations", "different", 1.0),
+    ],
+)
+def test_cocktail_redraws_pictures_of_scenes_it_never_saw(exam, part, least):
+    assert redrawn(exam, 100)[part] >= least
+
+
+def test_cocktail_redraws_a_few_pictures():
+    assert redrawn("round trip", 8) == {"colours": 1.0, "shape": 1.0, "place": 1.0}
+    assert redrawn("inpainting", 8)["first untouched"] == 1.0
 
 
 def test_cocktail_is_the_half_way_mix_of_base_and_aesthetic():
@@ -115,6 +146,42 @@ def test_every_bundled_cocktail_workflow_draws_the_colours_of_its_prompt(tmp_pat
     for path in result.images:
         verdict = judge(np.asarray(Image.open(path), np.float32) / 255, scene)
         assert verdict.colour and verdict.background, path.name
+
+
+PICTURES_IN = {
+    "image_to_image": Scene("blue", "heart", "white"),
+    "restyle": Scene("red", "heart", "white"),
+    "variations": Scene("red", "heart", "white"),
+}
+
+
+@pytest.mark.parametrize("workflow", PICTURES_IN)
+def test_every_workflow_that_changes_a_picture_draws_what_it_says(tmp_path, workflow):
+    result = execute(load_workflow(locate(workflow)), host=_host(workflow, tmp_path))
+    for path in result.images:
+        verdict = judge(np.asarray(Image.open(path), np.float32) / 255, PICTURES_IN[workflow])
+        assert verdict.colour and verdict.background and verdict.shape, path.name
+
+
+@pytest.mark.parametrize("workflow", ["inpainting", "inpainting_by_mask_file"])
+def test_the_workflows_of_inpainting_draw_beside_and_keep_the_rest(tmp_path, workflow):
+    (path,) = execute(load_workflow(locate(workflow)), host=_host(workflow, tmp_path)).images
+    after, before = (np.asarray(Image.open(each)) for each in (path, locate(workflow).parent / "wuerstchen_square.png"))
+    assert np.array_equal(after[:, :192], before[:, :192])
+    verdict = judge(after[:, 192:].astype(np.float32) / 255, Scene("blue", "circle", "yellow"))
+    assert verdict.colour and verdict.background and verdict.shape
+
+
+def test_the_workflow_of_what_stages_know_gives_five_pictures(tmp_path):
+    images = execute(load_workflow(locate("what_stages_know")), host=_host("what_stages_know", tmp_path)).images
+    given, by_a, by_b, lost, left_open = (np.asarray(Image.open(path), int) for path in images)
+    assert np.abs(given - by_a).mean() < 2 < 10 < np.abs(given - by_b).max()
+    assert np.abs(lost - np.abs(given - by_b)).max() <= 2
+    assert 0 < left_open.mean() < 20
+
+
+def _host(workflow, folder):
+    return HeadlessHost(OutputFiles(folder), device="cpu", input_folders=[locate(workflow).parent])
 
 
 def test_a_size_between_steps_is_cropped():
