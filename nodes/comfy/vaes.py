@@ -33,7 +33,7 @@ class _VAE(comfy.sd.VAE):
     """Base of the VAEs: a network of this project with the services that ComfyUI's have.
 
     Args:
-        network: The network, with `encode` and `decode`.
+        network: The network, with `encode`, and `decode` if it has one.
         channels: Channels of its latents.
         ratio: Pixels along a position, by which ComfyUI crops an image.
     """
@@ -69,7 +69,7 @@ class StageAVAE(_VAE):
 
 
 class _NativeImageEncoder(nn.Module):
-    """An image encoder with the calls of a VAE."""
+    """An image encoder with the call of a VAE."""
 
     def __init__(self, encoder: ImageEncoder) -> None:
         super().__init__()
@@ -77,12 +77,6 @@ class _NativeImageEncoder(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         return encode_stage_c(self.encoder, images)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        raise InputError(
-            "An image encoder only encodes. Image embeddings become pixels through Stage B and Stage A: connect them "
-            "to Stage B Decode."
-        )
 
 
 class ImageEncoderVAE(_VAE):
@@ -95,9 +89,17 @@ class ImageEncoderVAE(_VAE):
     def __init__(self, encoder: ImageEncoder) -> None:
         # Images are not cropped: the encoder fills them up to whole steps.
         super().__init__(_NativeImageEncoder(deepcopy(encoder)), STAGE_C_CHANNELS, ratio=1)
-        self.memory_used_decode = lambda shape, dtype: 0
         self.memory_used_encode = lambda shape, dtype: image_encoder_memory(*shape[-2:])
 
     def encode_tiled(self, pixel_samples: Tensor, *_: Any, **__: Any) -> Tensor:
         """Encode whole images: the embeddings of tiles would not fit together."""
         return self.encode(pixel_samples)
+
+    def decode(self, *_: Any, **__: Any) -> Tensor:
+        """Raise InputError."""
+        raise InputError(
+            "An image encoder only encodes. Image embeddings become pixels through Stage B and Stage A: connect them "
+            "to Stage B Decode."
+        )
+
+    decode_tiled = decode
