@@ -156,6 +156,7 @@ def _plan(batch: Batch, report: Report) -> "tuple[Plan, Setup]":
     if batch.engine != "ray" and (batch.address is not None or batch.layout != LAYOUTS[0]):
         raise UsageError("--address and --layout are for --engine ray; add that, or leave them out.")
     host = host_for(batch.workflow)
+    host.input_folders.insert(0, batch.table.parent)  # a table names pictures as seen from where it is
     catalog = batch.make_catalog()
     table = read_table(batch.table, batch.encoding)
     prepared = resolve(batch.workflow, batch.settings, host=host, catalog=catalog, repeatable=True)

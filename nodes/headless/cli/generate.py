@@ -125,10 +125,10 @@ def _check_files(**given: str | None) -> None:
 
 
 def _model_settings(workflow: Workflow, options: argparse.Namespace) -> dict[str, Any]:
-    """Return the loaders' models, and what suits them of Stage B; none where no model is asked for."""
-    if options.model is None:
+    """Return the loaders' models, and what suits them of Stage B; none where the default example has them."""
+    if options.model is None and options.image is None:
         return {}
-    settings: dict[str, Any] = dict(_models(workflow, options.model))
+    settings: dict[str, Any] = dict(_models(workflow, options.model or DEFAULT_MODEL))
     if options.model in PRESETS:
         suits = family(options.model)
         settings[f"{DECODER}.cfg"] = suits.stage_b_guidance_scale
