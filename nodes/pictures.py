@@ -22,10 +22,11 @@ POSITIONS = 3
 _log = logging.getLogger(__name__)
 
 
-def _say(text: str) -> None:
-    """Tell something about the node that runs, on it and in the log."""
-    host().notice(text)
-    _log.warning("%s", text)
+def _say(*texts: str) -> None:
+    """Tell things about the node that runs, on it and in the log; nothing takes what was told before away."""
+    host().notice("\n".join(texts))
+    for text in texts:
+        _log.warning("%s", text)
 
 
 def images_of(image: Any) -> Tensor:
@@ -48,8 +49,9 @@ def images_of(image: Any) -> Tensor:
     pixels = image.float().movedim(-1, 1)
     if not bool(pixels.isfinite().all()):
         raise InputError("image holds values that are not numbers (NaN or infinity). Look at the node before.")
-    if pixels.shape[1] == 4:
-        _say("The image is transparent; the colours that are stored there are used.")
+    has_alpha = pixels.shape[1] == 4
+    _say(*(["The image is transparent; the colours that are stored there are used."] if has_alpha else []))
+    if has_alpha:
         pixels = pixels[:, :3]
     return pixels.expand(-1, 3, -1, -1).clamp(0, 1)
 
@@ -92,6 +94,7 @@ def mask_of(latent: Mapping[str, Any], width: int, height: int, batch: int) -> T
 
     mask = latent.get(MASK_KEY)
     if mask is None:
+        _say()
         return None
     if not isinstance(mask, Tensor) or mask.ndim < 2 or mask.numel() == 0:
         raise InputError(
@@ -99,12 +102,13 @@ def mask_of(latent: Mapping[str, Any], width: int, height: int, batch: int) -> T
             "width]. Set it by Set Latent Noise Mask."
         )
     mask = mask.float().reshape(-1, 1, *mask.shape[-2:])
-    if not bool(mask.any()):
-        _say("The mask is 0 all over, so the latent stays as it is.")
+    told = [] if bool(mask.any()) else ["The mask is 0 all over, so the latent stays as it is."]
     asked = Size(*latent.get(SIZE_KEY, (width, height)))
-    size = (asked.height, asked.width)
-    if tuple(mask.shape[-2:]) == size:
+    if asked.rounded != Size(width, height):  # another node has resized the latent
+        asked = Size(width, height)
+    if tuple(mask.shape[-2:]) == (asked.height, asked.width):
         mask = pad_to_steps(mask)
     elif tuple(mask.shape[-2:]) != (height, width):
-        _say(f"The mask is {mask.shape[-1]}x{mask.shape[-2]}, the picture {asked}; it is stretched to fit.")
+        told.append(f"The mask is {mask.shape[-1]}x{mask.shape[-2]}, the picture {asked}; it is stretched to fit.")
+    _say(*told)
     return mask if len(mask) == 1 else mask[[index % len(mask) for index in range(batch)]]

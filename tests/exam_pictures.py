@@ -222,8 +222,10 @@ def main() -> None:
         result = exam(arguments.count)
         print(f"{name}: {', '.join(f'{part} {share:.1%}' for part, share in result.shares.items())}", flush=True)
         for pictures in (result.before, result.after):
-            row = np.concatenate(pictures[:8], axis=1)
-            rows.append(np.pad(row, ((0, 0), (0, 8 * WIDE[0] - row.shape[1]), (0, 0)), constant_values=1))
+            row = np.ones((WIDE[1], 8 * WIDE[0], 3), np.float32)
+            shown = np.concatenate(pictures[:8], axis=1)
+            row[:, : shown.shape[1]] = shown
+            rows.append(row)
     if arguments.sheet:
         Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(arguments.sheet)
 

@@ -69,7 +69,7 @@ def test_a_picture_becomes_image_embeddings_and_latents(fake_host: FakeHost):
     embeddings, latents = encode(picture), encode_a(picture)
     assert torch.equal(embeddings["samples"], encode_stage_c(tiny.image_encoder(), pixels))
     assert torch.allclose(latents["samples"], encode_stage_a(tiny.stage_a(), pixels), atol=1e-5)
-    assert set(embeddings) == set(latents) == {"samples"} and not fake_host.notices
+    assert set(embeddings) == set(latents) == {"samples"} and not any(fake_host.notices)
 
 
 def test_a_picture_of_another_size_comes_back_in_its_size():
@@ -84,7 +84,7 @@ def test_a_picture_of_another_size_comes_back_in_its_size():
 def test_an_image_with_alpha_or_gray_is_read_and_alpha_is_said(fake_host: FakeHost, caplog):
     picture = image(channels=4)
     assert torch.equal(encode(picture)["samples"], encode(picture[..., :3])["samples"])
-    assert fake_host.notices == ["The image is transparent; the colours that are stored there are used."]
+    assert "The image is transparent; the colours that are stored there are used." in fake_host.notices
     assert "transparent" in caplog.text
     gray = image(channels=1)
     assert torch.equal(encode(gray)["samples"], encode(gray.expand(-1, -1, -1, 3))["samples"])
@@ -169,9 +169,9 @@ def test_a_mask_of_the_pictures_own_size_is_filled_up_and_another_is_stretched(f
     mask[:, 149, 199] = 1  # the corner: what is filled up beside it is drawn anew, too
     found = sample(masked(start, mask))["samples"]
     changed = ((found - start["samples"]).abs() > 1e-3).any(dim=1)[0]
-    assert changed[3:, 4:].all() and not changed[:3].any() and not fake_host.notices
+    assert changed[3:, 4:].all() and not changed[:3].any() and not any(fake_host.notices)
     sample(masked(start, torch.ones(1, 64, 64)))
-    assert fake_host.notices == ["The mask is 64x64, the picture 200x150; it is stretched to fit."]
+    assert fake_host.notices[-1] == "The mask is 64x64, the picture 200x150; it is stretched to fit."
     assert "it is stretched" in caplog.text
 
 
@@ -179,7 +179,18 @@ def test_a_black_mask_gives_the_latent_back_and_says_so(fake_host: FakeHost):
     start = encode(image())
     found = sample(masked(start, torch.zeros(1, 64, 64)))["samples"]
     assert torch.allclose(found, start["samples"], atol=1e-3)
-    assert fake_host.notices[0] == "The mask is 0 all over, so the latent stays as it is."
+    assert fake_host.notices[-1].splitlines() == [
+        "The mask is 0 all over, so the latent stays as it is.",
+        "The mask is 64x64, the picture 256x256; it is stretched to fit.",
+    ]
+    sample(start)
+    assert fake_host.notices[-1] == ""  # takes it away
+
+
+def test_a_latent_that_another_node_has_resized_has_no_size_of_its_own(fake_host: FakeHost):
+    start = {**encode(image(150, 200)), "samples": torch.zeros(1, 16, 9, 9)}
+    sample(masked(start, torch.ones(1, 384, 384)))
+    assert not any(fake_host.notices)
 
 
 def test_batches_of_latents_seeds_and_masks():

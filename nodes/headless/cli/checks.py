@@ -12,7 +12,7 @@ from wuerstchen_core.geometry import Size
 from ..execution.signatures import loaded_files
 from ..report import Report
 from ..workflow.catalog import Catalog
-from ..workflow.prompt import Prompt, ancestors, links_of, title_of
+from ..workflow.prompt import Prompt, ancestors, is_link, links_of, title_of
 
 _SAMPLER, _LOADER = "WuerstchenStageCSampler", "WuerstchenLoadStageC"
 
@@ -93,7 +93,7 @@ def warnings_of(prompt: Prompt) -> list[str]:
     """List the warnings about the image sizes of a prompt, one line each."""
     found: list[str] = []
     for node_id, node in prompt.items():
-        if node["class_type"] != _SAMPLER:
+        if node["class_type"] != _SAMPLER or is_link(node["inputs"].get("latent")):  # a latent decides the size
             continue
         try:
             size = Size(node["inputs"].get("width"), node["inputs"].get("height"))

@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,20 @@ def example_for(options: argparse.Namespace) -> str | None:
         raise UsageError("--image decides the size; leave out --size, --width and --height, or scale the picture.")
     _check_files(image=options.image, mask=options.mask)
     return "image_to_image" if options.mask is None else "inpainting_by_mask_file"
+
+
+def picture_remarks(path: str) -> list[str]:
+    """Return what a person should know about a picture that is to be changed, one line each.
+
+    Args:
+        path: The picture. One that cannot be read has no remarks; the node that loads it says why.
+    """
+    from PIL import Image
+
+    with suppress(Exception), Image.open(path) as picture:  # a damaged file may raise anything
+        if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema()[0] != 255:
+            return [f"{path} is transparent in places; the colours that are stored there are used."]
+    return []
 
 
 def variation_settings(workflow: Workflow, options: argparse.Namespace) -> dict[str, Any]:

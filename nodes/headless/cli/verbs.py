@@ -88,13 +88,15 @@ def _draw(
     report: Report,
 ) -> int:
     """Run an example, and save `count` images or write the only one to a pipe."""
-    from .generate import numbered
+    from .generate import numbered, picture_remarks
     from .jobs import RunJob, run_all
 
     to_stdout = options.out is None and not report.as_json and not sys.stdout.isatty()
     if to_stdout and count > 1:
         raise UsageError(f"{count} images cannot go to a pipe; name a folder or a pattern with --out.")
     out = OutputFiles(numbered(_out(options.out), count))
+    for text in picture_remarks(options.image) if options.image is not None else ():
+        report.warn(text)
     cache, server = _cache(options), _server(options)
     job = RunJob(
         workflow, settings, seed, out, report, cache, variants=variants, server=server, compiles=options.compile

@@ -11,6 +11,7 @@ from wuerstchen_core import image_to_image, inpaint, vary
 from wuerstchen_core.checkpoints.presets import COCKTAIL, V2
 from wuerstchen_nodes.headless.cli.generate import example_for, settings_for, variation_settings
 from wuerstchen_nodes.headless.cli.parser import build_parser
+from wuerstchen_nodes.headless.run import prepare
 from wuerstchen_nodes.headless.workflow import examples
 from wuerstchen_nodes.headless.workflow.documents import load_workflow
 
@@ -113,3 +114,16 @@ def test_a_mask_of_another_size_and_transparency_are_told(wuerstchen, caplog):
     outcome = wuerstchen("generate", PROMPT, "--image=in.png", "--mask=small.png", "--out=o.png", *FEW)
     assert outcome.code == 0, outcome.err
     assert "The mask is 96x64, the picture 384x256; it is stretched to fit." in outcome.err + caplog.text
+    Image.open(examples.folder() / "wuerstchen_square_masked.png").save("clear.png")
+    for arguments in (["generate", PROMPT, "--image=clear.png"], ["vary", "clear.png", "-n", "1"]):
+        outcome = wuerstchen(*arguments, "--out=o.png", *FEW)
+        assert outcome.code == 0, outcome.err
+        assert "clear.png is transparent in places; the colours that are stored there are used." in outcome.err
+
+
+def test_the_size_of_a_picture_is_not_that_of_the_fields_which_are_not_read(wuerstchen, monkeypatch):
+    from wuerstchen_nodes.headless.cli.checks import warnings_of
+
+    workflow = load_workflow(examples.locate("image_to_image"))
+    prompt = prepare(workflow, {"Load Stage C.model": "cocktail", "Stage C Sampler.width": 4096}).prompt
+    assert warnings_of(prompt) == []
