@@ -247,7 +247,7 @@ def test_missing_weights_are_listed_with_their_links_and_downloaded(page, tmp_pa
 
             node = _download_node(fresh)
             run(fresh)
-            fresh.wait_for_function("node => node.widgets.at(-1)?.value?.includes('12.4 GB more')", arg=node)
+            fresh.wait_for_function("node => node.widgets.at(-1)?.value?.includes('12.5 GB more')", arg=node)
             assert hub.sent == []
             node.evaluate("node => { node.widgets.find(each => each.name === 'download').value = true; }")
             told = run(fresh)

@@ -45,8 +45,11 @@ def test_every_node_tells_the_page_about_itself(server: Server):
 
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_a_workflow_gives_the_picture_that_headless_gives_and_then_rests(server: Server, name, tmp_path):
-    workflow = load_workflow(name)
-    host = HeadlessHost(OutputFiles(tmp_path), model_folders=[server.folder / "models/wuerstchen"])
+    workflow, pictures = load_workflow(name), examples.folder()
+    for path in pictures.glob("wuerstchen_*.png"):
+        shutil.copy(path, server.folder / "input")
+    models = [server.folder / "models/wuerstchen"]
+    host = HeadlessHost(OutputFiles(tmp_path), model_folders=models, input_folders=[pictures])
     result = execute(workflow, host=host)
     headless = [np.asarray(Image.open(path).convert("RGB")) for path in (*result.images, *result.previews)]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from support import tiny
-from wuerstchen_core.checkpoints.saving import save_stage_a, save_stage_b, save_stage_c
+from wuerstchen_core.checkpoints.saving import save_image_encoder, save_stage_a, save_stage_b, save_stage_c
 from wuerstchen_nodes.headless.workflow.catalog import Catalog
 
 QUICK_RUN = ["8.steps=2", "10.steps=1", "8.width=128", "8.height=128"]
@@ -188,6 +188,7 @@ def write_tiny_v2(models: Path) -> None:
         text_c="wuerstchen-prior",
         text_b="wuerstchen",
     )
+    save_image_encoder(tiny.image_encoder(), models / "warp-ai" / "EfficientNetEncoder")
 
 
 def _write_parts(folder: Path, *, stage_c: str, stage_b: str, stage_a: str, text_c: str, text_b: str) -> None:
