@@ -82,6 +82,10 @@ class _Model:
             **more,  # pyright: ignore[reportArgumentType]
         )
 
+    def redraw(self, images: Tensor, prompts: list[str], seeds: list[int], strength: float) -> Tensor:
+        embeddings = self.sample(encode_stage_c(self.encoder, images), prompts, seeds, strength)
+        return self.decode(embeddings, prompts, seeds)
+
     def decode(self, embeddings: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
         latents = decoded(self.stage_b, embeddings, self.text_b.encode(prompts), seeds, MODEL)
         return decode_stage_a(self.stage_a, latents)
@@ -159,12 +163,7 @@ def image_to_image(count: int, strength: float = family(MODEL).image_strength) -
     wanted = [replace(scene, colour=str(rng.choice(names))) for scene, names in zip(asked, others, strict=True)]
     before = _drawn(asked)
     prompts = [scene.caption for scene in wanted]
-
-    def change(images: Tensor, texts: list[str], seeds: list[int]) -> Tensor:
-        embeddings = model.sample(encode_stage_c(model.encoder, images), texts, seeds, strength)
-        return model.decode(embeddings, texts, seeds)
-
-    after = _in_batches(before, prompts, change)
+    after = _in_batches(before, prompts, lambda x, p, s: model.redraw(x, p, s, strength))
     return Result(before, after, _shares(before, after, wanted))
 
 
@@ -172,12 +171,7 @@ def variations(count: int, strength: float = family(MODEL).vary_strength) -> Res
     """Vary pictures without a prompt."""
     model, asked = _Model(), scenes(count)
     before = _drawn(asked)
-
-    def change(images: Tensor, texts: list[str], seeds: list[int]) -> Tensor:
-        embeddings = model.sample(encode_stage_c(model.encoder, images), texts, seeds, strength)
-        return model.decode(embeddings, texts, seeds)
-
-    after = _in_batches(before, [""] * count, change)
+    after = _in_batches(before, [""] * count, lambda x, p, s: model.redraw(x, p, s, strength))
     different = [bool(np.abs(a - b).max() > 0.1) for a, b in zip(before, after, strict=True)]
     return Result(before, after, {**_shares(before, after, asked), "different": float(np.mean(different))})
 
