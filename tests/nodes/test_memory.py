@@ -11,9 +11,18 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from support import tiny
-from wuerstchen_core import StageB, StageBConfig, StageC, StageCConfig, decode_stage_a
+from wuerstchen_core import (
+    StageB,
+    StageBConfig,
+    StageC,
+    StageCConfig,
+    decode_stage_a,
+    encode_stage_a,
+    encode_stage_c,
+)
+from wuerstchen_core.networks.efficientnet import EfficientNetEncoder, EfficientNetEncoderConfig
 from wuerstchen_core.networks.rebuild import rebuild
-from wuerstchen_nodes.memory import stage_a_memory, stage_b_memory, stage_c_memory
+from wuerstchen_nodes.memory import image_encoder_memory, stage_a_memory, stage_b_memory, stage_c_memory
 
 RATIO = torch.full((2,), 0.5)
 
@@ -65,3 +74,15 @@ def test_half_precision_takes_half():
     network = StageC(StageCConfig(c=64, c_cond=64, depth=1, nhead=2))
     half = rebuild(network, _Operations(compute_dtype=torch.bfloat16))
     assert stage_c_memory(half, 1, 24, 24) == stage_c_memory(network, 1, 24, 24) // 2
+
+
+def test_image_encoder():
+    network = EfficientNetEncoder(EfficientNetEncoderConfig.v2()).eval()
+    peak = _peak(lambda: encode_stage_c(network, torch.zeros(1, 3, 256, 384)))
+    assert peak == pytest.approx(image_encoder_memory(256, 384), rel=0.15)
+
+
+def test_encoding_by_stage_a_takes_what_decoding_does():
+    network = tiny.stage_a(replace(tiny.STAGE_A, embed_dim=64))
+    peak = _peak(lambda: encode_stage_a(network, torch.zeros(1, 3, 128, 192)))
+    assert peak <= stage_a_memory(network, 32, 48) * 1.15
