@@ -104,7 +104,7 @@ def test_transparency_and_masks_of_another_size_are_warned_of_at_the_callers_lin
     assert seen[0].filename == __file__
     opaque = Image.merge("RGBA", (*picture().split(), Image.new("L", (256, 256), 255)))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         warnings.filterwarnings("ignore", SMALL)
         image_to_image(opaque, "a star", **QUICK)
     with pytest.warns(UserWarning, match="The mask is 64x32, the picture 256x256; it is stretched to fit"):
