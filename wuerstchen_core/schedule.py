@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .errors import InputError
 
+SMALLEST_STRENGTH = 0.001
+"""Smallest share of a schedule that is run. A whole schedule has as many more steps."""
 _OFFSET = 0.008
 """Offset s of the cosine schedule."""
 
@@ -94,7 +96,7 @@ def whole_steps(steps: int, strength: float) -> int:
 
     Args:
         steps: Steps to run, at least 1.
-        strength: Share of the schedule to run, above 0, at most 1.
+        strength: Share of the schedule to run, 0.001 to 1.
     Raises:
         InputError: An argument is out of range.
     """
@@ -108,7 +110,7 @@ def last_steps(timesteps: Sequence[float], strength: float) -> Sequence[float]:
 
     Args:
         timesteps: Ratios falling from 1 to 0.
-        strength: Share of the steps to keep, above 0, at most 1. At least one step is kept; 1 keeps them all.
+        strength: Share of the steps to keep, 0.001 to 1. At least one step is kept; 1 keeps them all.
     Raises:
         InputError: `strength` is out of range.
     """
@@ -117,9 +119,10 @@ def last_steps(timesteps: Sequence[float], strength: float) -> Sequence[float]:
 
 
 def _check_strength(strength: float) -> None:
-    if not 0 < strength <= 1:
+    if not SMALLEST_STRENGTH <= strength <= 1:
         raise InputError(
-            f"strength is {strength!r}; expected a number above 0 (the image stays) and at most 1 (drawn from noise)."
+            f"strength is {strength!r}; expected a number from {SMALLEST_STRENGTH} (the image stays) to 1 (drawn from "
+            "noise)."
         )
 
 

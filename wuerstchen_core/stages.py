@@ -141,7 +141,7 @@ def sample_stage_c(
         guidance_scale: Strength of classifier-free guidance; 1 or less is none.
         latents (Tensor | None): [batch, 16, h, w], noise to start from; None for noise from the seeds.
         start (Tensor | None): [batch or 1, 16, h, w], image embeddings to change; None to draw from noise.
-        strength: Share of the timesteps that is run, from their end: above 0, where `start` stays, to 1, which is text
+        strength: Share of the timesteps that is run, from their end: 0.001, where `start` stays, to 1, which is text
             to image and forgets `start`.
         mask (Tensor | None): [batch or 1, 1, any height, any width] in 0..1, over the whole size rounded up: 1 to draw
             anew, 0 to keep `start`. A position is drawn anew where any of its pixels is to be. None to change all.

@@ -153,7 +153,7 @@ def _sampled(
 def _with_reduced_mask(
     run: tuple[Any, ...], more: dict[str, Any], noise: Tensor
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Reduce the run's mask to the latent's positions by maximum, where ComfyUI would take one of the pixels.
+    """Reduce the run's mask to the latent's positions by maximum, where ComfyUI would interpolate.
 
     Args:
         run: Sampler, sigmas, the mask or None, and all else that ComfyUI passes.

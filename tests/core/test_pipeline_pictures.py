@@ -150,6 +150,8 @@ def test_what_is_no_picture_is_said(call, tmp_path):
     [
         ({"strength": 0.0}, "strength is 0.0"),
         ({"strength": 1.1}, "strength is 1.1"),
+        ({"strength": 1e-9}, "strength is 1e-09"),  # or its schedule would not fit into memory
+        ({"strength": float("nan")}, "strength is nan"),
         ({"steps": 0}, "steps is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"seed": 1.5}, "seed is 1.5"),

@@ -54,7 +54,7 @@ def image_to_image(
     Args:
         image: Picture, or the path of one, of any size to 8192 pixels a side. Transparency is dropped.
         prompt: Text prompt of what the result shows.
-        strength: Share of Stage C's schedule that is run: above 0, where the picture stays, to 1, which is text to
+        strength: Share of Stage C's schedule that is run: 0.001, where the picture stays, to 1, which is text to
             image. `steps` counts the steps of that share. None for the one that suits the model: 0.03 for cocktail, in
             whose pictures the prompt outweighs little noise, and 0.4 for the published ones.
         negative_prompt: Text prompt of what to avoid.

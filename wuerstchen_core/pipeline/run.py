@@ -100,8 +100,8 @@ class Run:
             warn(text)
 
     def image_encoder(self) -> ImageEncoder:
-        """Load the image encoder."""
-        return load_image_encoder(self._model, device=self._device, dtype=self._small, download=self._download)
+        """Load the image encoder, in float32 always: fewer bits would move what it sees by pixels."""
+        return load_image_encoder(self._model, device=self._device, dtype=torch.float32, download=self._download)
 
     def stage_a(self) -> StageA:
         """Load Stage A."""

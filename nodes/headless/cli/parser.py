@@ -50,13 +50,13 @@ examples:
     "generate": """\
 examples:
   wuerstchen generate "a yellow star at the left on a purple background" --size 256x384 -n 4 --out star.png
-  wuerstchen generate "a blue heart on a white background" --image heart.png --strength 0.3
+  wuerstchen generate "a blue heart on a white background" --image heart.png
   wuerstchen generate "a blue circle at the right on a white background" --image heart.png --mask right_half.png
   echo "a red heart on a white background" | wuerstchen generate --seed 7 > heart.png""",
     "vary": """\
 examples:
   wuerstchen vary heart.png
-  wuerstchen vary heart.png -n 8 --strength 0.5 --prompt "a red heart on a white background" --out hearts.png""",
+  wuerstchen vary heart.png -n 8 --strength 0.1 --prompt "a red heart on a white background" --out hearts.png""",
     "validate": """\
 example:
   wuerstchen validate shared.json""",

@@ -22,7 +22,7 @@ from wuerstchen_core.training.edges import begin_with_edges
 from wuerstchen_core.training.fields import CODES, FIGURE, PLACE, SIZE, features
 from wuerstchen_core.training.initialise import initialise_stage_b
 from wuerstchen_core.training.loop import LoopConfig, train
-from wuerstchen_core.training.losses import features_loss, plain_latents
+from wuerstchen_core.training.losses import features_loss, plain_latents, worn
 from wuerstchen_core.training.phrases import phrase
 from wuerstchen_core.training.pictures import FolderPictures, WorldPictures, draw_batch
 from wuerstchen_core.training.recipe import Recipe
@@ -216,6 +216,15 @@ def test_captions_say_the_same_in_many_words():
     assert {"gray", "grey", "small", "tiny", "corner", "in", "an", "a", "star"} <= words
     assert any("orange" not in caption for caption in said)
     assert all("top left" in caption for caption in said)
+
+
+def test_every_other_image_is_worn_and_shows_the_same():
+    images = draw_batch(WorldPictures("flat"), np.random.default_rng(1), 6, 256, 256).images
+    torch.manual_seed(0)
+    changed = worn(images)
+    assert torch.equal(changed[1::2], images[1::2]) and changed.min() >= 0 and changed.max() <= 1
+    differences = (changed - images)[::2].abs().mean(dim=(1, 2, 3))
+    assert differences.min() > 0.001 and differences.max() < 0.05
 
 
 def test_the_image_encoder_learns_known_features(tmp_path):
