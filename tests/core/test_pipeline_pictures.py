@@ -132,6 +132,7 @@ def _inpaint(image, **more):
 @pytest.mark.parametrize("call", [image_to_image, vary, _inpaint])
 def test_what_is_no_picture_is_said(call, tmp_path):
     (tmp_path / "text.png").write_text("not a picture")
+    Image.new("1", (20000, 20000)).save(tmp_path / "huge.png")
     more = {"prompt": "a", **QUICK}
     if call is _inpaint:
         more.pop("prompt")
@@ -139,6 +140,7 @@ def test_what_is_no_picture_is_said(call, tmp_path):
         (tmp_path / "none.png", "cannot be read as a picture"),
         (tmp_path / "text.png", "cannot be read as a picture"),
         (7, "cannot be read as a picture"),
+        (tmp_path / "huge.png", "has too many pixels; expected at most 8192 on a side"),
         (Image.new("1", (20000, 20000)), "image has 20000 x 20000 pixels; expected at most 8192"),
     ):
         with pytest.raises(InputError, match=message):

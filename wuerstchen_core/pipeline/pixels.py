@@ -31,12 +31,16 @@ def open_picture(picture: "Image | str | PathLike[str]", name: str = "image") ->
     if isinstance(picture, Image.Image):
         opened = picture
     else:
-        bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # so many pixels may be an attack
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 opened = Image.open(Path(picture).expanduser())
-        except (OSError, ValueError, TypeError, SyntaxError, *bombs) as error:
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise InputError(
+                f"{name} is {picture!r}, which has too many pixels; expected at most {MAX_SIZE} on a side. Make it "
+                "smaller."
+            ) from error
+        except (OSError, ValueError, TypeError, SyntaxError) as error:
             raise InputError(
                 f"{name} is {picture!r}, which cannot be read as a picture: {error}. Give a PNG, JPEG or WebP file, or "
                 "a PIL.Image."
@@ -66,7 +70,7 @@ def mask_of(picture: "Image", size: Size) -> "Image":
     """Return a mask in gray of a picture's size. One of another size is stretched, which is warned of.
 
     Args:
-        picture: Mask in any mode; its brightness counts, or its opacity where it is nothing but that.
+        picture: Mask in any mode, of which the brightness counts.
         size: Size of the picture that it is for.
     """
     from PIL import Image

@@ -129,7 +129,10 @@ def opened(path: Path) -> Iterator[Image.Image]:
             with Image.open(path) as file:
                 yield file
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is too large an image: {error}. Scale it down first.") from error
+        raise InputError(
+            f"{path} is too large an image; expected at most {Image.MAX_IMAGE_PIXELS} pixels in all. Scale it down "
+            "first."
+        ) from error
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
         raise InputError(f"{path} cannot be read as an image: {error}. Give a PNG, JPEG or WebP file.") from error
 
