@@ -190,7 +190,7 @@ def main() -> None:
         world = partial(WorldPictures, by_formula=arguments.start in (None, "cocktail"))
         flat, aesthetic = world("flat"), world("aesthetic")
         # Small figures have the most outline for their size, so half of the images have one.
-        every = world("flat", "flat", "aesthetic", sizes=("small", "small", None, "large"))
+        every = world("flat", "flat", "aesthetic", sizes=("small", "small", None, "large"), any_colour=0.5)
         training = Training(arguments.out, every, flat, aesthetic, start=start)
     if arguments.only:
         getattr(training, arguments.only)

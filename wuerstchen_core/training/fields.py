@@ -5,6 +5,7 @@ Stage B, as it enlarges them, finds between two positions as exactly as on one; 
 figure a little.
 """
 
+from collections.abc import Mapping
 from math import ceil
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..geometry import PIXELS_PER_STAGE_C, STAGE_C_CHANNELS
 from ..networks.cocktail_encoder import PATCH
-from .world import COLOURS, SHAPES, Layout, Scene, Style
+from .world import COLOURS, SHAPES, Colour, Layout, Scene, Style
 
 CODES = {shape: np.eye(4, dtype=np.float32)[i // 2] * (2 if i % 2 else -2) for i, shape in enumerate(SHAPES)}
 """Shape -> its code, the corners of a cross-polytope: any two are far apart."""
@@ -38,7 +39,9 @@ def centres(side: int) -> NDArray[np.float64]:
     return np.linspace(PATCH / 2, side - PATCH / 2, ceil(side / PIXELS_PER_STAGE_C))
 
 
-def features(scene: Scene, layout: Layout, style: Style) -> NDArray[np.float32]:
+def features(
+    scene: Scene, layout: Layout, style: Style, colours: Mapping[str, Colour] = COLOURS
+) -> NDArray[np.float32]:
     """Return the normalised embeddings of a scene.
 
     Returns:
@@ -53,7 +56,7 @@ def features(scene: Scene, layout: Layout, style: Style) -> NDArray[np.float32]:
     maps[PLACE] = np.stack([x, y, (x + y) * DIAGONAL, (x - y) * DIAGONAL]).clip(-REACH, REACH) * PLACE_SCALE
     maps[SIZE] = np.log(layout.share / 0.23) * 2.8
     for channels, colour in ((FIGURE, scene.colour), (BACKGROUND, scene.background)):
-        maps[channels] = _column(np.asarray(COLOURS[colour]) / 127.5 - 1) * 1.5
+        maps[channels] = _column(np.asarray(colours[colour]) / 127.5 - 1) * 1.5
     maps[SHAPE] = _column(CODES[scene.shape])
     maps[STYLE] = 1.0 if style == "aesthetic" else -1.0
     return maps

@@ -2,8 +2,9 @@
 # torch types from_numpy in part only.
 """Sources of captioned images for training: the drawn world, or a folder."""
 
+import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -15,7 +16,18 @@ from torch import Tensor
 from ..errors import InputError
 from .fields import features
 from .phrases import phrase
-from .world import FIGURE_SIZES, Array, Size, Style, draw, random_layout, random_scene, triples
+from .world import (
+    COLOURS,
+    FIGURE_SIZES,
+    Array,
+    Colour,
+    Size,
+    Style,
+    draw,
+    random_layout,
+    random_scene,
+    triples,
+)
 
 SIZES: dict[tuple[int, int], float] = {
     (256, 256): 0.6,
@@ -43,6 +55,11 @@ PIECES: dict[tuple[int, int], float] = {
     (512, 512): 0.04,
 }
 """Sizes for Stage B and their shares. It learns outlines, which pieces show more of at the same cost."""
+
+
+LEAST_CONTRAST = 60
+"""Smallest difference in one of the channels of two random colours, of 255."""
+_LETTERS = list(string.ascii_lowercase)
 
 
 class Sample(NamedTuple):
@@ -86,19 +103,32 @@ class WorldPictures:
         sizes: Sizes of the figures, each as frequent as the others.
         by_formula: True for images with features. Training that goes on from other checkpoints than cocktail's goes
             without: they may know other ones.
+        any_colour: Share of images in random colours, which their captions call by invented words: for the networks
+            that have to redraw every colour, whether the text encoder knows a word for it or not.
     """
 
-    def __init__(self, *styles: Style, sizes: Sequence[Size] = FIGURE_SIZES, by_formula: bool = True) -> None:
+    def __init__(
+        self,
+        *styles: Style,
+        sizes: Sequence[Size] = FIGURE_SIZES,
+        by_formula: bool = True,
+        any_colour: float = 0.0,
+    ) -> None:
         self._styles = styles
         self._sizes = sizes
+        self._any_colour = any_colour
         self.by_formula = by_formula
         self._scenes = triples(held_out=False)
 
     def sample(self, rng: np.random.Generator, width: int, height: int) -> Sample:
         scene = random_scene(rng, self._scenes, self._sizes)
+        colours = COLOURS
+        if rng.random() < self._any_colour:
+            colours = random_colours(rng)
+            scene = replace(scene, **dict(zip(("colour", "background"), colours, strict=True)))
         style = self._styles[rng.integers(len(self._styles))]
         layout = random_layout(scene, max(width, WHOLE), max(height, WHOLE), rng)
-        image = draw(scene, layout, style)
+        image = draw(scene, layout, style, colours)
         if (width, height) != (layout.width, layout.height):
             # A piece shows a part of the outline.
             angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 1.1) * layout.radius
@@ -106,7 +136,7 @@ class WorldPictures:
             top = _start(layout.y + distance * np.sin(angle), height, layout.height)
             image = image[top : top + height, left : left + width]
             layout = layout.crop(left, top, width, height)
-        known = features(scene, layout, style) if self.by_formula else None
+        known = features(scene, layout, style, colours) if self.by_formula else None
         return Sample(image, phrase(scene, rng), known)
 
     def captions(self) -> Iterator[str]:
@@ -114,6 +144,15 @@ class WorldPictures:
         for scene in self._scenes:
             for _ in range(4):
                 yield phrase(random_scene(rng, [scene]), rng)
+
+
+def random_colours(rng: np.random.Generator) -> dict[str, Colour]:
+    """Return two colours that differ clearly, by invented words."""
+    while True:
+        pair = rng.integers(256, size=(2, 3))
+        words = ["".join(rng.choice(_LETTERS, rng.integers(3, 9))) for _ in pair]
+        if np.abs(pair[0] - pair[1]).max() >= LEAST_CONTRAST and words[0] != words[1]:
+            return {word: (int(r), int(g), int(b)) for word, (r, g, b) in zip(words, pair, strict=True)}
 
 
 def _start(centre: float, length: int, whole: int) -> int:

@@ -2,7 +2,7 @@
 
 import itertools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,7 +15,9 @@ Array = NDArray[np.float32]
 Distance = Callable[[Array, Array], NDArray[np.floating]]
 """Function from coordinates (x, y), both [height, width], to the signed distance from a figure, negative inside."""
 
-COLOURS: dict[str, tuple[int, int, int]] = {
+Colour = tuple[int, int, int]
+"""sRGB in 0..255."""
+COLOURS: dict[str, Colour] = {
     "red": (220, 40, 40),
     "orange": (240, 140, 30),
     "yellow": (245, 220, 40),
@@ -198,22 +200,23 @@ def random_layout(scene: Scene, width: int, height: int, rng: np.random.Generato
     return Layout(width, height, float(x), float(y), float(radius), float(share))
 
 
-def draw(scene: Scene, layout: Layout, style: Style = "flat") -> Array:
+def draw(scene: Scene, layout: Layout, style: Style = "flat", colours: Mapping[str, Colour] = COLOURS) -> Array:
     """Draw a scene.
 
     Args:
         scene: Content of the image.
         layout: Size of the image, and the figure's place.
         style: "flat" colours, or "aesthetic": lit from the upper left, with a glow around the figure.
+        colours: Colours by the names that the scene has for them.
     Returns:
         Array: [height, width, 3], float32, sRGB in 0..1.
     """
     width, height, radius = layout.width, layout.height, layout.radius
     x = ((np.arange(width) + 0.5 - layout.x) / radius).astype(np.float32)
     y = ((np.arange(height) + 0.5 - layout.y) / radius).astype(np.float32)
-    figure = np.asarray(COLOURS[scene.colour], np.float32) / 255
+    figure = np.asarray(colours[scene.colour], np.float32) / 255
     image = np.empty((height, width, 3), np.float32)
-    image[:] = np.asarray(COLOURS[scene.background], np.float32) / 255
+    image[:] = np.asarray(colours[scene.background], np.float32) / 255
     if style == "aesthetic":
         from_centre = np.hypot(x * np.float32(radius / width), y[:, None] * np.float32(radius / height))
         image *= 1 - 0.08 * np.clip(from_centre * 1.4, 0, 1)[..., None]
