@@ -27,11 +27,11 @@ CORE = {
     "networks": {"geometry", "errors"},
     "checkpoints": {"networks", "geometry", "text", "files", "errors"},
     "text": {"errors"},
-    "interpolation": {"networks", "errors"},
+    "weights": {"checkpoints", "networks", "text", "errors"},
     "stages": {"images", "sampling", "networks", "geometry", "schedule", "errors"},
     "pipeline": {"stages", "images", "checkpoints", "networks", "sampling", "geometry", "schedule", "errors"},
     "training": {
-        *("stages", "checkpoints", "networks", "interpolation"),
+        *("stages", "checkpoints", "networks", "weights"),
         *("text", "previews", "geometry", "schedule", "files", "errors"),
     },
 }

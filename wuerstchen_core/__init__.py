@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from .checkpoints.loading import load_stage_b as load_stage_b
     from .checkpoints.loading import load_stage_c as load_stage_c
     from .checkpoints.loading import load_text_encoder as load_text_encoder
+    from .checkpoints.lora import load_lora as load_lora
     from .checkpoints.saving import save_stage_c as save_stage_c
     from .errors import CheckpointError as CheckpointError
     from .errors import InputError as InputError
     from .errors import WeightsMissingError as WeightsMissingError
     from .errors import WorkflowError as WorkflowError
     from .errors import WuerstchenError as WuerstchenError
-    from .interpolation import interpolate as interpolate
     from .networks.image_encoder import ImageEncoder as ImageEncoder
     from .networks.stage_a import StageA as StageA
     from .networks.stage_a import StageAConfig as StageAConfig
@@ -43,14 +43,22 @@ if TYPE_CHECKING:
     from .stages import sample_stage_b as sample_stage_b
     from .stages import sample_stage_c as sample_stage_c
     from .text.encoder import TextEncoder as TextEncoder
+    from .weights.block_weights import BlockWeights as BlockWeights
+    from .weights.lora import WithLoras as WithLoras
+    from .weights.lora import apply_lora as apply_lora
+    from .weights.lora import apply_loras as apply_loras
+    from .weights.merging import Interpolation as Interpolation
+    from .weights.merging import Merge as Merge
+    from .weights.merging import interpolate as interpolate
+    from .weights.merging import merge as merge
 
 _MODULE_OF = {
     "checkpoints.embeddings": ["load_embedding"],
+    "checkpoints.lora": ["load_lora"],
     "checkpoints.saving": ["save_stage_c"],
     "errors": ["CheckpointError", "InputError", "WeightsMissingError", "WorkflowError", "WuerstchenError"],
     "pipeline.pictures": ["image_to_image", "inpaint", "vary"],
     "pipeline.text_to_image": ["generate"],
-    "interpolation": ["interpolate"],
     "checkpoints.loading": ["load_image_encoder", "load_stage_a", "load_stage_b", "load_stage_c", "load_text_encoder"],
     "schedule": [
         "DEFAULT_STAGE_B_TIMESTEPS",
@@ -66,6 +74,9 @@ _MODULE_OF = {
     "networks.stage_c": ["StageC", "StageCConfig"],
     "stages": ["decode_stage_a", "encode_stage_a", "encode_stage_c", "sample_stage_b", "sample_stage_c"],
     "text.encoder": ["TextEncoder"],
+    "weights.block_weights": ["BlockWeights"],
+    "weights.lora": ["WithLoras", "apply_lora", "apply_loras"],
+    "weights.merging": ["Interpolation", "Merge", "interpolate", "merge"],
 }
 _HOME = {name: module for module, names in _MODULE_OF.items() for name in names}
 

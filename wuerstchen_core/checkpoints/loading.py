@@ -1,14 +1,13 @@
-"""Load networks from checkpoints in any layout, with checks that each file is of the right network."""
+"""Load networks from checkpoints in any layout, on a device and in a dtype."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, InputError
+from ..errors import InputError
 from ..networks.blocks import Operations, compute_dtype_of
 from ..networks.float8 import FLOAT8, eight_bit_keys, operations_for
 from ..networks.image_encoder import ImageEncoder
@@ -20,12 +19,12 @@ from ..text.building import text_encoder_of
 from ..text.encoder import TextEncoder
 from . import components
 from .architectures import IMAGE_ENCODERS, STAGE_A, STAGE_B, STAGE_C, Architecture, Network
-from .colours import check_colours, load_previewer
-from .components import Component, describe
-from .config import Config, State, check, config_from
+from .config import Config
 from .layouts import read_json
-from .reading import Checkpoint, read_checkpoint, read_tensors
-from .sources import locate_stage, locate_text_encoder
+from .opening import open_checkpoint, stored_dtype
+from .reading import read_tensors
+from .recipes import Recipe, Stored
+from .sources import locate_text_encoder
 
 Device = str | torch.device
 
@@ -58,7 +57,7 @@ def load_stage_c(
         CheckpointError: It is damaged, unsafe, or of another network.
         InputError: There is no such device, or networks do not run in `dtype`.
     """
-    return _load((STAGE_C,), source, device, dtype, download, operations)
+    return make_stage_c(Stored(source, download=download), device=device, dtype=dtype, operations=operations)
 
 
 def load_stage_b(
@@ -156,6 +155,41 @@ def cpu_dtype(weights: int) -> torch.dtype:
     return torch.bfloat16 if weights >= LARGE and HAS_BFLOAT16 else torch.float32
 
 
+def make_stage_c(
+    recipe: Recipe,
+    *,
+    device: Device = "cpu",
+    dtype: torch.dtype | None = None,
+    operations: Operations = nn,
+) -> StageC:
+    """Make the network of a recipe, weight by weight.
+
+    Args:
+        recipe: Where its weights come from.
+        device: As for `load_stage_c`.
+        dtype: As for `load_stage_c`.
+        operations: As for `load_stage_c`.
+    Returns:
+        StageC: Network in eval mode, without gradients.
+    Raises:
+        CheckpointError: A file of the recipe has changed, or is gone.
+        InputError: There is no such device, or networks do not run in `dtype`.
+    """
+    target, chosen = _device(device), _dtype(dtype, *STAGE_C.stored)
+    if operations is nn:
+        operations = operations_for(chosen, target)
+    with torch.device("meta"):
+        network = StageC(recipe.config, operations)
+    if chosen is None:
+        chosen = cpu_dtype(recipe.weights) if target.type == "cpu" else _computed(recipe.dtype)
+    try:
+        _fill(network, recipe.tensor, target, chosen, operations)
+    finally:
+        recipe.release()
+    network.latent_rgb, network.previewer = recipe.latent_rgb, recipe.previewer
+    return network
+
+
 def _load(
     architectures: Sequence[Architecture[Network, Config]],
     source: str | Path,
@@ -164,122 +198,36 @@ def _load(
     download: bool,
     operations: Operations,
 ) -> Network:
-    first = architectures[0]
-    target, chosen = _device(device), _dtype(dtype, *first.stored)
+    target, chosen = _device(device), _dtype(dtype, *architectures[0].stored)
     if operations is nn:
         operations = operations_for(chosen, target)
-    checkpoint = read_checkpoint(locate_stage(source, first.component, download=download), first.component.part)
-    architecture = next((each for each in architectures if _is_of(each.component, checkpoint)), first)
-    component = architecture.component
-    _check_stage(component, checkpoint)
-    with torch.device("meta"):
-        network = architecture.network(_config(architecture, checkpoint), operations)
-    _check_keys(component, network, checkpoint)
-    _set_preview(network, checkpoint)
-    state = checkpoint.state
+    opened = open_checkpoint(architectures, source, download=download, operations=operations)
+    network, state = opened.network, opened.checkpoint.state
+    if isinstance(network, StageB | StageC):
+        network.latent_rgb = opened.latent_rgb
     if chosen is None:
         weights = sum(tensor.numel() for tensor in state.values())
         chosen = cpu_dtype(weights) if target.type == "cpu" else _computed(stored_dtype(state))
-    eight_bits = eight_bit_keys(network) if chosen == FLOAT8 else set[str]()
-    others = (compute_dtype_of(operations) or torch.bfloat16) if eight_bits else chosen
-    for key in list(state):  # one by one, so that each stored tensor is freed once it is converted
-        tensor = state.pop(key)
-        kind = chosen if key in eight_bits else others
-        state[key] = tensor.to(target, kind if tensor.is_floating_point() else tensor.dtype)
+    _fill(network, state.pop, target, chosen, operations)  # so that each stored tensor is freed once it is converted
+    return network
+
+
+def _fill(
+    network: nn.Module,
+    tensor_of: Callable[[str], Tensor],
+    device: torch.device,
+    dtype: torch.dtype,
+    operations: Operations,
+) -> None:
+    """Give a network on the meta device its weights one by one, in a dtype, and make it ready for use."""
+    eight_bits = eight_bit_keys(network) if dtype == FLOAT8 else set[str]()
+    others = (compute_dtype_of(operations) or torch.bfloat16) if eight_bits else dtype
+    state: dict[str, Tensor] = {}
+    for key in network.state_dict():
+        tensor, kind = tensor_of(key), dtype if key in eight_bits else others
+        state[key] = tensor.to(device, kind if tensor.is_floating_point() else tensor.dtype)
     network.load_state_dict(state, strict=True, assign=True)
-    return network.eval().requires_grad_(False)
-
-
-def _is_of(component: Component, checkpoint: Checkpoint) -> bool:
-    """Return whether the config.json names the network, or without one, whether a tensor shows it."""
-    named = (checkpoint.config or {}).get("_class_name")
-    return component.mark in checkpoint.state if named is None else named == component.class_name
-
-
-def _check_stage(component: Component, checkpoint: Checkpoint) -> None:
-    """Raise CheckpointError if the tensors or the config.json are of another network."""
-    files = checkpoint.files
-    class_name = (checkpoint.config or {}).get("_class_name", component.class_name)
-    if class_name != component.class_name:
-        raise CheckpointError(
-            f"{files.config} is of the class {class_name!r}; expected {component.class_name!r}, {component.label}. "
-            "Choose that stage's folder or file."
-        )
-    if component.mark not in checkpoint.state:
-        found = describe(checkpoint.state) or f"no stage of Würstchen (its first keys are {list(checkpoint.state)[:3]})"
-        raise CheckpointError(
-            f"{files.weights} looks like {found}; expected {component.label}, which has {component.mark!r}. "
-            "Choose another file, or the loader that fits this one."
-        )
-
-
-def _config(architecture: Architecture[Any, Config], checkpoint: Checkpoint) -> Config:
-    files = checkpoint.files
-    if checkpoint.config is not None:
-        return config_from(checkpoint.config, architecture.config, str(files.config))
-    try:
-        config = architecture.infer(checkpoint.state)
-    except (KeyError, ValueError, IndexError) as error:
-        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-        raise CheckpointError(
-            f"{files.weights}: the network's config cannot be inferred from its tensors: {reason}. Expected all "
-            f"tensors of {architecture.component.title}; put its config.json beside it in a folder, or download it "
-            "again."
-        ) from error
-    check(config, str(files.weights))
-    return config
-
-
-def _check_keys(component: Component, network: nn.Module, checkpoint: Checkpoint) -> None:
-    """Raise CheckpointError at the first key that is missing, unexpected, or of the wrong shape or dtype."""
-    weights, state = checkpoint.files.weights, checkpoint.state
-    expected: dict[str, Tensor] = network.state_dict()
-    for key, tensor in expected.items():
-        if key.endswith(".num_batches_tracked"):  # used in training only; some files lack it or store it as a float
-            state[key] = state.get(key, torch.zeros(tensor.shape)).to(tensor.dtype)
-    stage = component.title
-    if checkpoint.files.config:
-        stage += f" as {checkpoint.files.config} describes it"
-    advice = "Choose a checkpoint of that network, or download it again."
-    for key in sorted(expected.keys() | state.keys()):
-        if key not in state:
-            absent = len(expected.keys() - state.keys())
-            raise CheckpointError(
-                f"{weights}: {key!r} is one of {absent} missing; expected it with shape "
-                f"{list(expected[key].shape)} for {stage}. {advice}"
-            )
-        if key not in expected:
-            surplus = len(state.keys() - expected.keys())
-            raise CheckpointError(
-                f"{weights}: {key!r} with shape {list(state[key].shape)} is one of {surplus} unexpected. "
-                f"{stage} has no such tensor. {advice}"
-            )
-        if state[key].shape != expected[key].shape:
-            raise CheckpointError(
-                f"{weights}: {key!r} has shape {list(state[key].shape)}; expected "
-                f"{list(expected[key].shape)} for {stage}. {advice}"
-            )
-        if state[key].is_floating_point() != expected[key].is_floating_point():
-            raise CheckpointError(
-                f"{weights}: {key!r} is stored as {state[key].dtype}; expected {expected[key].dtype} or "
-                "another floating-point dtype. Quantized checkpoints are not supported; choose one that is not."
-            )
-
-
-def _set_preview(network: nn.Module, checkpoint: Checkpoint) -> None:
-    if isinstance(network, StageC) and checkpoint.files.previewer:
-        network.previewer = load_previewer(checkpoint.files.previewer, network.config.c_in)
-    if checkpoint.latent_rgb is not None and isinstance(network, StageB | StageC):
-        check_colours(checkpoint.latent_rgb, network.config.c_in, checkpoint.files)
-        network.latent_rgb = checkpoint.latent_rgb
-
-
-def stored_dtype(state: State) -> torch.dtype:
-    """Return the dtype of most of the weights."""
-    sizes: Counter[torch.dtype] = Counter()
-    for tensor in state.values():
-        sizes[tensor.dtype] += tensor.numel()
-    return sizes.most_common(1)[0][0]
+    network.eval().requires_grad_(False)
 
 
 def _computed(dtype: torch.dtype) -> torch.dtype:

@@ -1,8 +1,5 @@
 """Save networks in the layout of diffusers: a folder with config.json and safetensors, written whole or not at all."""
 
-# safetensors types save_file only in part
-# pyright: reportUnknownVariableType=false
-
 import json
 import os
 import shutil
@@ -15,23 +12,26 @@ from torch import Tensor
 from ..errors import InputError, WuerstchenError
 from ..networks.cocktail_encoder import CocktailEncoder
 from ..networks.efficientnet import EfficientNetEncoder
+from ..networks.float8 import FLOAT8, eight_bit_keys
 from ..networks.stage_a import StageA
 from ..networks.stage_b import StageB
 from ..networks.stage_c import StageC
 from .components import COCKTAIL_ENCODER, IMAGE_ENCODER, STAGE_A, STAGE_B, STAGE_C, Component
 from .layouts import CONFIG_FILE, PREVIEW_FILE, PREVIEWER_FILE, WEIGHT_FILES
+from .recipes import Recipe
+from .writing import Weight, write_tensors
 
 Saved = StageA | StageB | StageC | EfficientNetEncoder | CocktailEncoder
 """Network that has a folder of its own."""
 
 
-def save_stage_c(stage_c: StageC, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
+def save_stage_c(stage_c: StageC | Recipe, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
     """Save Stage C as a folder that `load_stage_c` and diffusers' WuerstchenPrior.from_pretrained read.
 
     Args:
-        stage_c: Network to save.
+        stage_c: Network to save, or a recipe, whose weights are made and written one by one.
         path: The folder, created with its parents. In an existing one only the files of the checkpoint are replaced.
-        dtype: Dtype of the weights in the file; None keeps theirs.
+        dtype: Dtype of the weights in the file; None keeps theirs, which for a recipe is that of its first checkpoint.
     Raises:
         InputError: `path` is a file, or named like one.
         WuerstchenError: The folder cannot be written; nothing is left half-written.
@@ -57,25 +57,22 @@ def save_image_encoder(
     _save(component, encoder, path, dtype)
 
 
-def _save(component: Component, network: Saved, path: str | Path, dtype: torch.dtype | None) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
+def _save(component: Component, network: Saved | Recipe, path: str | Path, dtype: torch.dtype | None) -> None:
     folder = Path(path).expanduser()
     if folder.is_file() or folder.suffix in (".safetensors", ".pt", ".bin"):
         raise InputError(f"{folder} names a file; expected the folder to write config.json and safetensors to.")
     texts = {CONFIG_FILE: json.dumps({"_class_name": component.class_name, **asdict(network.config)}, indent=2)}
-    latent_rgb = network.latent_rgb if isinstance(network, StageB | StageC) else None
+    latent_rgb = network.latent_rgb if isinstance(network, StageB | StageC | Recipe) else None
     if latent_rgb is not None:
         texts[PREVIEW_FILE] = json.dumps({"latent_rgb": _rounded(latent_rgb)})
-    files = {WEIGHT_FILES[0]: network.state_dict()}
-    if isinstance(network, StageC) and network.previewer is not None:
-        files[PREVIEWER_FILE] = network.previewer.layers.state_dict(prefix="blocks.")
+    files = {WEIGHT_FILES[0]: _weights_of(network, dtype)}
+    if isinstance(network, StageC | Recipe) and network.previewer is not None:
+        files[PREVIEWER_FILE] = _of_state(network.previewer.layers.state_dict(prefix="blocks."), dtype)
     partial = folder.with_name(f".{folder.name}.{os.urandom(8).hex()}.partial")
     try:
         partial.mkdir(parents=True)
-        for name, state in files.items():
-            save_file(_stored(state, dtype), partial / name, metadata={"format": "pt"})
+        for name, weights in files.items():
+            write_tensors(partial / name, weights)
         for name, text in texts.items():
             (partial / name).write_text(text + "\n", encoding="utf-8")
         if folder.is_dir():
@@ -83,8 +80,8 @@ def _save(component: Component, network: Saved, path: str | Path, dtype: torch.d
                 os.replace(file, folder / file.name)
         else:
             os.replace(partial, folder)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        reason = error.strerror or error
         raise WuerstchenError(
             f"{component.title} cannot be saved to {folder}: {reason}. Choose a folder that can be written, "
             "with room for it."
@@ -93,9 +90,29 @@ def _save(component: Component, network: Saved, path: str | Path, dtype: torch.d
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _stored(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+def _weights_of(network: Saved | Recipe, dtype: torch.dtype | None) -> dict[str, Weight]:
+    if not isinstance(network, Recipe):
+        return _of_state(network.state_dict(), dtype)
+    kind = network.dtype if dtype is None else dtype
+    with torch.device("meta"):
+        eight_bits = eight_bit_keys(StageC(network.config)) if kind == FLOAT8 else set[str]()
     return {
-        key: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
+        key: Weight(
+            shape,
+            torch.bfloat16 if kind == FLOAT8 and key not in eight_bits else kind,
+            lambda key=key: network.tensor(key),
+        )
+        for key, shape in network.shapes.items()
+    }
+
+
+def _of_state(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Weight]:
+    return {
+        key: Weight(
+            tensor.shape,
+            tensor.dtype if dtype is None or not tensor.is_floating_point() else dtype,
+            lambda tensor=tensor: tensor,
+        )
         for key, tensor in state.items()
     }
 

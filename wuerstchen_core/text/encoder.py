@@ -33,9 +33,13 @@ class TextEncoder(nn.Module):
         dim (int): Length of a token's vector.
         max_tokens (int): Tokens of a text prompt, or of a chunk of a long one, 77 as published.
         for_stage (str | None): Stage that it was loaded for, "C" or "B"; None if that was not said.
+        added_words (tuple[str, ...]): Words that LoRAs have added to `words`.
+        made_from (tuple | None): Text encoder without LoRAs and the LoRAs that were added to it; None without any.
     """
 
     for_stage: str | None = None
+    added_words: tuple[str, ...] = ()
+    made_from: "tuple[TextEncoder, Any] | None" = None
 
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         super().__init__()
@@ -114,7 +118,8 @@ class TextEncoder(nn.Module):
 
         A tokenizer of `training.text.make_tokenizer` says so.
         """
-        return self.tokenizer.init_kwargs.get(WORDS, [])
+        known: list[str] = self.tokenizer.init_kwargs.get(WORDS, [])
+        return sorted({*known, *self.added_words}) if known else []
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Return the words of a text prompt that are not in `words`, in their order; empty where `words` is."""

@@ -18,11 +18,11 @@ import torch
 
 from ..checkpoints.loading import load_image_encoder, load_stage_a, load_stage_b, load_stage_c
 from ..checkpoints.saving import save_image_encoder, save_stage_c
-from ..interpolation import interpolate
 from ..networks.cocktail_encoder import CocktailEncoder
 from ..networks.stage_a import StageA, StageAConfig
 from ..networks.stage_b import StageB, StageBConfig
 from ..networks.stage_c import StageC, StageCConfig
+from ..weights.merging import interpolate
 from . import recipe as steps
 from .export import STORED, export_decoder, export_prior
 from .loop import LoopConfig
