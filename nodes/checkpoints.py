@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import wuerstchen_core
 
 from .host import host
+from .lazy import LazyStageC, lazy_of
 from .output import numbered_path
 
 
@@ -56,10 +57,10 @@ class CheckpointInterpolate:
             return (base,)
         if weight == 1:
             return (finetuned,)
-        first, second = host().network_of(base), host().network_of(finetuned)
-        dtype = first.projection.weight.dtype
-        mix = wuerstchen_core.interpolate(first, second, weight, operations=host().operations(dtype))
-        return (host().keep(mix),)
+        from wuerstchen_core.weights.merging import Interpolation
+
+        first = lazy_of(base)
+        return (LazyStageC(Interpolation(first.recipe, lazy_of(finetuned).recipe, weight), first.dtype),)
 
 
 class SaveStageC:
@@ -81,7 +82,7 @@ class SaveStageC:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "stage_c": ("WUERSTCHEN_STAGE_C", {"tooltip": "From Load Stage C or Interpolate Checkpoints."}),
+                "stage_c": ("WUERSTCHEN_STAGE_C", {"tooltip": "From Load Stage C, Load LoRA or a merge."}),
                 "filename_prefix": (
                     "STRING",
                     {
@@ -95,5 +96,9 @@ class SaveStageC:
 
     def save(self, stage_c: Any, filename_prefix: str) -> dict[str, Any]:
         path = numbered_path(host().output_folder(), filename_prefix)
-        wuerstchen_core.save_stage_c(host().network_of(stage_c), path)
+        from wuerstchen_core.checkpoints.loading import dtype_for
+
+        there = lazy_of(stage_c)
+        dtype = dtype_for(there.recipe, host().device(), there.dtype)
+        wuerstchen_core.save_stage_c(there.recipe, path, dtype=dtype)
         return {"ui": {"text": [str(path)]}}

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from .host import host
+from .lazy import compiled
 
 _DESCRIPTION = (
     "Runs Stage {stage} through torch.compile. The first image of each size waits for the compiler, which on a CPU "
@@ -25,12 +26,12 @@ class CompileStageC:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "stage_c": ("WUERSTCHEN_STAGE_C", {"tooltip": "From Load Stage C or Interpolate Checkpoints."}),
+                "stage_c": ("WUERSTCHEN_STAGE_C", {"tooltip": "From Load Stage C, Load LoRA or a merge."}),
             }
         }
 
     def compile(self, stage_c: Any) -> tuple[Any]:
-        return (host().compiled(stage_c),)
+        return (compiled(stage_c),)
 
 
 class CompileStageB:

@@ -67,6 +67,14 @@ class Host(Protocol):
         """Return the file of a textual inversion, named with or without its suffix; None if there is none."""
         ...
 
+    def lora_names(self) -> list[str]:
+        """List the LoRA files in the user's folders, as relative names."""
+        ...
+
+    def find_lora(self, name: str) -> Path | None:
+        """Return the path of a name that `lora_names` lists, or None."""
+        ...
+
     def download_advice(self, preset: str, repo: str, file: str) -> str | None:
         """Say how to get the published weights here; None if the core's own error says it.
 

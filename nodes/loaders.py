@@ -13,6 +13,7 @@ from wuerstchen_core.errors import InputError
 
 from . import models
 from .host import host
+from .lazy import LazyStageC
 
 if TYPE_CHECKING:
     from torch import nn
@@ -169,7 +170,11 @@ class LoadStageC(_LoadStage):
     OUTPUT_TOOLTIPS = ("The network, for Stage C Sampler, Interpolate Checkpoints and Save Stage C.",)
 
     def load(self, model: str, dtype: str) -> tuple[Any]:
-        return self._load(wuerstchen_core.load_stage_c, model, dtype)
+        from wuerstchen_core.checkpoints.recipes import Stored
+
+        source, kind = models.source_of(model, STAGE_C.part), models.dtype_of(dtype, STAGE_C.part)
+        with models.explained(model, STAGE_C.part):
+            return (LazyStageC(Stored(source), kind),)
 
 
 class LoadStageB(_LoadStage):

@@ -8,6 +8,8 @@ from .download import DownloadWeights
 from .image_encoder import ImageEncode
 from .keep import KeepOnDisk
 from .loaders import LoadImageEncoder, LoadStageA, LoadStageB, LoadStageC, LoadTextEncoder
+from .lora import LoadLora
+from .merging import CheckpointMerge
 from .stage_a import StageADecode, StageAEncode
 from .stage_b import StageBDecode
 from .stage_c import StageCSampler
@@ -33,6 +35,8 @@ NODE_CLASS_MAPPINGS: dict[str, Any] = {
     "WuerstchenImageEncode": ImageEncode,
     "WuerstchenStageAEncode": StageAEncode,
     "WuerstchenVariations": Variations,
+    "WuerstchenLoadLoRA": LoadLora,
+    "WuerstchenMergeCheckpoints": CheckpointMerge,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -54,6 +58,8 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "WuerstchenImageEncode": "Image to Stage C",
     "WuerstchenStageAEncode": "Stage A VQGAN Encode",
     "WuerstchenVariations": "Variations",
+    "WuerstchenLoadLoRA": "Load LoRA",
+    "WuerstchenMergeCheckpoints": "Merge Checkpoints",
 }
 
 COMFYUI_ONLY = {

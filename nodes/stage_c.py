@@ -7,6 +7,7 @@ from wuerstchen_core.errors import InputError
 from wuerstchen_core.geometry import Size
 
 from .host import host
+from .lazy import kept_of
 from .memory import stage_c_memory
 from .pictures import batch_of, mask_of, pixels_of
 from .sockets import asked_size, image_embeddings_of, latent_of, prompts_of, report_steps, seeds_of
@@ -130,6 +131,7 @@ class StageCSampler:
             mask = mask_of(latent, width, height, batch_size)
             seeds = seeds_of(seed, latent) if len(start) == batch_size else [seed + i for i in range(batch_size)]
         text, without = prompts_of(positive, negative, "C")
+        stage_c = kept_of(stage_c)
         drawn = batch_size * (2 if cfg > 1 else 1)
         memory = stage_c_memory(host().network_of(stage_c), drawn, *Size(width, height).stage_c)
         with host().resident(stage_c, working_memory=memory) as network:

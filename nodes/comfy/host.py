@@ -87,6 +87,12 @@ class ComfyHost:
     def find_embedding(self, name: str) -> Path | None:
         return embeddings.find(folder_paths.get_folder_paths("embeddings"), name)
 
+    def lora_names(self) -> list[str]:
+        return folder_paths.get_filename_list("loras")
+
+    def find_lora(self, name: str) -> Path | None:
+        return models.find_in(folder_paths.get_folder_paths("loras"), name)
+
     def download_advice(self, preset: str, repo: str, file: str) -> str:
         folder = self.download_folder()
         return (

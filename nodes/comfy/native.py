@@ -28,6 +28,7 @@ from wuerstchen_core.networks.blocks import Operations
 from wuerstchen_core.networks.rebuild import rebuild
 
 from ..memory import stage_b_memory, stage_c_memory
+from . import loras
 from .checks import EMBEDDINGS, checked_stage_b, checked_stage_c, refuse_patches
 
 SMALLEST_RATIO = 1 / 30
@@ -141,6 +142,7 @@ class _StageBModel(comfy.model_base.BaseModel):
 
 def stage_c_model(stage_c: StageC, operations: Operations) -> ModelPatcher:
     """Return Stage C as a MODEL, whose layers come from `operations` and share its weights."""
+    loras.read_every_style()
     network = rebuild(stage_c, operations, kind=_NativeStageC)
     return _model(_StageCModel, network, ImageEmbeddings, checked_stage_c)
 
@@ -182,6 +184,7 @@ class _Patcher(ModelPatcher):
 
     def add_patches(self, patches: Any, strength_patch: float = 1.0, strength_model: float = 1.0) -> Any:
         own = self.model.state_dict()
+        loras.check_shapes(patches, own, _PREFIX)
         for key, patch in patches.items():
             if not isinstance(key, str) or not key.startswith(_PREFIX) or not isinstance(patch, list):
                 continue  # a LoRA; a merge brings a list that begins with the other network's weight

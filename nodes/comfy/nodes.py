@@ -12,6 +12,7 @@ import torch
 from wuerstchen_core.geometry import STAGE_B_CHANNELS, STAGE_C_CHANNELS, Size, stage_b_size
 
 from ..host import host
+from ..lazy import kept_of
 from ..sockets import asked_size, latent_of
 from ..widgets import batch_size_input, denoise_input, schedule_input, size_inputs, steps_input, timesteps_of
 
@@ -43,12 +44,12 @@ class StageCToModel:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"stage_c": ("WUERSTCHEN_STAGE_C", {"tooltip": "From Load Stage C."})}}
+        return {"required": {"stage_c": ("WUERSTCHEN_STAGE_C", {"tooltip": "From Load Stage C or Load LoRA."})}}
 
     def convert(self, stage_c: Any) -> tuple[Any]:
         from . import native
 
-        network = host().network_of(stage_c)
+        network = host().network_of(kept_of(stage_c))
         return (native.stage_c_model(network, _operations(network)),)
 
 

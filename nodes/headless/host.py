@@ -18,7 +18,7 @@ from wuerstchen_core.networks.processor import is_plain_linux
 
 from .. import embeddings
 from .. import host as hosts
-from ..models import find_in, names_in
+from ..models import WEIGHT_SUFFIXES, find_in, names_in
 from .output_files import OutputFiles
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 EMBEDDINGS = "embeddings"
 """Folder in a model folder with textual inversions."""
+LORAS = "loras"
+"""Folder in a model folder with LoRAs."""
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps, {remaining} left"
 """Format of a progress bar. The time left is shown as 01:30."""
 
@@ -78,7 +80,7 @@ class HeadlessHost:
     def model_names(self) -> list[str]:
         """List files and folders in the model folders, as relative names."""
         names = {name for folder in self._model_folders for name in names_in(_files_below(folder))}
-        return sorted(name for name in names if not name.startswith(f"{EMBEDDINGS}/"))
+        return sorted(name for name in names if not name.startswith((f"{EMBEDDINGS}/", f"{LORAS}/")))
 
     def find_model(self, name: str) -> Path | None:
         """Return the path of a name in the model folders, or of an absolute path; None if there is none."""
@@ -90,15 +92,27 @@ class HeadlessHost:
     def embedding_names(self) -> list[str]:
         """List the textual inversions in `embeddings` in the model folders, without their suffixes."""
         return sorted(
-            {name for folder in self._embedding_folders() for name in embeddings.names_in(_files_below(folder))}
+            {name for folder in self._folders_of(EMBEDDINGS) for name in embeddings.names_in(_files_below(folder))}
         )
 
     def find_embedding(self, name: str) -> Path | None:
         """Return the file of a textual inversion, named with or without its suffix; None if there is none."""
-        return embeddings.find(self._embedding_folders(), name)
+        return embeddings.find(self._folders_of(EMBEDDINGS), name)
 
-    def _embedding_folders(self) -> list[Path]:
-        return [folder / EMBEDDINGS for folder in self._model_folders]
+    def _folders_of(self, kind: str) -> list[Path]:
+        return [folder / kind for folder in self._model_folders]
+
+    def lora_names(self) -> list[str]:
+        """List the LoRA files in `loras` in the model folders, as relative names."""
+        files = {name for folder in self._folders_of(LORAS) for name in _files_below(folder)}
+        return sorted(name for name in files if Path(name).suffix.lower() in WEIGHT_SUFFIXES)
+
+    def find_lora(self, name: str) -> Path | None:
+        """Return the path of a name that `lora_names` lists, or of an absolute path; None if there is none."""
+        path = Path(name)
+        if path.is_absolute():
+            return path if path.exists() else None
+        return find_in(self._folders_of(LORAS), name)
 
     def download_advice(self, preset: str, repo: str, file: str) -> str | None:
         """Return None: the core's error names `wuerstchen download`."""

@@ -10,6 +10,7 @@ from support.hosts import FakeHost, Kept
 from wuerstchen_core import StageC, load_stage_c
 from wuerstchen_core.errors import CheckpointError, InputError
 from wuerstchen_nodes.checkpoints import CheckpointInterpolate, SaveStageC
+from wuerstchen_nodes.lazy import kept_of
 
 
 @pytest.mark.parametrize(
@@ -38,9 +39,10 @@ def test_the_ends_are_the_checkpoints_themselves():
 def test_a_mix(fake_host: FakeHost):
     base, finetuned = tiny.stage_c(seed=1), tiny.stage_c(seed=2)
     (mix,) = CheckpointInterpolate().interpolate(0.25, Kept(base), Kept(finetuned))
-    assert isinstance(mix, Kept) and isinstance(mix.network, StageC)
+    kept = kept_of(mix)
+    assert isinstance(kept, Kept) and isinstance(kept.network, StageC)
     expected = base.projection.weight * 0.75 + finetuned.projection.weight * 0.25
-    torch.testing.assert_close(mix.network.projection.weight, expected)
+    torch.testing.assert_close(kept.network.projection.weight, expected)
 
 
 def test_what_cannot_be_mixed(fake_host: FakeHost):

@@ -12,6 +12,7 @@ from wuerstchen_core import StageA, StageB, StageC
 from wuerstchen_core.checkpoints.saving import save_stage_a, save_stage_b, save_stage_c
 from wuerstchen_core.errors import CheckpointError, InputError, WeightsMissingError
 from wuerstchen_core.training.text import MAX_TOKENS, make_text_model, make_tokenizer
+from wuerstchen_nodes.lazy import kept_of
 from wuerstchen_nodes.loaders import LoadStageA, LoadStageB, LoadStageC, LoadTextEncoder
 from wuerstchen_nodes.text import TextEncode
 
@@ -38,7 +39,8 @@ def nowhere(tmp_path, monkeypatch) -> None:
 def test_a_folder_becomes_a_network_of_the_dtype_asked_for(folder, loader, name, kind):
     choices, _ = loader.INPUT_TYPES()["required"]["model"]
     assert name in choices and "cocktail" in choices
-    (kept,) = loader().load(name, "float16")
+    (loaded,) = loader().load(name, "float16")
+    kept = kept_of(loaded)
     assert isinstance(kept, Kept) and isinstance(kept.network, kind)
     assert {weight.dtype for weight in kept.network.parameters()} == {torch.float16}
 
@@ -46,16 +48,16 @@ def test_a_folder_becomes_a_network_of_the_dtype_asked_for(folder, loader, name,
 def test_stages_c_and_b_may_be_kept_in_eight_bits(folder):
     for loader, name in ((LoadStageC, "c"), (LoadStageB, "sub/b")):
         assert "float8_e4m3fn" in loader.INPUT_TYPES()["required"]["dtype"][0]
-        (kept,) = loader().load(name, "float8_e4m3fn")
-        assert {weight.dtype.itemsize for weight in kept.network.parameters()} >= {1}
+        (loaded,) = loader().load(name, "float8_e4m3fn")
+        assert {weight.dtype.itemsize for weight in kept_of(loaded).network.parameters()} >= {1}
     assert "float8_e4m3fn" not in LoadStageA.INPUT_TYPES()["required"]["dtype"][0]
     with pytest.raises(InputError, match="expected one of torch"):
         LoadStageA().load("a", "float8_e4m3fn")
 
 
 def test_the_default_dtype_is_the_hosts(folder, fake_host: FakeHost):
-    (kept,) = LoadStageC().load("c", "default")
-    assert next(kept.network.parameters()).dtype == fake_host.dtype("C") == torch.bfloat16
+    (loaded,) = LoadStageC().load("c", "default")
+    assert next(kept_of(loaded).network.parameters()).dtype == fake_host.dtype("C") == torch.bfloat16
 
 
 def test_another_stages_checkpoint_is_refused(folder):

@@ -50,6 +50,19 @@ NODES = {
         ["stage_c", "positive", "latent", "seed", "steps", "strength", "count"],
         ["LATENT"],
     ),
+    "WuerstchenLoadLoRA": (
+        "Load LoRA",
+        ["stage_c", "name", "strength", "text_encoder", "text_strength"],
+        ["WUERSTCHEN_STAGE_C", "WUERSTCHEN_TEXT_ENCODER"],
+    ),
+    "WuerstchenMergeCheckpoints": (
+        "Merge Checkpoints",
+        [
+            *("stage_c_1", "stage_c_2", "weight_1", "weight_2", "stage_c_3", "stage_c_4", "weight_3", "weight_4"),
+            *("mode", "blocks"),
+        ],
+        ["WUERSTCHEN_STAGE_C"],
+    ),
     "WuerstchenStageCToModel": ("Stage C to MODEL", ["stage_c"], ["MODEL"]),
     "WuerstchenModelToStageC": ("MODEL to Stage C", ["model"], ["WUERSTCHEN_STAGE_C"]),
     "WuerstchenStageBToModel": ("Stage B to MODEL", ["stage_b"], ["MODEL"]),

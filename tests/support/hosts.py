@@ -60,6 +60,13 @@ class FakeHost:
     def find_embedding(self, name: str) -> Path | None:
         return embeddings.find([self.folder / "embeddings"], name)
 
+    def lora_names(self) -> list[str]:
+        return sorted(path.name for path in (self.folder / "loras").glob("*"))
+
+    def find_lora(self, name: str) -> Path | None:
+        path = self.folder / "loras" / name
+        return path if path.is_file() else None
+
     def download_advice(self, preset: str, repo: str, file: str) -> str | None:
         return f"Get {file} for {preset} into {self.folder}/{repo}."
 

@@ -180,14 +180,19 @@ def make_stage_c(
         operations = operations_for(chosen, target)
     with torch.device("meta"):
         network = StageC(recipe.config, operations)
-    if chosen is None:
-        chosen = cpu_dtype(recipe.weights) if target.type == "cpu" else _computed(recipe.dtype)
     try:
-        _fill(network, recipe.tensor, target, chosen, operations)
+        _fill(network, recipe.tensor, target, dtype_for(recipe, target, chosen), operations)
     finally:
         recipe.release()
     network.latent_rgb, network.previewer = recipe.latent_rgb, recipe.previewer
     return network
+
+
+def dtype_for(recipe: Recipe, device: torch.device, dtype: torch.dtype | None = None) -> torch.dtype:
+    """Return the dtype that the network of a recipe is made in on a device; `dtype` where it is given."""
+    if dtype is not None:
+        return dtype
+    return cpu_dtype(recipe.weights) if device.type == "cpu" else _computed(recipe.dtype)
 
 
 def _load(

@@ -14,21 +14,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, WeightsMissingError
+from ..errors import CheckpointError
 from .layouts import read_json
+from .lora_files import ADAPTER_CONFIG, locate_lora
 from .lora_keys import LoraKey, Part, Role, read_key
 from .reading import WRAPPERS, read_tensors
 
-LORA_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "lora.safetensors")
-"""Names that diffusers, peft and this project's training give to a LoRA in a folder, best first."""
-ADAPTER_CONFIG = "adapter_config.json"
-"""Settings that peft writes beside a LoRA."""
 DIFFUSERS_METADATA = "lora_adapter_metadata"
 """Entry in a safetensors header in which diffusers keeps peft's settings, each with the name of its network."""
 WORDS_METADATA = "wuerstchen_words"
 """Entry in a safetensors header: a JSON list of words that the LoRA adds to those that a small model knows."""
-SHIPPED = Path(__file__).parents[1] / "cocktail" / "loras"
-"""Folder of the LoRAs that come with the package."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,29 +107,6 @@ def load_lora(source: str | Path) -> Lora:
     if not any(changes.values()):
         raise CheckpointError(f"{path} holds no tensors; expected a LoRA of Stage C. Download it again.")
     return Lora(path.name, _digest(changes), changes["stage_c"], changes["text_encoder"], settings.words)
-
-
-def locate_lora(source: str | Path) -> Path:
-    """Return the file of a LoRA. Arguments and errors as for `load_lora`."""
-    if isinstance(source, str) and (SHIPPED / f"{source}.safetensors").is_file() and not Path(source).exists():
-        return SHIPPED / f"{source}.safetensors"
-    path = Path(source).expanduser()
-    if path.is_dir():
-        file = next((path / name for name in LORA_FILES if (path / name).is_file()), None)
-        if file is None:
-            raise WeightsMissingError(f"{path} holds no LoRA; expected {' or '.join(LORA_FILES)} in it.")
-        return file
-    if not path.exists():
-        raise WeightsMissingError(
-            f"{str(source)!r} does not exist; expected a LoRA file, its folder, or one of {', '.join(shipped_loras())}."
-            " Check the path."
-        )
-    return path
-
-
-def shipped_loras() -> list[str]:
-    """Return the names of the LoRAs that come with the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
 
 
 def renamed_for(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
