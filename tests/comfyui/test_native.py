@@ -5,9 +5,19 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from torch import Tensor
 
-from support.comfyui_graphs import SEED, TEXT, add, ksampler, ran, saved, stage_c_graph
+from support.comfyui_graphs import (
+    SEED,
+    TEXT,
+    TheirNoise,
+    add,
+    apart,
+    ksampler,
+    ran,
+    saved,
+    stage_c_by_our_own,
+    stage_c_graph,
+)
 from support.comfyui_server import Prompt, Server
 from wuerstchen_core import (
     decode_stage_a,
@@ -19,26 +29,7 @@ from wuerstchen_core import (
     sample_stage_c,
     v2_timesteps,
 )
-from wuerstchen_core.sampling import NoiseSource, sample, with_guidance
-
-
-def apart(one: Tensor, other: Tensor) -> float:
-    """Largest difference, in terms of the largest value."""
-    return float((one - other).abs().max() / other.abs().max())
-
-
-class TheirNoise(NoiseSource):
-    """Noise as ComfyUI draws it: the sampler's own generator starts from the seed again."""
-
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        super().__init__([SEED], shape, torch.device("cpu"))
-
-
-def stage_c_by_our_own(ratios: list[float], cfg: float = 4.0) -> Tensor:
-    network, encoder = load_stage_c("cocktail"), load_text_encoder("cocktail", for_stage="C")
-    start, noise = TheirNoise((16, 6, 6)).draw(), TheirNoise((16, 6, 6))
-    denoise = with_guidance(network, (encoder.encode([TEXT]),), (encoder.encode([""]),), cfg)
-    return sample(denoise, start, ratios, noise) * 42 - 1
+from wuerstchen_core.sampling import sample, with_guidance
 
 
 def test_ksampler_agrees_with_our_own_sampler(server: Server):

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from support.comfyui_server import Prompt, Run, Server
+from wuerstchen_core import StageC, load_stage_c, load_text_encoder
+from wuerstchen_core.sampling import NoiseSource, sample, with_guidance
 from wuerstchen_nodes.headless import load_workflow, prepare
 
 TEXT = "a large red heart on a white background"
@@ -76,3 +79,23 @@ def ran(server: Server, prompt: Prompt) -> Run:
     run = server.run(prompt)
     assert run.status == "success", run.error
     return run
+
+
+def apart(one: Tensor, other: Tensor) -> float:
+    """Largest difference, in terms of the largest value."""
+    return float((one - other).abs().max() / other.abs().max())
+
+
+class TheirNoise(NoiseSource):
+    """Noise as ComfyUI draws it: the sampler's own generator starts from the seed again."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__([SEED], shape, torch.device("cpu"))
+
+
+def stage_c_by_our_own(ratios: list[float], cfg: float = 4.0, network: StageC | None = None) -> Tensor:
+    """What ComfyUI's KSampler with ddpm should give; of cocktail where no network is given."""
+    network, encoder = network or load_stage_c("cocktail"), load_text_encoder("cocktail", for_stage="C")
+    start, noise = TheirNoise((16, 6, 6)).draw(), TheirNoise((16, 6, 6))
+    denoise = with_guidance(network, (encoder.encode([TEXT]),), (encoder.encode([""]),), cfg)
+    return sample(denoise, start, ratios, noise) * 42 - 1

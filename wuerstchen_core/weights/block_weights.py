@@ -62,12 +62,13 @@ class BlockWeights:
             key: Key of the weight, under its published name.
             depth: Blocks of the network.
         """
+        shares = self.groups or self.curve
         found = re.match(r"blocks\.(\d+)\.", key)
-        block = int(found[1]) // 3 if found else (depth - 1 if key.startswith("out.") else 0)
+        if found is None or len(shares) == 1:
+            return shares[-1] if key.startswith("out.") else shares[0]
+        block = int(found[1]) // 3
         if self.groups:
             return self.groups[block * len(GROUPS) // depth]
-        if len(self.curve) == 1:
-            return self.curve[0]
         place = block / max(1, depth - 1) * (len(self.curve) - 1)
         low = min(int(place), len(self.curve) - 2)
         if len(self.curve) == depth:

@@ -57,7 +57,7 @@ def test_added_difference(stored):
         ("1, 0", (1, 1, 0, 0)),
         ("0 1", (0, 0, 1, 1)),
         ("in=0.25", (0.25, 0.25, 1, 1)),
-        ("mid=0, in=0.5, out=1", (0.5, 0.5, 0, 0)),
+        ("mid=0, in=0.5, out=1", (0.5, 0.5, 0, 1)),
     ],
 )
 def test_block_weights_of_a_network_of_two_blocks(stored, text, shares):
