@@ -1,21 +1,30 @@
-# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
-# torch types manual_seed, backward, the optimizers' step and get_ema_multi_avg_fn in part only.
-"""Training loop of every network: AdamW, warm-up and cosine decay, averaged weights, resumable."""
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportMissingTypeStubs=false
+# torch types manual_seed, the optimizers' step and get_ema_multi_avg_fn in part only, and accelerate not at all.
+"""Training loop of every network: AdamW, warm-up and decay, averaged weights, resumable after a kill at any moment.
+
+Accelerate spreads it over several processes (`accelerate launch`) and computes in mixed precision.
+"""
 
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..errors import InputError
 from ..files import replaced_whole
 from ..networks.processor import HAS_BFLOAT16
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +37,11 @@ class LoopConfig:
         steps: Number of steps.
         learning_rate: Highest learning rate, reached after `warmup` steps.
         warmup: Steps over which the learning rate rises from 0.
-        final_rate: Learning rate of the last step, as a share of the highest one.
-        ema_decay: Decay of the exponential average of the weights, which is the result, 0..1.
-        weight_decay: Weight decay of AdamW.
+        final_rate: Learning rate of the last step, as a share of the highest one; 1 keeps it.
+        ema_decay: Decay of the exponential average of the weights, which is the result, 0..1; None for no average.
+        weight_decay: Weight decay of the optimizer.
+        betas: Decays of the optimizer's averages.
+        optimizer: "adamw", or "adamw8bit" of bitsandbytes, whose state takes a quarter of the memory.
         autocast: True to compute in bfloat16 where the processor multiplies in it.
         save_every: Steps between two saves.
         log_every: Steps between two lines in the log.
@@ -40,74 +51,122 @@ class LoopConfig:
     learning_rate: float = 1e-3
     warmup: int = 200
     final_rate: float = 0.02
-    ema_decay: float = 0.999
+    ema_decay: float | None = 0.999
     weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     autocast: bool = True
     save_every: int = 250
     log_every: int = 50
 
     def rate(self, step: int) -> float:
         """Return the learning rate at a step, which counts from 0."""
-        warm = min(1.0, (step + 1) / self.warmup)
+        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
         return self.learning_rate * warm * (self.final_rate + (1 - self.final_rate) * cosine)
 
 
 Loss = Callable[[np.random.Generator], Tensor]
 """Function that draws a batch with a random generator and returns its loss, a scalar."""
+OnStep = Callable[[int, float | None], None]
+"""Function that is called with the number of steps done and the loss of the last one; before the first with None."""
 
 
-def train(name: str, network: nn.Module, loss: Loss, config: LoopConfig, folder: Path, *, seed: int = 0) -> nn.Module:
+def accelerator_for(config: LoopConfig, *, cpu: bool = False) -> "Accelerator":
+    """Return what spreads a training over processes and devices, for this process.
+
+    Args:
+        config: Its `autocast` decides the precision.
+        cpu: True to stay on the processor where there is a graphics card.
+    Raises:
+        InputError: accelerate is not installed.
+    """
+    try:
+        from accelerate import Accelerator
+    except ImportError:
+        raise InputError("Training needs accelerate and peft. Run: pip install 'wuerstchen[train]'") from None
+
+    on_cpu = cpu or not torch.cuda.is_available()
+    mixed = config.autocast and (HAS_BFLOAT16 or not on_cpu)
+    return Accelerator(mixed_precision="bf16" if mixed else "no", cpu=on_cpu)
+
+
+def train(
+    name: str,
+    network: nn.Module,
+    loss: Loss,
+    config: LoopConfig,
+    folder: Path,
+    *,
+    seed: int = 0,
+    accelerator: "Accelerator | None" = None,
+    on_step: OnStep | None = None,
+) -> nn.Module:
     """Train a network in place.
 
     Progress is saved in `folder/name.pt`. A run that was killed continues from there, and a finished one returns at
-    once. A batch depends on the seed and the step only, so an interrupted run sees the same batches as any other.
+    once. A batch depends on the seed and the step only, so an interrupted run sees the same batches as any other, and
+    ends with the same weights.
 
     Args:
         name: Name of the progress file and in the log.
-        network: Network to train.
+        network: Network to train. Parameters that need no gradient stay as they are, and are not saved.
         loss: Function that draws a batch and returns its loss.
         config: Length and speed of the training.
         folder: Folder of the progress file.
         seed: Seed of the batches.
+        accelerator: Result of `accelerator_for`; None for one on the processor.
+        on_step: Called after each step, and once at the start.
     Returns:
         nn.Module: `network` with its averaged weights, in eval mode.
+    Raises:
+        InputError: The loss is no longer a number, or a library that the training needs is not installed.
     """
+    there = accelerator or accelerator_for(config, cpu=True)
     path = folder / f"{name}.pt"
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
-    optimizer = torch.optim.AdamW(
-        (p for p in network.parameters() if p.requires_grad),
-        betas=(0.9, 0.99),
-        weight_decay=config.weight_decay,
-    )
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    average = None
+    if config.ema_decay is not None:
+        average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+    optimizer = _optimizer(trained, config)
     step = 0
     if path.is_file():
-        state = torch.load(path, weights_only=True)
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         step = state["step"]
-        average.load_state_dict(state["average"])
+        network.load_state_dict(state["network"], strict=False)
+        if average is not None:
+            average.load_state_dict(state["average"])
         if step < config.steps:
-            network.load_state_dict(state["network"])
             optimizer.load_state_dict(state["optimizer"])
         log.info("%s: resumed at step %d of %d", name, step, config.steps)
 
-    autocast = config.autocast and HAS_BFLOAT16
+    stepping, optimizer = there.prepare(_Stepping(network, loss), optimizer)
     network.train()
     losses: list[float] = []
     started, first = time.monotonic(), step
+    if on_step is not None and step == 0:
+        on_step(0, None)
+        network.train()
     while step < config.steps:
-        rng = np.random.default_rng([seed, step])
-        torch.manual_seed(hash((seed, step)) % 2**63)
+        rng = np.random.default_rng([seed, step, there.process_index] if there.process_index else [seed, step])
+        torch.manual_seed(hash((seed, step, there.process_index) if there.process_index else (seed, step)) % 2**63)
         for group in optimizer.param_groups:
             group["lr"] = config.rate(step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            value = loss(rng)
+        value: Tensor = stepping(rng)
         optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        there.backward(value)
+        there.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-        average.update_parameters(network)
-        losses.append(value.item())
+        if average is not None:
+            average.update_parameters(network)
+        last = float(value.detach())
+        losses.append(last)
         step += 1
+        if not math.isfinite(last):
+            raise InputError(
+                f"{name}: the loss of step {step} is {last}; expected a number. Train at a lower learning rate "
+                f"than {config.learning_rate}; {path} holds the progress before it."
+            )
         if step % config.log_every == 0 or step == config.steps:
             pace = (time.monotonic() - started) / (step - first)
             log.info(
@@ -115,18 +174,49 @@ def train(name: str, network: nn.Module, loss: Loss, config: LoopConfig, folder:
                 name, step, config.steps, sum(losses) / len(losses), pace, pace * (config.steps - step) / 60,
             )  # fmt: skip
             losses.clear()
-        if step % config.save_every == 0 or step == config.steps:
+        if there.is_main_process and (step % config.save_every == 0 or step == config.steps):
             _save(path, step, network, average, optimizer)
-    network.load_state_dict(average.module.state_dict())
+        if on_step is not None:
+            on_step(step, last)
+            network.train()
+    if average is not None:
+        network.load_state_dict(average.module.state_dict())
     return network.eval()
 
 
-def _save(path: Path, step: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    state = {
+class _Stepping(nn.Module):
+    """A network and its loss as one module, so that wrappers of its forward (several processes, autocast) see both."""
+
+    def __init__(self, network: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.network = network
+        self._loss = loss
+
+    def forward(self, rng: np.random.Generator) -> Tensor:
+        return self._loss(rng)
+
+
+def _optimizer(parameters: Iterable[nn.Parameter], config: LoopConfig) -> torch.optim.Optimizer:
+    settings: dict[str, Any] = {"betas": config.betas, "weight_decay": config.weight_decay}
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, **settings)
+    try:
+        import bitsandbytes  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise InputError("The optimizer adamw8bit needs bitsandbytes. Run: pip install bitsandbytes") from None
+    return bitsandbytes.optim.AdamW8bit(parameters, **settings)
+
+
+def _save(
+    path: Path, step: int, network: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer
+) -> None:
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    state: dict[str, Any] = {
         "step": step,
-        "network": network.state_dict(),
-        "average": average.state_dict(),
+        "network": {key: value for key, value in network.state_dict().items() if key not in frozen},
         "optimizer": optimizer.state_dict(),
     }
+    if average is not None:
+        state["average"] = average.state_dict()
     with replaced_whole(path) as partial:
         torch.save(state, partial)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..errors import InputError
+from .captions import captioned_pictures
 from .fields import features
 from .phrases import phrase
 from .world import (
@@ -124,8 +124,7 @@ class WorldPictures:
         scene = random_scene(rng, self._scenes, self._sizes)
         colours = COLOURS
         if rng.random() < self._any_colour:
-            colours = random_colours(rng)
-            scene = replace(scene, **dict(zip(("colour", "background"), colours, strict=True)))
+            scene, colours = recoloured(scene, rng)
         style = self._styles[rng.integers(len(self._styles))]
         layout = random_layout(scene, max(width, WHOLE), max(height, WHOLE), rng)
         image = draw(scene, layout, style, colours)
@@ -146,13 +145,25 @@ class WorldPictures:
                 yield phrase(random_scene(rng, [scene]), rng)
 
 
-def random_colours(rng: np.random.Generator) -> dict[str, Colour]:
-    """Return two colours that differ clearly, by invented words."""
+def recoloured(scene: Scene, rng: np.random.Generator) -> tuple[Scene, dict[str, Colour]]:
+    """Return a scene in which the figure, the background or both have a random colour with an invented name.
+
+    Returns:
+        tuple[Scene, dict[str, Colour]]: The scene, and all colours by their names. Its two differ clearly.
+    """
+    changed = (("colour",), ("background",), ("colour", "background"))[rng.integers(3)]
     while True:
-        pair = rng.integers(256, size=(2, 3))
-        words = ["".join(rng.choice(_LETTERS, rng.integers(3, 9))) for _ in pair]
-        if np.abs(pair[0] - pair[1]).max() >= LEAST_CONTRAST and words[0] != words[1]:
-            return {word: (int(r), int(g), int(b)) for word, (r, g, b) in zip(words, pair, strict=True)}
+        words = {name: "".join(rng.choice(_LETTERS, rng.integers(2, 9))) for name in changed}
+        colours = {**COLOURS, **{word: _random_colour(rng) for word in words.values()}}
+        found = replace(scene, **words)
+        pair = np.asarray([colours[found.colour], colours[found.background]])
+        if np.abs(pair[0] - pair[1]).max() >= LEAST_CONTRAST:
+            return found, colours
+
+
+def _random_colour(rng: np.random.Generator) -> Colour:
+    red, green, blue = (int(value) for value in rng.integers(256, size=3))
+    return red, green, blue
 
 
 def _start(centre: float, length: int, whole: int) -> int:
@@ -161,28 +172,18 @@ def _start(centre: float, length: int, whole: int) -> int:
 
 
 class FolderPictures:
-    """Images of a folder, each with a caption in a text file of the same name (`cat.png`, `cat.txt`).
+    """Captioned images of a folder or a table.
 
     Args:
-        folder: Folder; images may be in subfolders.
+        folder: As for `captioned_pictures`.
     Raises:
-        InputError: The folder holds no captioned image.
+        InputError: As for `captioned_pictures`.
     """
 
     by_formula = False
-    SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
     def __init__(self, folder: str | Path) -> None:
-        self._pairs = [
-            (image, image.with_suffix(".txt").read_text(encoding="utf-8").strip())
-            for image in sorted(Path(folder).rglob("*"))
-            if image.suffix.lower() in self.SUFFIXES and image.with_suffix(".txt").is_file()
-        ]
-        if not self._pairs:
-            raise InputError(
-                f"{folder} holds no captioned image; expected images ({', '.join(sorted(self.SUFFIXES))}), "
-                "each beside a .txt file of the same name that holds its caption."
-            )
+        self._pairs = captioned_pictures(folder)
 
     def sample(self, rng: np.random.Generator, width: int, height: int) -> Sample:
         path, caption = self._pairs[rng.integers(len(self._pairs))]

@@ -1,0 +1,305 @@
+# pyright: reportUnknownMemberType=false
+# torch types from_numpy and manual_seed in part only.
+"""Finetuning of Stage C on captioned pictures: a LoRA, or the whole network. Resumable after a kill at any moment.
+
+Pictures and captions are encoded first; then only Stage C is in memory, but for the moments in which validation
+pictures are decoded.
+"""
+
+import gc
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..checkpoints.loading import load_image_encoder, load_stage_c, load_text_encoder
+from ..checkpoints.presets import DEFAULT_MODEL, PRESETS, family
+from ..checkpoints.saving import save_stage_c
+from ..checkpoints.sources import locate
+from ..errors import InputError
+from ..files import replaced_whole
+from ..geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT
+from ..networks.stage_c import StageC
+from ..stages import encode_stage_c
+from .authors_loss import noise_loss, random_timesteps
+from .captions import captioned_pictures
+from .encoded import Cache, Example, buckets, digest, draw, read
+from .journal import Journal
+from .loop import LoopConfig, accelerator_for, train
+from .lora import LAYERS, Layers, add_lora, save_lora
+from .validation import Validation
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["lora", "stage-c"]
+"""What is trained: a LoRA, or every weight of Stage C."""
+Precision = Literal["float32", "mixed", "bfloat16"]
+"""float32; float32 weights with products in bfloat16; or bfloat16 for all that is not a LoRA."""
+PRECISIONS: tuple[Precision, ...] = ("float32", "mixed", "bfloat16")
+LORA_FILE, STAGE_C_FOLDER, SETTINGS_FILE = "lora.safetensors", "stage_c", "settings.json"
+DROP_CAPTION = 0.05
+"""Share of captions that are replaced by the empty one, as guidance needs; the authors' own."""
+LARGE_WIDTH = 1280
+"""Width of the text that the published networks read."""
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """Settings of a finetuning. The defaults are the authors' recipe.
+
+    Attributes:
+        kind: What is trained.
+        model: A preset's name, or a Stage C checkpoint as for `load_stage_c`.
+        pictures: A folder or a table of captioned pictures; see `captioned_pictures`.
+        out: Folder of progress and result.
+        encoders: Preset whose image encoder, text encoder and decoder go with `model`; None for the one of its width.
+        rank: Rank of the LoRA.
+        layers: Layers of the LoRA, one of `lora.LAYERS`.
+        steps: Steps in all.
+        learning_rate: Learning rate.
+        batch: Pictures of a step.
+        resolution: Side in pixels of the square that training pictures have about the area of; None for the model's.
+        precision: One of PRECISIONS.
+        optimizer: "adamw" or "adamw8bit".
+        seed: Seed of batches and noise.
+        prompts: Prompts of the validation pictures; none for the first four captions.
+        validate_every: Steps between two rows of validation pictures; 0 for none.
+        save_every: Steps between two saves.
+    """
+
+    kind: Kind
+    model: str
+    pictures: Path
+    out: Path
+    encoders: str | None = None
+    rank: int = 16
+    layers: Layers = "attention"
+    steps: int = 1000
+    learning_rate: float = 1e-4
+    batch: int = 4
+    resolution: int | None = None
+    precision: Precision = "mixed"
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    seed: int = 0
+    prompts: tuple[str, ...] = ()
+    validate_every: int = 250
+    save_every: int = 100
+
+
+class Run:
+    """One finetuning: checks its settings, encodes the pictures, trains, and writes the result.
+
+    Args:
+        settings: Its settings.
+        told: Called with the number of steps done, the loss of the last one, and the seconds left.
+    Raises:
+        InputError: A setting is out of range, or there are no captioned pictures, or `out` holds another training.
+        WeightsMissingError, CheckpointError: A network is not on this machine, or damaged.
+    """
+
+    def __init__(self, settings: Finetuning, told: Callable[[int, float, float], None] | None = None) -> None:
+        self.settings = settings
+        self._told = told
+        _check(settings)
+        self._given = captioned_pictures(settings.pictures)
+        self._claim_folder()
+
+    @property
+    def result(self) -> Path:
+        """The LoRA's file, or the folder of Stage C."""
+        return self.settings.out / (LORA_FILE if self.settings.kind == "lora" else STAGE_C_FOLDER)
+
+    def run(self) -> Path:
+        """Train, or go on with a training that was interrupted, and return `result`."""
+        accelerator = accelerator_for(self._loop)
+        examples = self._encoded(accelerator)
+        stage_c = self._network().to(accelerator.device)
+        self._train(stage_c, examples, accelerator)
+        if accelerator.is_main_process:
+            self._write(stage_c)
+        return self.result
+
+    @cached_property
+    def encoders(self) -> str:
+        """Preset of the encoders and the decoder."""
+        settings = self.settings
+        if settings.encoders is not None:
+            return settings.encoders
+        if settings.model in PRESETS:
+            return settings.model
+        return "v2-base" if self._config_width >= LARGE_WIDTH else DEFAULT_MODEL
+
+    @cached_property
+    def _config_width(self) -> int:
+        from ..checkpoints.recipes import Stored
+
+        return Stored(self.settings.model).config.c_cond
+
+    @cached_property
+    def prompts(self) -> tuple[str, ...]:
+        """Prompts of the validation pictures."""
+        captions = dict.fromkeys(each.caption for each in self._given)
+        return self.settings.prompts or tuple(caption for caption in captions if caption)[:4]
+
+    @cached_property
+    def _cache(self) -> Cache:
+        def files(part: str) -> str:
+            return digest(*locate(self.encoders, part).paths)
+
+        return Cache(self.settings.out / "encoded", files("image_encoder"), files("text_encoder_c"))
+
+    @property
+    def _loop(self) -> LoopConfig:
+        settings = self.settings
+        return LoopConfig(
+            settings.steps,
+            settings.learning_rate,
+            warmup=min(100, settings.steps // 10),
+            final_rate=1.0,
+            ema_decay=None,
+            betas=(0.9, 0.999),
+            optimizer=settings.optimizer,
+            autocast=settings.precision == "mixed",
+            save_every=settings.save_every,
+        )
+
+    def _encoded(self, accelerator: "Accelerator") -> list[Example]:
+        """Return the encoded pictures; every caption and validation prompt is encoded, too."""
+        suits, device = family(self.encoders), accelerator.device
+        sizes = buckets(self.settings.resolution or suits.natural_size)
+        texts = ["", *(each.caption for each in self._given), *self.prompts]
+        with accelerator.local_main_process_first():
+            examples = self._encoded_pictures(sizes, device)
+            self._encode_texts(texts, device)
+        gc.collect()
+        log.info("%d pictures in %d sizes", len(examples), len({example.size for example in examples}))
+        return examples
+
+    def _encoded_pictures(self, sizes: list[tuple[int, int]], device: torch.device) -> list[Example]:
+        """Encode the pictures that are not in the cache. The encoder is loaded if there are any, and let go."""
+        encoder = cache(partial(load_image_encoder, self.encoders, device=device))
+        return self._cache.encode_pictures(
+            self._given, sizes, lambda pixels: encode_stage_c(encoder(), pixels.to(device))
+        )
+
+    def _encode_texts(self, texts: list[str], device: torch.device) -> None:
+        """Encode the texts that are not in the cache, in the same way."""
+        encoder = cache(partial(load_text_encoder, self.encoders, for_stage="C", device=device))
+        self._cache.encode_texts(texts, lambda given: encoder().encode(given))
+
+    def _network(self) -> StageC:
+        settings = self.settings
+        kept = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
+        if settings.kind == "lora" and settings.precision == "mixed":
+            kept = None  # frozen weights need no more than they are used with
+        stage_c = load_stage_c(settings.model, dtype=kept)
+        torch.manual_seed(settings.seed)
+        if settings.kind == "lora":
+            add_lora(stage_c, settings.rank, settings.layers)
+        else:
+            stage_c.requires_grad_(True)
+        return stage_c
+
+    def _train(self, stage_c: StageC, examples: Sequence[Example], accelerator: "Accelerator") -> None:
+        settings, device = self.settings, accelerator.device
+        held: dict[Path, Tensor] = {}  # small beside the network: a caption of the published size takes 0.4 MB
+
+        def encoded(path: Path) -> Tensor:
+            if path not in held:
+                held[path] = read(path)
+            return held[path]
+
+        def loss(rng: np.random.Generator) -> Tensor:
+            batch = draw(examples, rng, settings.batch)
+            clean = torch.stack([encoded(example.picture) for example in batch]).to(device)
+            empty = self._cache.text("")
+            texts = [empty if rng.random() < DROP_CAPTION else example.text for example in batch]
+            text = torch.stack([encoded(path) for path in texts]).to(device)
+            ratios = random_timesteps(rng, len(batch)).to(device)
+            noise = torch.from_numpy(rng.standard_normal(clean.shape).astype(np.float32)).to(device)
+            condition = stage_c.condition(text)
+            clean = (clean + EMBEDDING_SHIFT) / EMBEDDING_SCALE
+            return noise_loss(lambda x, t: stage_c.predict(x, t, condition), clean, ratios, noise)
+
+        journal = Journal(settings.out, settings.steps, self._told) if accelerator.is_main_process else None
+        validation = self._validation(stage_c) if accelerator.is_main_process else None
+
+        def on_step(step: int, value: float | None) -> None:
+            if journal is not None and value is not None:
+                journal.add(step, value, self._loop.rate(step - 1))
+            every = settings.validate_every
+            if validation is not None and every and (step % every == 0 or step == settings.steps):
+                validation.draw(step)
+
+        train(
+            "progress", stage_c, loss, self._loop, settings.out,
+            seed=settings.seed, accelerator=accelerator, on_step=on_step,
+        )  # fmt: skip
+
+    def _validation(self, stage_c: StageC) -> Validation:
+        width, height = (self.settings.resolution or family(self.encoders).natural_size,) * 2
+        texts = [read(self._cache.text(prompt)) for prompt in self.prompts]
+        return Validation(
+            self.settings.out, stage_c, self.encoders, self.prompts, texts, read(self._cache.text("")), (width, height)
+        )
+
+    def _write(self, stage_c: StageC) -> None:
+        if self.settings.kind == "stage-c":
+            save_stage_c(stage_c, self.result)
+            return
+        known = load_text_encoder(self.encoders, for_stage="C") if self.encoders.startswith(DEFAULT_MODEL) else None
+        words = {word for each in self._given for word in known.unknown_words(each.caption)} if known else set[str]()
+        save_lora(stage_c, self.result, sorted(words))
+
+    def _claim_folder(self) -> None:
+        """Write the settings into the folder, or check that those in it are the same."""
+        wanted: dict[str, Any] = json.loads(json.dumps(asdict(self.settings), default=str))
+        wanted["pictures"] = digest(*(part for each in self._given for part in each))
+        del wanted["out"], wanted["validate_every"], wanted["save_every"], wanted["prompts"]
+        path = self.settings.out / SETTINGS_FILE
+        if path.is_file():
+            try:
+                found: object = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                found = None
+            there = found if isinstance(found, dict) else {}
+            differing = [key for key, value in wanted.items() if there.get(key) != value]
+            if differing:
+                raise InputError(
+                    f"{self.settings.out} holds another training: its {', '.join(differing)} differ. Expected the same "
+                    "settings and pictures, to go on with it. Choose another folder, or delete that one."
+                )
+            return
+        try:
+            with replaced_whole(path) as partial:
+                partial.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"{self.settings.out} cannot be written ({error.strerror or error}). Choose another folder."
+            ) from error
+
+
+def _check(settings: Finetuning) -> None:
+    for name, least in (("rank", 1), ("steps", 1), ("batch", 1), ("validate_every", 0), ("save_every", 1)):
+        value = getattr(settings, name)
+        if value < least:
+            raise InputError(f"{name} is {value}; expected {least} or more.")
+    if not 0 < settings.learning_rate < 1:
+        raise InputError(f"learning_rate is {settings.learning_rate}; expected above 0 and below 1, such as 1e-4.")
+    for name, allowed in (("layers", LAYERS), ("precision", PRECISIONS), ("kind", ("lora", "stage-c"))):
+        value = getattr(settings, name)
+        if value not in allowed:
+            raise InputError(f"{name} is {value!r}; expected one of {', '.join(allowed)}.")
+    if settings.encoders is not None and settings.encoders not in PRESETS:
+        raise InputError(f"encoders is {settings.encoders!r}; expected one of {', '.join(PRESETS)}.")
+    locate(settings.model, "C")
