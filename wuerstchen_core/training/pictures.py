@@ -21,6 +21,7 @@ from .world import (
     FIGURE_SIZES,
     Array,
     Colour,
+    Scene,
     Size,
     Style,
     draw,
