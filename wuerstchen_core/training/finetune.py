@@ -28,11 +28,12 @@ from ..files import replaced_whole
 from ..geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from ..networks.stage_c import StageC
 from ..stages import encode_stage_c
+from ..text.encoder import TextEncoder
 from .authors_loss import noise_loss, random_timesteps
 from .captions import captioned_pictures
 from .encoded import Cache, Example, buckets, digest, draw, read
 from .journal import Journal
-from .loop import LoopConfig, accelerator_for, train
+from .loop import LoopConfig, make_accelerator, train
 from .lora import LAYERS, Layers, add_lora, save_lora
 from .validation import Validation
 
@@ -121,7 +122,7 @@ class Run:
 
     def run(self) -> Path:
         """Train, or go on with a training that was interrupted, and return `result`."""
-        accelerator = accelerator_for(self._loop)
+        accelerator = make_accelerator()
         examples = self._encoded(accelerator)
         stage_c = self._network().to(accelerator.device)
         self._train(stage_c, examples, accelerator)
@@ -150,6 +151,14 @@ class Run:
         """Prompts of the validation pictures."""
         captions = dict.fromkeys(each.caption for each in self._given)
         return self.settings.prompts or tuple(caption for caption in captions if caption)[:4]
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """Words of the captions that the text encoder does not know, where it lists those that it does."""
+        if not self.encoders.startswith(DEFAULT_MODEL):
+            return ()  # the published ones list none
+        encoder = load_text_encoder(self.encoders, for_stage="C")
+        return tuple(sorted({word for each in self._given for word in encoder.unknown_words(each.caption)}))
 
     @cached_property
     def _cache(self) -> Cache:
@@ -194,7 +203,13 @@ class Run:
 
     def _encode_texts(self, texts: list[str], device: torch.device) -> None:
         """Encode the texts that are not in the cache, in the same way."""
-        encoder = cache(partial(load_text_encoder, self.encoders, for_stage="C", device=device))
+
+        @cache
+        def encoder() -> TextEncoder:
+            loaded = load_text_encoder(self.encoders, for_stage="C", device=device)
+            loaded.added_words = self.words  # they are what is taught, so nothing warns of them
+            return loaded
+
         self._cache.encode_texts(texts, lambda given: encoder().encode(given))
 
     def _network(self) -> StageC:
@@ -250,16 +265,21 @@ class Run:
         width, height = (self.settings.resolution or family(self.encoders).natural_size,) * 2
         texts = [read(self._cache.text(prompt)) for prompt in self.prompts]
         return Validation(
-            self.settings.out, stage_c, self.encoders, self.prompts, texts, read(self._cache.text("")), (width, height)
+            self.settings.out,
+            stage_c,
+            self.encoders,
+            self.prompts,
+            texts,
+            read(self._cache.text("")),
+            (width, height),
+            self.words,
         )
 
     def _write(self, stage_c: StageC) -> None:
         if self.settings.kind == "stage-c":
             save_stage_c(stage_c, self.result)
             return
-        known = load_text_encoder(self.encoders, for_stage="C") if self.encoders.startswith(DEFAULT_MODEL) else None
-        words = {word for each in self._given for word in known.unknown_words(each.caption)} if known else set[str]()
-        save_lora(stage_c, self.result, sorted(words))
+        save_lora(stage_c, self.result, self.words)
 
     def _claim_folder(self) -> None:
         """Write the settings into the folder, or check that those in it are the same."""

@@ -3,7 +3,7 @@
 # torch types manual_seed, the optimizers' step and get_ema_multi_avg_fn in part only, and accelerate not at all.
 """Training loop of every network: AdamW, warm-up and decay, averaged weights, resumable after a kill at any moment.
 
-Accelerate spreads it over several processes (`accelerate launch`) and computes in mixed precision.
+Accelerate spreads it over several processes and graphics cards (`accelerate launch`).
 """
 
 import logging
@@ -72,11 +72,10 @@ OnStep = Callable[[int, float | None], None]
 """Function that is called with the number of steps done and the loss of the last one; before the first with None."""
 
 
-def accelerator_for(config: LoopConfig, *, cpu: bool = False) -> "Accelerator":
+def make_accelerator(*, cpu: bool = False) -> "Accelerator":
     """Return what spreads a training over processes and devices, for this process.
 
     Args:
-        config: Its `autocast` decides the precision.
         cpu: True to stay on the processor where there is a graphics card.
     Raises:
         InputError: accelerate is not installed.
@@ -86,9 +85,8 @@ def accelerator_for(config: LoopConfig, *, cpu: bool = False) -> "Accelerator":
     except ImportError:
         raise InputError("Training needs accelerate and peft. Run: pip install 'wuerstchen[train]'") from None
 
-    on_cpu = cpu or not torch.cuda.is_available()
-    mixed = config.autocast and (HAS_BFLOAT16 or not on_cpu)
-    return Accelerator(mixed_precision="bf16" if mixed else "no", cpu=on_cpu)
+    # The precision is the loop's own, since one process may train several networks, each in another one.
+    return Accelerator(mixed_precision="no", cpu=cpu or not torch.cuda.is_available())
 
 
 def train(
@@ -115,14 +113,15 @@ def train(
         config: Length and speed of the training.
         folder: Folder of the progress file.
         seed: Seed of the batches.
-        accelerator: Result of `accelerator_for`; None for one on the processor.
+        accelerator: Result of `make_accelerator`; None for one on the processor.
         on_step: Called after each step, and once at the start.
     Returns:
         nn.Module: `network` with its averaged weights, in eval mode.
     Raises:
         InputError: The loss is no longer a number, or a library that the training needs is not installed.
     """
-    there = accelerator or accelerator_for(config, cpu=True)
+    there = accelerator or make_accelerator(cpu=True)
+    in_bfloat16 = config.autocast and (HAS_BFLOAT16 or there.device.type != "cpu")
     path = folder / f"{name}.pt"
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     average = None
@@ -140,7 +139,7 @@ def train(
             optimizer.load_state_dict(state["optimizer"])
         log.info("%s: resumed at step %d of %d", name, step, config.steps)
 
-    stepping, optimizer = there.prepare(_Stepping(network, loss), optimizer)
+    stepping, optimizer = there.prepare(_Stepping(network, loss, there.device if in_bfloat16 else None), optimizer)
     network.train()
     losses: list[float] = []
     started, first = time.monotonic(), step
@@ -185,15 +184,25 @@ def train(
 
 
 class _Stepping(nn.Module):
-    """A network and its loss as one module, so that wrappers of its forward (several processes, autocast) see both."""
+    """A network and its loss as one module, whose forward accelerate wraps where several processes train.
 
-    def __init__(self, network: nn.Module, loss: Loss) -> None:
+    Args:
+        network: The network.
+        loss: Its loss.
+        in_bfloat16: Device whose products are computed in bfloat16; None for the dtype of the weights.
+    """
+
+    def __init__(self, network: nn.Module, loss: Loss, in_bfloat16: torch.device | None) -> None:
         super().__init__()
         self.network = network
         self._loss = loss
+        self._in_bfloat16 = in_bfloat16
 
     def forward(self, rng: np.random.Generator) -> Tensor:
-        return self._loss(rng)
+        if self._in_bfloat16 is None:
+            return self._loss(rng)
+        with torch.autocast(self._in_bfloat16.type, torch.bfloat16):
+            return self._loss(rng)
 
 
 def _optimizer(parameters: Iterable[nn.Parameter], config: LoopConfig) -> torch.optim.Optimizer:

@@ -37,6 +37,7 @@ class Validation:
         texts (Sequence[Tensor]): [tokens, dim] of each prompt, for Stage C.
         empty (Tensor): [tokens, dim] of the empty prompt.
         size: Width and height in pixels.
+        words: Words that the training adds to those that the text encoders know.
     """
 
     def __init__(
@@ -48,11 +49,12 @@ class Validation:
         texts: Sequence[Tensor],
         empty: Tensor,
         size: tuple[int, int],
+        words: tuple[str, ...] = (),
     ) -> None:
         self._folder = out / FOLDER
         self._stage_c, self._decoder = stage_c, decoder
         self._prompts, self._texts, self._empty = prompts, texts, empty
-        self._size = size
+        self._size, self._words = size, words
 
     def draw(self, step: int) -> None:
         """Draw the row of a step, and the sheet of all rows again."""
@@ -64,7 +66,7 @@ class Validation:
         for column, image in enumerate(images):
             row.paste(image, (column * SIDE, _MARGIN))
         self._save(row, self._folder / f"step_{step:06}.png")
-        rows = [Image.open(path) for path in sorted(self._folder.glob("step_*.png"))]
+        rows = [_read(path) for path in sorted(self._folder.glob("step_*.png"))]
         same = [each for each in rows if each.width == row.width]
         sheet = Image.new("RGB", (row.width, _MARGIN + sum(each.height for each in same)), "white")
         for column, prompt in enumerate(self._prompts):
@@ -91,7 +93,9 @@ class Validation:
             guidance_scale=suits.stage_c_guidance_scale,
             device=device,
         )
-        text = load_text_encoder(self._decoder, for_stage="B").encode(list(self._prompts))
+        encoder = load_text_encoder(self._decoder, for_stage="B")
+        encoder.added_words = self._words
+        text = encoder.encode(list(self._prompts))
         stage_b = load_stage_b(self._decoder, device=device)
         timesteps = SCHEDULES[suits.stage_b_schedule](suits.stage_b_steps)
         latents = sample_stage_b(
@@ -113,3 +117,9 @@ class Validation:
     def _save(image: Image.Image, path: Path) -> None:
         with replaced_whole(path) as partial:
             image.save(partial, format="PNG")
+
+
+def _read(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+        return image

@@ -6,6 +6,7 @@ from wuerstchen_core.checkpoints.presets import DEFAULT_SEED, DEFAULT_STEPS, PRE
 
 from ..extras import install_command
 from . import batch as batch_verb
+from . import train as train_verb
 from .arguments import Parser, byte_count, count, duration, guidance, share, size
 
 EXIT_CODES = """\
@@ -77,6 +78,7 @@ examples:
     "download": """\
 example:
   wuerstchen download v2-interpolated""",
+    "train": train_verb.EXAMPLES,
     "completion": """\
 examples:
   wuerstchen completion bash > ~/.local/share/bash-completion/completions/wuerstchen
@@ -218,6 +220,8 @@ def build_parser() -> Parser:
     download = add("download", "PRESET", "download a published checkpoint")
     download.add_argument("--to", metavar="FOLDER", help="model folder; $WUERSTCHEN_MODELS or the cache otherwise")
     download.add_argument("preset", metavar="PRESET", choices=list(PRESETS), help=f"one of {', '.join(PRESETS)}")
+    train = add("train", "lora|stage-c --pictures FOLDER --out DIR", "finetune Stage C on captioned pictures")
+    train_verb.add_options(train)
     completion = add("completion", "SHELL", "print a script that completes this command in a shell")
     completion.add_argument("shell", metavar="SHELL", choices=["bash", "zsh", "fish"], help="bash, zsh or fish")
     return parser

@@ -214,6 +214,13 @@ def download(options: argparse.Namespace, report: Report) -> int:
     return 0
 
 
+def train(options: argparse.Namespace, report: Report) -> int:
+    """Train a LoRA, or Stage C."""
+    from . import train as train_verb
+
+    return train_verb.run(options, report)
+
+
 def completion(options: argparse.Namespace, report: Report) -> int:
     """Print the completion script of a shell."""
     from .completion import script
@@ -234,6 +241,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Report], int]] = {
     "info": info,
     "cache": cache,
     "download": download,
+    "train": train,
     "completion": completion,
 }
 
