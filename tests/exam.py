@@ -21,6 +21,7 @@ from torch import Tensor
 
 from support.judge import Verdict, judge
 from wuerstchen_core import (
+    apply_lora,
     decode_stage_a,
     load_stage_a,
     load_stage_b,
@@ -29,6 +30,7 @@ from wuerstchen_core import (
     sample_stage_b,
     sample_stage_c,
 )
+from wuerstchen_core.checkpoints.lora import Lora
 from wuerstchen_core.checkpoints.presets import family
 from wuerstchen_core.geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from wuerstchen_core.networks.stage_b import StageB
@@ -51,10 +53,14 @@ def scenes(count: int, model: str = "cocktail") -> list[Scene]:
     return [random_scene(rng, [scene], positions=known) for scene in order]
 
 
-def pictures(asked: list[Scene], model: str, width: int, height: int) -> Iterator[NDArray[np.float32]]:
+def pictures(
+    asked: list[Scene], model: str, width: int, height: int, lora: Lora | None = None
+) -> Iterator[NDArray[np.float32]]:
     """A picture [height, width, 3] in 0..1 for each scene, with the settings of the bundled workflow; seed i for i."""
     text_c, text_b = load_text_encoder(model, for_stage="C"), load_text_encoder(model, for_stage="B")
     stage_c, stage_b, stage_a = load_stage_c(model), load_stage_b(model), load_stage_a(model)
+    if lora is not None:
+        stage_c, text_c.added_words, text_b.added_words = apply_lora(stage_c, lora), lora.words, lora.words
     for start in range(0, len(asked), BATCH):
         prompts = [scene.caption for scene in asked[start : start + BATCH]]
         seeds = list(range(start, start + len(prompts)))
@@ -79,10 +85,12 @@ def decoded(stage_b: StageB, embeddings: Tensor, text: Tensor, seeds: list[int],
     return sample_stage_b(stage_b, embeddings, text, seeds=seeds, timesteps=timesteps, guidance_scale=scale)
 
 
-def examine(count: int, model: str = "cocktail", width: int = 256, height: int = 256) -> dict[str, float]:
+def examine(
+    count: int, model: str = "cocktail", width: int = 256, height: int = 256, lora: Lora | None = None
+) -> dict[str, float]:
     """Share of pictures that got each part right, of those where it was asked for."""
     asked = scenes(count, model)
-    drawn = pictures(asked, model, width, height)
+    drawn = pictures(asked, model, width, height, lora)
     return shares([judge(picture, scene) for picture, scene in zip(drawn, asked, strict=True)])
 
 

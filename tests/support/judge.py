@@ -1,12 +1,13 @@
 """Recognise the scene in an image of the drawn world by image analysis: colours, shape and position."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wuerstchen_core.training.world import COLOURS, SHAPES, Scene
+from wuerstchen_core.training.world import COLOURS, SHAPES, Colour, Scene
 
 GRID = 48
 """Side of the masks that are compared with the shapes, in samples."""
@@ -54,9 +55,9 @@ class Verdict:
     position: bool | None
 
 
-def _nearest_colour(rgb: NDArray[np.floating]) -> str:
-    names = list(COLOURS)
-    palette = np.array([COLOURS[name] for name in names]) / 255
+def _nearest_colour(rgb: NDArray[np.floating], colours: Mapping[str, Colour]) -> str:
+    names = list(colours)
+    palette = np.array([colours[name] for name in names]) / 255
     return names[int(np.linalg.norm(palette - rgb, axis=1).argmin())]
 
 
@@ -78,7 +79,7 @@ def _templates() -> dict[str, NDArray[np.bool_]]:
     return {name: _normalised(distance(x, y) < 0) for name, distance in SHAPES.items()}
 
 
-def read(image: NDArray[np.floating]) -> Reading | None:
+def read(image: NDArray[np.floating], colours: Mapping[str, Colour] = COLOURS) -> Reading | None:
     """Recognise the scene in an image, [height, width, 3], in 0..1; None if there is no figure."""
     height, width = image.shape[:2]
     edge = max(2, min(height, width) // 64)
@@ -102,8 +103,8 @@ def read(image: NDArray[np.floating]) -> Reading | None:
     x, y = (left + right) / 2, (top + bottom) / 2
     gaps = {"left": x - half, "right": width - x - half, "top": y - half, "bottom": height - y - half}
     return Reading(
-        _nearest_colour(figure),
-        _nearest_colour(ground),
+        _nearest_colour(figure, colours),
+        _nearest_colour(ground, colours),
         max(overlaps, key=lambda name: overlaps[name]),
         overlaps,
         {name: float(gap) / short for name, gap in gaps.items()},
@@ -117,9 +118,9 @@ def _in_place(position: str, gaps: dict[str, float]) -> bool:
     return all(gaps[edge] < 0.13 and gaps[opposites[edge]] - gaps[edge] > 0.02 for edge in edges)
 
 
-def judge(image: NDArray[np.floating], scene: Scene) -> Verdict:
-    """Compare an image, [height, width, 3], in 0..1, with the scene that it should show."""
-    reading = read(image)
+def judge(image: NDArray[np.floating], scene: Scene, colours: Mapping[str, Colour] = COLOURS) -> Verdict:
+    """Compare an image, [height, width, 3], in 0..1, with the scene that it should show, in one of `colours`."""
+    reading = read(image, colours)
     if reading is None:
         return Verdict(False, False, False, False, False if scene.position else None)
     return Verdict(

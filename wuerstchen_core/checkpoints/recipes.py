@@ -21,7 +21,7 @@ from .layouts import StageFiles
 from .opening import open_checkpoint, stored_dtype
 from .reading import read_checkpoint
 
-READ_AT_ONCE = 256 * 2**20
+READ_AT_ONCE = 64 * 2**20
 """Bytes of a file after which it is opened anew, so that what was read no longer counts as memory in use."""
 
 

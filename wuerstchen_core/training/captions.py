@@ -59,6 +59,18 @@ def captioned_pictures(source: str | Path) -> list[Captioned]:
     return found
 
 
+def read_prompts(path: str | Path) -> tuple[str, ...]:
+    """Return the prompts of a text file, one a line; empty lines are left out.
+
+    Raises:
+        InputError: It cannot be read, or holds none.
+    """
+    prompts = tuple(line.strip() for line in _read(Path(path).expanduser()).splitlines() if line.strip())
+    if not prompts:
+        raise InputError(f"{path} holds no prompt; expected one a line.")
+    return prompts
+
+
 def _of_folder(folder: Path) -> list[Captioned]:
     pictures = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
     return [

@@ -119,6 +119,11 @@ class Cache:
         """Return the file of a text's embeddings."""
         return self._folder / "texts" / f"{digest(self._texts, caption)}.safetensors"
 
+    def drawn(self, network: str, prompt: str, seed: int, side: int) -> Path:
+        """Return the file of the embeddings that a network, told by its digest, draws for a prompt."""
+        name = digest(network, self._texts, prompt, seed, side)
+        return self._folder / "drawn" / f"{name}.safetensors"
+
     def encode_pictures(
         self, given: Sequence[Captioned], sizes: Sequence[tuple[int, int]], encode: Callable[[Tensor], Tensor]
     ) -> list[Example]:
@@ -137,7 +142,7 @@ class Cache:
             target = self.picture(path, sizes)
             if not target.is_file():
                 pixels = fitted(path, sizes)
-                _write(target, {"value": encode(pixels)[0], "size": torch.tensor([pixels.shape[3], pixels.shape[2]])})
+                write(target, {"value": encode(pixels)[0], "size": torch.tensor([pixels.shape[3], pixels.shape[2]])})
             width, height = load_file(target)["size"].tolist()
             examples.append(Example((width, height), target, self.text(caption)))
             if time.monotonic() - told > _LOG_EVERY:
@@ -150,7 +155,7 @@ class Cache:
         """Encode the texts that are not there yet, by a function from texts to embeddings [count, tokens, dim]."""
         for text in dict.fromkeys(texts):
             if not self.text(text).is_file():
-                _write(self.text(text), {"value": encode([text])[0]})
+                write(self.text(text), {"value": encode([text])[0]})
 
 
 def read(path: Path) -> Tensor:
@@ -158,7 +163,8 @@ def read(path: Path) -> Tensor:
     return load_file(path)["value"].float()
 
 
-def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+def write(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write an encoded picture or text, as "value"."""
     with replaced_whole(path) as partial:
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, partial)
 

@@ -25,13 +25,13 @@ from ..checkpoints.saving import save_stage_c
 from ..checkpoints.sources import locate
 from ..errors import InputError
 from ..files import replaced_whole
-from ..geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT
+from ..geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT, STEP
 from ..networks.stage_c import StageC
-from ..stages import encode_stage_c
+from ..stages import encode_stage_c, sample_stage_c
 from ..text.encoder import TextEncoder
 from .authors_loss import noise_loss, random_timesteps
-from .captions import captioned_pictures
-from .encoded import Cache, Example, buckets, digest, draw, read
+from .captions import captioned_pictures, read_prompts
+from .encoded import Cache, Example, buckets, digest, draw, read, write
 from .journal import Journal
 from .loop import LoopConfig, make_accelerator, train
 from .lora import LAYERS, Layers, add_lora, save_lora
@@ -73,6 +73,8 @@ class Finetuning:
         precision: One of PRECISIONS.
         optimizer: "adamw" or "adamw8bit".
         seed: Seed of batches and noise.
+        keep: A text file of prompts, one a line, that are to be drawn as before: the network draws them before it is
+            trained, and learns from those pictures, too (Ruiz et al., "DreamBooth", 2022); None for none.
         prompts: Prompts of the validation pictures; none for the first four captions.
         validate_every: Steps between two rows of validation pictures; 0 for none.
         save_every: Steps between two saves.
@@ -92,6 +94,7 @@ class Finetuning:
     precision: Precision = "mixed"
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     seed: int = 0
+    keep: Path | None = None
     prompts: tuple[str, ...] = ()
     validate_every: int = 250
     save_every: int = 100
@@ -113,6 +116,7 @@ class Run:
         self._told = told
         _check(settings)
         self._given = captioned_pictures(settings.pictures)
+        self._kept = () if settings.keep is None else read_prompts(settings.keep)
         self._claim_folder()
 
     @property
@@ -124,8 +128,11 @@ class Run:
         """Train, or go on with a training that was interrupted, and return `result`."""
         accelerator = make_accelerator()
         examples = self._encoded(accelerator)
-        stage_c = self._network().to(accelerator.device)
-        self._train(stage_c, examples, accelerator)
+        stage_c = self._loaded().to(accelerator.device)
+        with accelerator.local_main_process_first():
+            kept = self._drawn(stage_c, accelerator.device)
+        self._prepare(stage_c)
+        self._train(stage_c, examples, kept, accelerator)
         if accelerator.is_main_process:
             self._write(stage_c)
         return self.result
@@ -186,7 +193,7 @@ class Run:
         """Return the encoded pictures; every caption and validation prompt is encoded, too."""
         suits, device = family(self.encoders), accelerator.device
         sizes = buckets(self.settings.resolution or suits.natural_size)
-        texts = ["", *(each.caption for each in self._given), *self.prompts]
+        texts = ["", *(each.caption for each in self._given), *self.prompts, *self._kept]
         with accelerator.local_main_process_first():
             examples = self._encoded_pictures(sizes, device)
             self._encode_texts(texts, device)
@@ -212,20 +219,50 @@ class Run:
 
         self._cache.encode_texts(texts, lambda given: encoder().encode(given))
 
-    def _network(self) -> StageC:
+    def _loaded(self) -> StageC:
         settings = self.settings
         kept = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
         if settings.kind == "lora" and settings.precision == "mixed":
             kept = None  # frozen weights need no more than they are used with
-        stage_c = load_stage_c(settings.model, dtype=kept)
-        torch.manual_seed(settings.seed)
-        if settings.kind == "lora":
-            add_lora(stage_c, settings.rank, settings.layers)
+        return load_stage_c(settings.model, dtype=kept)
+
+    def _drawn(self, stage_c: StageC, device: torch.device) -> list[Example]:
+        """Return what the network draws for the prompts to keep, from the cache where it has drawn them before."""
+        side = self.settings.resolution or family(self.encoders).natural_size
+        side = max(STEP, round(side / STEP) * STEP)
+        scale = family(self.encoders).stage_c_guidance_scale
+        network = digest(*locate(self.settings.model, "C").paths)
+        examples: list[Example] = []
+        for seed, prompt in enumerate(self._kept):
+            target = self._cache.drawn(network, prompt, seed, side)
+            if not target.is_file():
+                embeddings = sample_stage_c(
+                    stage_c,
+                    read(self._cache.text(prompt))[None],
+                    read(self._cache.text(""))[None],
+                    width=side,
+                    height=side,
+                    seeds=[seed],
+                    guidance_scale=scale,
+                    device=device,
+                )
+                write(target, {"value": embeddings[0]})
+            examples.append(Example((side, side), target, self._cache.text(prompt)))
+        if examples:
+            log.info("%d prompts are to be drawn as before", len(examples))
+        return examples
+
+    def _prepare(self, stage_c: StageC) -> None:
+        """Give the network what is to be trained."""
+        torch.manual_seed(self.settings.seed)
+        if self.settings.kind == "lora":
+            add_lora(stage_c, self.settings.rank, self.settings.layers)
         else:
             stage_c.requires_grad_(True)
-        return stage_c
 
-    def _train(self, stage_c: StageC, examples: Sequence[Example], accelerator: "Accelerator") -> None:
+    def _train(
+        self, stage_c: StageC, examples: Sequence[Example], kept: Sequence[Example], accelerator: "Accelerator"
+    ) -> None:
         settings, device = self.settings, accelerator.device
         held: dict[Path, Tensor] = {}  # small beside the network: a caption of the published size takes 0.4 MB
 
@@ -234,8 +271,8 @@ class Run:
                 held[path] = read(path)
             return held[path]
 
-        def loss(rng: np.random.Generator) -> Tensor:
-            batch = draw(examples, rng, settings.batch)
+        def loss_of(given: Sequence[Example], rng: np.random.Generator) -> Tensor:
+            batch = draw(given, rng, settings.batch)
             clean = torch.stack([encoded(example.picture) for example in batch]).to(device)
             empty = self._cache.text("")
             texts = [empty if rng.random() < DROP_CAPTION else example.text for example in batch]
@@ -245,6 +282,10 @@ class Run:
             condition = stage_c.condition(text)
             clean = (clean + EMBEDDING_SHIFT) / EMBEDDING_SCALE
             return noise_loss(lambda x, t: stage_c.predict(x, t, condition), clean, ratios, noise)
+
+        def loss(rng: np.random.Generator) -> Tensor:
+            learned = loss_of(examples, rng)
+            return (learned + loss_of(kept, rng)) / 2 if kept else learned
 
         journal = Journal(settings.out, settings.steps, self._told) if accelerator.is_main_process else None
         validation = self._validation(stage_c) if accelerator.is_main_process else None
@@ -285,6 +326,7 @@ class Run:
         """Write the settings into the folder, or check that those in it are the same."""
         wanted: dict[str, Any] = json.loads(json.dumps(asdict(self.settings), default=str))
         wanted["pictures"] = digest(*(part for each in self._given for part in each))
+        wanted["keep"] = digest(*self._kept) if self._kept else None
         del wanted["out"], wanted["validate_every"], wanted["save_every"], wanted["prompts"]
         path = self.settings.out / SETTINGS_FILE
         if path.is_file():

@@ -39,6 +39,10 @@ _PRECISION = (
     "the memory and learns small steps less exactly (default: %(default)s)"
 )
 _OPTIMIZER = "adamw8bit of bitsandbytes takes a quarter of the memory (default: %(default)s)"
+_KEEP = (
+    "a text file of prompts, one a line, that are to be drawn as before; the network draws them first, and learns from "
+    "these pictures, too"
+)
 _VALIDATE = "prompt of a validation picture; may be given several times (default: the first four captions)"
 _EVERY = "steps between two rows of validation pictures; 0 for none (default: %(default)s)"
 _LOG_EVERY = 15.0
@@ -61,6 +65,7 @@ def add_options(parser: Parser) -> None:
     parser.add_argument("--precision", choices=["float32", "mixed", "bfloat16"], default="mixed", help=_PRECISION)
     parser.add_argument("--optimizer", choices=["adamw", "adamw8bit"], default="adamw", help=_OPTIMIZER)
     parser.add_argument("--seed", type=whole_number(0), metavar="N", default=0, help="seed of batches and noise")
+    parser.add_argument("--keep", metavar="PROMPTS.txt", help=_KEEP)
     parser.add_argument("--validate", action="append", default=[], metavar="PROMPT", help=_VALIDATE)
     parser.add_argument("--validate-every", type=whole_number(0), metavar="N", default=250, help=_EVERY)
     parser.add_argument(
@@ -90,6 +95,7 @@ def run(options: argparse.Namespace, report: "Report") -> int:
         precision=options.precision,
         optimizer=options.optimizer,
         seed=options.seed,
+        keep=None if options.keep is None else Path(options.keep).expanduser(),
         prompts=tuple(options.validate),
         validate_every=options.validate_every,
         save_every=options.save_every,
