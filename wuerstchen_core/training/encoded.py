@@ -78,7 +78,12 @@ def digest(*parts: object) -> str:
     """Return a short digest of files (by content) and other values (by their text)."""
     found = hashlib.sha256()
     for part in parts:
-        found.update(part.read_bytes() if isinstance(part, Path) else repr(part).encode())
+        if isinstance(part, Path):
+            with part.open("rb") as file:
+                while block := file.read(2**20):
+                    found.update(block)
+        else:
+            found.update(repr(part).encode())
         found.update(b"\0")
     return found.hexdigest()[:32]
 

@@ -46,6 +46,8 @@ Kind = Literal["lora", "stage-c"]
 """What is trained: a LoRA, or every weight of Stage C."""
 Precision = Literal["float32", "mixed", "bfloat16"]
 """float32; float32 weights with products in bfloat16; or bfloat16 for all that is not a LoRA."""
+KINDS: tuple[Kind, ...] = ("lora", "stage-c")
+SCHEDULES = ("constant", "cosine")
 PRECISIONS: tuple[Precision, ...] = ("float32", "mixed", "bfloat16")
 LORA_FILE, STAGE_C_FOLDER, SETTINGS_FILE = "lora.safetensors", "stage_c", "settings.json"
 DROP_CAPTION = 0.05
@@ -68,6 +70,7 @@ class Finetuning:
         layers: Layers of the LoRA, one of `lora.LAYERS`.
         steps: Steps in all.
         learning_rate: Learning rate.
+        schedule: Whether the learning rate stays ("constant") or falls to a fiftieth ("cosine").
         batch: Pictures of a step.
         resolution: Side in pixels of the square that training pictures have about the area of; None for the model's.
         precision: One of PRECISIONS.
@@ -89,6 +92,7 @@ class Finetuning:
     layers: Layers = "attention"
     steps: int = 1000
     learning_rate: float = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"
     batch: int = 4
     resolution: int | None = None
     precision: Precision = "mixed"
@@ -181,7 +185,7 @@ class Run:
             settings.steps,
             settings.learning_rate,
             warmup=min(100, settings.steps // 10),
-            final_rate=1.0,
+            final_rate=1.0 if settings.schedule == "constant" else 0.02,
             ema_decay=None,
             betas=(0.9, 0.999),
             optimizer=settings.optimizer,
@@ -358,7 +362,7 @@ def _check(settings: Finetuning) -> None:
             raise InputError(f"{name} is {value}; expected {least} or more.")
     if not 0 < settings.learning_rate < 1:
         raise InputError(f"learning_rate is {settings.learning_rate}; expected above 0 and below 1, such as 1e-4.")
-    for name, allowed in (("layers", LAYERS), ("precision", PRECISIONS), ("kind", ("lora", "stage-c"))):
+    for name, allowed in (("layers", LAYERS), ("precision", PRECISIONS), ("kind", KINDS), ("schedule", SCHEDULES)):
         value = getattr(settings, name)
         if value not in allowed:
             raise InputError(f"{name} is {value!r}; expected one of {', '.join(allowed)}.")

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,10 +69,11 @@ class Validation:
         self._save(row, self._folder / f"step_{step:06}.png")
         rows = [_read(path) for path in sorted(self._folder.glob("step_*.png"))]
         same = [each for each in rows if each.width == row.width]
-        sheet = Image.new("RGB", (row.width, _MARGIN + sum(each.height for each in same)), "white")
+        top = 3 * _MARGIN
+        sheet = Image.new("RGB", (row.width, top + sum(each.height for each in same)), "white")
         for column, prompt in enumerate(self._prompts):
-            ImageDraw.Draw(sheet).text((column * SIDE + 6, 6), prompt[:40], fill="black")
-        top = _MARGIN
+            lines = textwrap.wrap(prompt, 38, max_lines=4, placeholder=" ...")
+            ImageDraw.Draw(sheet).text((column * SIDE + 6, 6), "\n".join(lines), fill="black")
         for each in same:
             sheet.paste(each, (0, top))
             top += each.height

@@ -60,6 +60,12 @@ def add_options(parser: Parser) -> None:
     parser.add_argument("--layers", choices=["attention", "all"], default="attention", help=_LAYERS)
     parser.add_argument("--steps", type=count, metavar="N", default=1000, help="steps (default: %(default)s)")
     parser.add_argument("--lr", type=_rate, metavar="X", default=1e-4, help="learning rate (default: %(default)s)")
+    parser.add_argument(
+        "--schedule",
+        choices=["constant", "cosine"],
+        default="constant",
+        help="constant keeps the learning rate, cosine lowers it to the end (default: %(default)s)",
+    )
     parser.add_argument("--batch", type=count, metavar="N", default=4, help="pictures of a step (default: %(default)s)")
     parser.add_argument("--resolution", type=count, metavar="N", help=_RESOLUTION)
     parser.add_argument("--precision", choices=["float32", "mixed", "bfloat16"], default="mixed", help=_PRECISION)
@@ -90,6 +96,7 @@ def run(options: argparse.Namespace, report: "Report") -> int:
         layers=options.layers,
         steps=options.steps,
         learning_rate=options.lr,
+        schedule=options.schedule,
         batch=options.batch,
         resolution=options.resolution,
         precision=options.precision,

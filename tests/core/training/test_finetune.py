@@ -146,7 +146,7 @@ def test_what_is_kept_beside_the_result(pictures, tmp_path):
     assert [int(row["step"]) for row in rows] == [1, 2, 3, 4, 5, 6] and all(float(row["loss"]) > 0 for row in rows)
     with Image.open(tmp_path / "out/loss.png") as plot, Image.open(tmp_path / "out/validation/sheet.png") as sheet:
         assert plot.width > 400
-        assert sheet.size == (4 * 256, 24 + 3 * 280)
+        assert sheet.size == (4 * 256, 72 + 3 * 280)
     lora = load_lora(path)
     assert lora.words == ("lime", "of", "part")
     encoder = load_text_encoder("cocktail")
