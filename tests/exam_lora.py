@@ -42,7 +42,7 @@ SETTINGS = {
     **{"--rank": "8", "--layers": "all", "--lr": "1e-3", "--schedule": "cosine"},
     **{"--batch": "16", "--steps": "700"},
 }
-"""What cocktail needs: small networks learn at higher rates than the published ones."""
+"""Settings for cocktail. Small networks learn at higher rates than the published ones."""
 
 
 def training_scenes() -> list[Scene]:

@@ -69,7 +69,7 @@ def test_loads_with_one_copy_of_the_core(pack):
     done = run(REPORT, pack)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert len(report["ids"]) == 18 and report["ids"] == report["named"]
+    assert len(report["ids"]) == 20 and report["ids"] == report["named"]
     assert Path(report["core"]) == pack / "wuerstchen_core" / "__init__.py"
     assert report["one_class"] and report["same_path"] and report["web"]
     assert report["heavy"] == []

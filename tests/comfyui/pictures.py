@@ -1,6 +1,6 @@
 """Takes the project's pictures from the real page: thumbnails of the workflows, the README's, and one a help page.
 
-    PYTHONPATH=tests python tests/comfyui/pictures.py [thumbnails] [page] [help] [gallery] [stages]
+    PYTHONPATH=tests python tests/comfyui/pictures.py [thumbnails] [page] [help] [gallery] [stages] [lora]
 
 with COMFYUI_DIR and COMFYUI_PYTHON as for the tests.
 """
@@ -29,6 +29,8 @@ from wuerstchen_core.checkpoints.presets import family
 from wuerstchen_core.geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT
 from wuerstchen_core.previews import preview
 from wuerstchen_core.schedule import SCHEDULES
+from wuerstchen_nodes.headless import HeadlessHost, execute, load_workflow
+from wuerstchen_nodes.headless.output_files import OutputFiles
 from wuerstchen_nodes.headless.workflow import examples
 from wuerstchen_nodes.registry import COMFYUI_ONLY, NODE_CLASS_MAPPINGS
 
@@ -143,6 +145,18 @@ def stages(page: Any, server: Server) -> None:
     strip.save(WORKFLOWS / "stages.png")
 
 
+def lora(page: Any, server: Server) -> None:
+    """Two prompts in a colour that cocktail does not know, without and with the LoRA that comes with the package."""
+    workflow, host, shown = load_workflow("lora"), HeadlessHost(OutputFiles(server.folder / "lora")), []
+    for prompt in ("a large lime star on a purple background", "a lime heart at the right on a white background"):
+        for strength in (0.0, 1.0):
+            settings = {"Prompt.value": prompt, "Load LoRA.strength": strength}
+            shown.append(execute(workflow, settings, host=host).images[0])
+    Image.fromarray(np.concatenate([np.asarray(Image.open(path)) for path in shown], axis=1)).save(
+        WORKFLOWS / "lora.jpg", quality=92
+    )
+
+
 def _graph_alone(page: Any) -> Image.Image:
     """The page without its frame, and without what it tells of the last run."""
     page.wait_for_timeout(6000)
@@ -151,7 +165,14 @@ def _graph_alone(page: Any) -> Image.Image:
         return Image.open(file.name).convert("RGB")
 
 
-PARTS = {"thumbnails": thumbnails, "page": page_itself, "help": help_pages, "gallery": gallery, "stages": stages}
+PARTS = {
+    "thumbnails": thumbnails,
+    "page": page_itself,
+    "help": help_pages,
+    "gallery": gallery,
+    "stages": stages,
+    "lora": lora,
+}
 
 
 def main() -> None:

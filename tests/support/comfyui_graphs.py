@@ -94,7 +94,7 @@ class TheirNoise(NoiseSource):
 
 
 def stage_c_by_our_own(ratios: list[float], cfg: float = 4.0, network: StageC | None = None) -> Tensor:
-    """What ComfyUI's KSampler with ddpm should give; of cocktail where no network is given."""
+    """Latents that ComfyUI's KSampler with ddpm should give, of cocktail where no network is given."""
     network, encoder = network or load_stage_c("cocktail"), load_text_encoder("cocktail", for_stage="C")
     start, noise = TheirNoise((16, 6, 6)).draw(), TheirNoise((16, 6, 6))
     denoise = with_guidance(network, (encoder.encode([TEXT]),), (encoder.encode([""]),), cfg)

@@ -1,7 +1,7 @@
 """Load LoRAs: changes of low rank to the weights of Stage C and of its text encoder, in every published key style."""
 
 # safetensors does not type the files that safe_open opens
-# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 
 import hashlib
 import json
@@ -132,7 +132,7 @@ def renamed_for(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Settings:
-    """What a file or its neighbour says of a LoRA beside its tensors: peft's settings by part, and added words."""
+    """Settings of peft by part, and added words, from a file's header and its neighbour."""
 
     peft: Mapping[Part, Mapping[str, Any]]
     words: tuple[str, ...] = ()
@@ -142,7 +142,9 @@ class _Settings:
         settings = self.peft.get(part)
         if not settings or not settings.get("lora_alpha"):
             return 1.0
-        alpha = float(_of_layer(settings.get("alpha_pattern"), key.removesuffix(".weight"), settings["lora_alpha"]))
+        alpha = _of_layer(settings.get("alpha_pattern"), key.removesuffix(".weight"), settings["lora_alpha"])
+        if not isinstance(alpha, int | float):
+            raise CheckpointError(f"The alpha of {key!r} is {alpha!r} in the LoRA's settings; expected a number.")
         return alpha / (rank**0.5 if settings.get("use_rslora") else rank)
 
 
@@ -160,19 +162,18 @@ def _settings(path: Path) -> _Settings:
     from safetensors import SafetensorError, safe_open
 
     beside = path.with_name(ADAPTER_CONFIG)
-    peft: dict[Part, Mapping[str, Any]] = {}
+    peft: dict[Part, dict[str, Any]] = {}
     if beside.is_file():
-        peft["stage_c"] = read_json(beside)
+        peft["stage_c"] = dict(read_json(beside))
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata: dict[str, str] = file.metadata() or {}
         for key, value in cast("dict[str, Any]", json.loads(metadata.get(DIFFUSERS_METADATA, "{}"))).items():
             network, _, name = key.partition(".")
             part: Part = "text_encoder" if network == "text_encoder" else "stage_c"
-            settings = peft.setdefault(part, {})
-            cast("dict[str, Any]", settings)[name if network in ("prior", "unet", "text_encoder") else key] = value
-        words = json.loads(metadata.get(WORDS_METADATA, "[]"))
-    except (SafetensorError, OSError, ValueError, AttributeError):
+            peft.setdefault(part, {})[name if network in ("prior", "unet", "text_encoder") else key] = value
+        words: object = json.loads(metadata.get(WORDS_METADATA, "[]"))
+    except (SafetensorError, OSError, ValueError, AttributeError, RecursionError):
         return _Settings(peft)  # not safetensors, or damaged, which reading the tensors says
     listed = cast("list[object]", words) if isinstance(words, list) else []
     return _Settings(peft, tuple(word for word in listed if isinstance(word, str)))
@@ -213,7 +214,8 @@ def _parts(key: str, known: LoraKey, tensor: Tensor, path: Path | None) -> list[
 
 
 def _change(key: str, roles: Mapping[Role, tuple[str, Tensor]], scale_of: Callable[[int], float], path: Path) -> Change:
-    for role, other in (("up", "down"), ("down", "up")):
+    pairs: tuple[tuple[Role, Role], ...] = (("up", "down"), ("down", "up"))
+    for role, other in pairs:
         if role not in roles:
             there = roles[other][0] if other in roles else roles["alpha"][0]
             raise CheckpointError(

@@ -77,15 +77,19 @@ OTHER_SUFFIXES: tuple[tuple[str, str], ...] = (
 """(Pattern of a suffix, method) of changes that are no low-rank sums, listed so that an error can name them."""
 
 _PEFT = r"(?:base_model\.model\.)?"
-_PREFIXES = tuple((re.compile(f"{_PEFT}{prefix}{_PEFT}"), part) for prefix, part in PREFIXES)
+_PREFIXES: tuple[tuple[re.Pattern[str], Part], ...] = tuple(
+    (re.compile(f"{_PEFT}{prefix}{_PEFT}"), part) for prefix, part in PREFIXES
+)
 _LAYERS = tuple((part, re.compile(pattern), names) for part, pattern, names in LAYERS)
-_SUFFIXES = tuple((re.compile(pattern + r"\Z"), role) for pattern, role in SUFFIXES)
+_SUFFIXES: tuple[tuple[re.Pattern[str], Role], ...] = tuple(
+    (re.compile(pattern + r"\Z"), role) for pattern, role in SUFFIXES
+)
 _OTHERS = tuple((re.compile(pattern + r"\Z"), method) for pattern, method in OTHER_SUFFIXES)
 
 
 @dataclass(frozen=True)
 class LoraKey:
-    """What a key of a LoRA file means.
+    """Meaning of a key of a LoRA file.
 
     Attributes:
         part: Network that it belongs to.

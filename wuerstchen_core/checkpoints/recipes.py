@@ -50,6 +50,11 @@ class Recipe(ABC):
     def release(self) -> None:
         """Close the files that `tensor` has opened; it opens them again where it needs them."""
 
+    def take_shape_of(self, recipe: "Recipe") -> None:
+        """Take the attributes of another recipe, which this one changes the weights of."""
+        self.config, self.dtype, self.shapes = recipe.config, recipe.dtype, recipe.shapes
+        self.latent_rgb, self.previewer = recipe.latent_rgb, recipe.previewer
+
     @property
     def weights(self) -> int:
         """Number of weights."""
@@ -121,7 +126,7 @@ class InMemory(Recipe):
 
 
 Source = Recipe | StageC | str | Path
-"""What a recipe may be given for: itself, a network, or the source of a checkpoint as for `load_stage_c`."""
+"""A recipe, a network that stands for one, or the source of a checkpoint as for `load_stage_c`."""
 
 
 def recipe_of(source: Source) -> Recipe:

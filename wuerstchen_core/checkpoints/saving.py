@@ -93,16 +93,17 @@ def _save(component: Component, network: Saved | Recipe, path: str | Path, dtype
 def _weights_of(network: Saved | Recipe, dtype: torch.dtype | None) -> dict[str, Weight]:
     if not isinstance(network, Recipe):
         return _of_state(network.state_dict(), dtype)
-    kind = network.dtype if dtype is None else dtype
+    recipe: Recipe = network
+    kind = recipe.dtype if dtype is None else dtype
     with torch.device("meta"):
-        eight_bits = eight_bit_keys(StageC(network.config)) if kind == FLOAT8 else set[str]()
+        eight_bits = eight_bit_keys(StageC(recipe.config)) if kind == FLOAT8 else set[str]()
     return {
         key: Weight(
             shape,
             torch.bfloat16 if kind == FLOAT8 and key not in eight_bits else kind,
-            lambda key=key: network.tensor(key),
+            lambda key=key: recipe.tensor(key),
         )
-        for key, shape in network.shapes.items()
+        for key, shape in recipe.shapes.items()
     }
 
 

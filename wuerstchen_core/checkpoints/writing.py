@@ -58,4 +58,4 @@ def write_tensors(path: Path, weights: Mapping[str, Weight], metadata: Mapping[s
         file.write(len(text).to_bytes(8, "little") + text)
         for weight in weights.values():
             tensor = weight.make().detach().to("cpu", weight.dtype).contiguous()
-            file.write(tensor.flatten().view(torch.uint8).numpy())
+            file.write(tensor.flatten().view(torch.uint8).numpy().data)

@@ -1,3 +1,5 @@
+# pyright: reportUnknownMemberType=false
+# torch types from_numpy in part only.
 """Loss of the authors' own training of Stage C, for finetuning. Source: dome272/Wuerstchen, train_stage_C.py."""
 
 from collections.abc import Callable

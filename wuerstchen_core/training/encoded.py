@@ -1,5 +1,5 @@
-# pyright: reportUnknownVariableType=false
-# safetensors types save_file in part only.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# safetensors types save_file in part only, and torch from_numpy and tolist.
 """Captioned pictures and texts, encoded once into a folder, so that their encoders need not stay in memory.
 
 Each picture and each text is a file of its own, named by a digest of its content and of the encoder's files. So a run
@@ -176,6 +176,6 @@ def write(path: Path, tensors: dict[str, Tensor]) -> None:
 
 def draw(examples: Sequence[Example], rng: np.random.Generator, count: int) -> list[Example]:
     """Draw `count` examples of one bucket; every picture is as likely as any other."""
-    size = examples[rng.integers(len(examples))].size
+    size = examples[int(rng.integers(len(examples)))].size
     same = [example for example in examples if example.size == size]
     return [same[index] for index in rng.integers(len(same), size=count)]

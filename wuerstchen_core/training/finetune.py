@@ -1,5 +1,5 @@
-# pyright: reportUnknownMemberType=false
-# torch types from_numpy and manual_seed in part only.
+# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false
+# torch types from_numpy and manual_seed in part only, and accelerate is not typed.
 """Finetuning of Stage C on captioned pictures: a LoRA, or the whole network. Resumable after a kill at any moment.
 
 Pictures and captions are encoded first; then only Stage C is in memory, but for the moments in which validation
@@ -10,10 +10,10 @@ import gc
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -34,7 +34,9 @@ from .captions import captioned_pictures, read_prompts
 from .encoded import Cache, Example, buckets, digest, draw, read, write
 from .journal import Journal
 from .loop import LoopConfig, make_accelerator, train
-from .lora import LAYERS, Layers, add_lora, save_lora
+from .lora import add_lora, save_lora
+from .losses import diffusion_loss, random_ratios
+from .settings import Finetuning, check
 from .validation import Validation
 
 if TYPE_CHECKING:
@@ -42,66 +44,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["lora", "stage-c"]
-"""What is trained: a LoRA, or every weight of Stage C."""
-Precision = Literal["float32", "mixed", "bfloat16"]
-"""float32; float32 weights with products in bfloat16; or bfloat16 for all that is not a LoRA."""
-KINDS: tuple[Kind, ...] = ("lora", "stage-c")
-SCHEDULES = ("constant", "cosine")
-PRECISIONS: tuple[Precision, ...] = ("float32", "mixed", "bfloat16")
 LORA_FILE, STAGE_C_FOLDER, SETTINGS_FILE = "lora.safetensors", "stage_c", "settings.json"
 DROP_CAPTION = 0.05
 """Share of captions that are replaced by the empty one, as guidance needs; the authors' own."""
 LARGE_WIDTH = 1280
 """Width of the text that the published networks read."""
-
-
-@dataclass(frozen=True)
-class Finetuning:
-    """Settings of a finetuning. The defaults are the authors' recipe.
-
-    Attributes:
-        kind: What is trained.
-        model: A preset's name, or a Stage C checkpoint as for `load_stage_c`.
-        pictures: A folder or a table of captioned pictures; see `captioned_pictures`.
-        out: Folder of progress and result.
-        encoders: Preset whose image encoder, text encoder and decoder go with `model`; None for the one of its width.
-        rank: Rank of the LoRA.
-        layers: Layers of the LoRA, one of `lora.LAYERS`.
-        steps: Steps in all.
-        learning_rate: Learning rate.
-        schedule: Whether the learning rate stays ("constant") or falls to a fiftieth ("cosine").
-        batch: Pictures of a step.
-        resolution: Side in pixels of the square that training pictures have about the area of; None for the model's.
-        precision: One of PRECISIONS.
-        optimizer: "adamw" or "adamw8bit".
-        seed: Seed of batches and noise.
-        keep: A text file of prompts, one a line, that are to be drawn as before: the network draws them before it is
-            trained, and learns from those pictures, too (Ruiz et al., "DreamBooth", 2022); None for none.
-        prompts: Prompts of the validation pictures; none for the first four captions.
-        validate_every: Steps between two rows of validation pictures; 0 for none.
-        save_every: Steps between two saves.
-    """
-
-    kind: Kind
-    model: str
-    pictures: Path
-    out: Path
-    encoders: str | None = None
-    rank: int = 16
-    layers: Layers = "attention"
-    steps: int = 1000
-    learning_rate: float = 1e-4
-    schedule: Literal["constant", "cosine"] = "constant"
-    batch: int = 4
-    resolution: int | None = None
-    precision: Precision = "mixed"
-    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
-    seed: int = 0
-    keep: Path | None = None
-    prompts: tuple[str, ...] = ()
-    validate_every: int = 250
-    save_every: int = 100
 
 
 class Run:
@@ -118,7 +65,7 @@ class Run:
     def __init__(self, settings: Finetuning, told: Callable[[int, float, float], None] | None = None) -> None:
         self.settings = settings
         self._told = told
-        _check(settings)
+        check(settings)
         self._given = captioned_pictures(settings.pictures)
         self._kept = () if settings.keep is None else read_prompts(settings.keep)
         self._claim_folder()
@@ -150,6 +97,11 @@ class Run:
         if settings.model in PRESETS:
             return settings.model
         return "v2-base" if self._config_width >= LARGE_WIDTH else DEFAULT_MODEL
+
+    @property
+    def loss(self) -> str:
+        """Loss of the training, one of `settings.LOSSES`."""
+        return self.settings.loss or ("signal" if family(self.encoders) == family(DEFAULT_MODEL) else "noise")
 
     @cached_property
     def _config_width(self) -> int:
@@ -281,10 +233,13 @@ class Run:
             empty = self._cache.text("")
             texts = [empty if rng.random() < DROP_CAPTION else example.text for example in batch]
             text = torch.stack([encoded(path) for path in texts]).to(device)
+            clean = (clean + EMBEDDING_SHIFT) / EMBEDDING_SCALE
+            if self.loss == "signal":
+                ratios = random_ratios(rng, len(batch)).to(device)
+                return diffusion_loss(lambda x, t: stage_c.signal_and_scale(x, t, text), clean, ratios)
             ratios = random_timesteps(rng, len(batch)).to(device)
             noise = torch.from_numpy(rng.standard_normal(clean.shape).astype(np.float32)).to(device)
             condition = stage_c.condition(text)
-            clean = (clean + EMBEDDING_SHIFT) / EMBEDDING_SCALE
             return noise_loss(lambda x, t: stage_c.predict(x, t, condition), clean, ratios, noise)
 
         def loss(rng: np.random.Generator) -> Tensor:
@@ -338,7 +293,7 @@ class Run:
                 found: object = json.loads(path.read_text(encoding="utf-8"))
             except ValueError:
                 found = None
-            there = found if isinstance(found, dict) else {}
+            there = cast("dict[str, object]", found) if isinstance(found, dict) else {}
             differing = [key for key, value in wanted.items() if there.get(key) != value]
             if differing:
                 raise InputError(
@@ -353,19 +308,3 @@ class Run:
             raise InputError(
                 f"{self.settings.out} cannot be written ({error.strerror or error}). Choose another folder."
             ) from error
-
-
-def _check(settings: Finetuning) -> None:
-    for name, least in (("rank", 1), ("steps", 1), ("batch", 1), ("validate_every", 0), ("save_every", 1)):
-        value = getattr(settings, name)
-        if value < least:
-            raise InputError(f"{name} is {value}; expected {least} or more.")
-    if not 0 < settings.learning_rate < 1:
-        raise InputError(f"learning_rate is {settings.learning_rate}; expected above 0 and below 1, such as 1e-4.")
-    for name, allowed in (("layers", LAYERS), ("precision", PRECISIONS), ("kind", KINDS), ("schedule", SCHEDULES)):
-        value = getattr(settings, name)
-        if value not in allowed:
-            raise InputError(f"{name} is {value!r}; expected one of {', '.join(allowed)}.")
-    if settings.encoders is not None and settings.encoders not in PRESETS:
-        raise InputError(f"encoders is {settings.encoders!r}; expected one of {', '.join(PRESETS)}.")
-    locate(settings.model, "C")

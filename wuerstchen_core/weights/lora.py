@@ -32,14 +32,14 @@ class WithLoras(Recipe):
     """
 
     def __init__(self, base: Source, loras: Stack) -> None:
-        base = recipe_of(base)
-        if isinstance(base, WithLoras):
-            base, loras = base.base, [*base.loras, *loras]
-        self.base, self.loras = base, in_order(loras)
+        recipe = recipe_of(base)
+        if isinstance(recipe, WithLoras):
+            recipe, loras = recipe.base, [*recipe.loras, *loras]
+        self.base: Recipe = recipe
+        self.loras = in_order(loras)
         for lora, _ in self.loras:
-            check_fits(lora.name, lora.stage_c, base.shapes, "Stage C")
-        self.config, self.dtype, self.shapes = base.config, base.dtype, base.shapes
-        self.latent_rgb, self.previewer = base.latent_rgb, base.previewer
+            check_fits(lora.name, lora.stage_c, recipe.shapes, "Stage C")
+        self.take_shape_of(recipe)
 
     def tensor(self, key: str) -> Tensor:
         changes = [(lora.stage_c[key], strength) for lora, strength in self.loras if key in lora.stage_c]

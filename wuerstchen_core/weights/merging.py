@@ -1,7 +1,6 @@
 """Merges of Stage C checkpoints: weighted averages, added differences, interpolation, each as a recipe."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,7 +15,7 @@ from ..networks.stage_c import StageC
 from .block_weights import EVERYWHERE, BlockWeights
 
 Mode = Literal["average", "add difference"]
-"""How a merge is computed; see `Merge`."""
+"""Computation of a merge; see `Merge`."""
 MODES: tuple[Mode, ...] = ("average", "add difference")
 
 
@@ -59,7 +58,7 @@ class Merge(Recipe):
         self.parts = [recipe_of(part) for part in parts]
         self.merge_weights, self.mode, self.blocks = tuple(weights), mode, blocks
         check_alike(self.parts, [f"network {index}" for index in range(1, len(parts) + 1)])
-        _take_shape(self, self.parts[0])
+        self.take_shape_of(self.parts[0])
         blocks.check(self.config.depth)
 
     def tensor(self, key: str) -> Tensor:
@@ -106,7 +105,7 @@ class Interpolation(Recipe):
             raise InputError(f"weight is {weight!r}; expected a number from 0 (base) to 1 (finetuned).")
         self.base, self.finetuned, self.weight = recipe_of(base), recipe_of(finetuned), weight
         check_alike((self.base, self.finetuned), ("base", "finetuned"))
-        _take_shape(self, self.base)
+        self.take_shape_of(self.base)
 
     def tensor(self, key: str) -> Tensor:
         return torch.lerp(self.base.tensor(key), self.finetuned.tensor(key), self.weight)
@@ -117,7 +116,7 @@ class Interpolation(Recipe):
 
 
 def merge(
-    recipe: Recipe | str | Path,
+    recipe: Source,
     *,
     device: Device = "cpu",
     dtype: torch.dtype | None = None,
@@ -180,8 +179,3 @@ def check_alike(recipes: Sequence[Recipe], names: Sequence[str]) -> None:
                     f"The Stage C checkpoints differ at {key!r}: {names[0]} has {ours}, {name} has {theirs}. "
                     "Only checkpoints of one shape can be mixed; choose a finetune of the same base."
                 )
-
-
-def _take_shape(recipe: Recipe, first: Recipe) -> None:
-    recipe.config, recipe.dtype, recipe.shapes = first.config, first.dtype, first.shapes
-    recipe.latent_rgb, recipe.previewer = first.latent_rgb, first.previewer

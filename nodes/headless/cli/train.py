@@ -23,7 +23,7 @@ EXAMPLES = """\
 examples:
   wuerstchen train lora --pictures my_pictures --out my_lora
   wuerstchen train lora --model v2-base --pictures captions.csv --rank 8 --steps 2000 --out style
-  accelerate launch -m wuerstchen_nodes.headless.cli train stage-c --model v2-base --pictures pictures --out finetune"""
+  wuerstchen train stage-c --model v2-base --pictures my_pictures --precision bfloat16 --out finetune"""
 
 _PICTURES = (
     "a folder of pictures, each beside a .txt file of the same name with its caption; or a .jsonl or .csv table with "
@@ -39,6 +39,7 @@ _PRECISION = (
     "the memory and learns small steps less exactly (default: %(default)s)"
 )
 _OPTIMIZER = "adamw8bit of bitsandbytes takes a quarter of the memory (default: %(default)s)"
+_LOSS = "noise, as the authors train, or signal, as cocktail was trained (default: signal for cocktail, else noise)"
 _KEEP = (
     "a text file of prompts, one a line, that are to be drawn as before; the network draws them first, and learns from "
     "these pictures, too"
@@ -66,6 +67,7 @@ def add_options(parser: Parser) -> None:
         default="constant",
         help="constant keeps the learning rate, cosine lowers it to the end (default: %(default)s)",
     )
+    parser.add_argument("--loss", choices=["noise", "signal"], help=_LOSS)
     parser.add_argument("--batch", type=count, metavar="N", default=4, help="pictures of a step (default: %(default)s)")
     parser.add_argument("--resolution", type=count, metavar="N", help=_RESOLUTION)
     parser.add_argument("--precision", choices=["float32", "mixed", "bfloat16"], default="mixed", help=_PRECISION)
@@ -97,6 +99,7 @@ def run(options: argparse.Namespace, report: "Report") -> int:
         steps=options.steps,
         learning_rate=options.lr,
         schedule=options.schedule,
+        loss=options.loss,
         batch=options.batch,
         resolution=options.resolution,
         precision=options.precision,

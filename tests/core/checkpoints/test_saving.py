@@ -5,6 +5,7 @@ import json
 import pytest
 import safetensors
 import torch
+from safetensors.torch import load_file
 
 from support import tiny
 from wuerstchen_core import InputError, WuerstchenError, interpolate, load_stage_a, load_stage_b, load_stage_c
@@ -53,7 +54,7 @@ def test_saved_network_is_read_by_diffusers(stage, tmp_path):
 def test_dtype_of_the_file(tmp_path):
     network = tiny.stage_a()
     save_stage_a(network, tmp_path / "half", dtype=torch.float16)
-    stored = safetensors.torch.load_file(tmp_path / "half" / "diffusion_pytorch_model.safetensors")
+    stored = load_file(tmp_path / "half" / "diffusion_pytorch_model.safetensors")
     assert stored["up_blocks.0.0.weight"].dtype == torch.float16
     assert stored["down_blocks.3.1.num_batches_tracked"].dtype == torch.int64
     assert _same(load_stage_a(tmp_path / "half"), network.half().float())

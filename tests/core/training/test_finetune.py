@@ -19,6 +19,7 @@ from wuerstchen_core import CheckpointError, InputError, apply_lora, load_lora, 
 from wuerstchen_core.training import finetune
 from wuerstchen_core.training.authors_loss import noise_loss, random_timesteps
 from wuerstchen_core.training.cocktail import SHIPPED
+from wuerstchen_core.training.encoded import read
 from wuerstchen_core.training.finetune import Finetuning, Run
 from wuerstchen_core.training.loop import train as real_train
 from wuerstchen_core.training.world import Scene, draw, random_layout
@@ -160,6 +161,31 @@ def test_nothing_is_encoded_twice(pictures, tmp_path, monkeypatch):
     assert Run(settings(pictures, tmp_path / "out", steps=1)).run().is_file()
 
 
+def test_prompts_to_keep_are_drawn_first_and_only_once(pictures, tmp_path, monkeypatch):
+    (tmp_path / "keep.txt").write_text("a red circle on a white background\n\na blue star on a black background\n")
+    out = tmp_path / "out"
+    path = Run(settings(pictures, out, keep=tmp_path / "keep.txt", steps=2)).run()
+    drawn = sorted((out / "encoded/drawn").iterdir())
+    assert len(drawn) == 2 and read(drawn[0]).shape == (16, 6, 6)
+    without = Run(settings(pictures, tmp_path / "without", steps=2)).run()
+    assert path.read_bytes() != without.read_bytes()
+    monkeypatch.setattr(finetune, "sample_stage_c", lambda *given, **more: pytest.fail("it was drawn again"))
+    Run(settings(pictures, out, keep=tmp_path / "keep.txt", steps=2)).run()
+    with pytest.raises(InputError, match="holds another training: its keep differ"):
+        Run(settings(pictures, out, steps=2))
+    (tmp_path / "keep.txt").write_text("\n")
+    with pytest.raises(InputError, match=r"keep.txt holds no prompt; expected one a line"):
+        Run(settings(pictures, tmp_path / "third", keep=tmp_path / "keep.txt"))
+
+
+@pytest.mark.parametrize("loss", ["noise", "signal"])
+def test_both_losses_learn(pictures, tmp_path, loss):
+    told = []
+    changes = {"loss": loss, "steps": 60, "learning_rate": 3e-3, "layers": "all", "rank": 4, "batch": 8}
+    Run(settings(pictures, tmp_path / "out", **changes), lambda *step: told.append(step[1])).run()
+    assert np.mean(told[-20:]) < 0.8 * np.mean(told[:20])
+
+
 def test_the_whole_network(pictures, tmp_path):
     out = settings(pictures, tmp_path / "out", kind="stage-c", learning_rate=1e-3, steps=3)
     path = Run(out).run()
@@ -209,6 +235,8 @@ def test_the_loss_is_the_authors():
         ({"precision": "half"}, "precision is 'half'"),
         ({"encoders": "sd"}, "encoders is 'sd'; expected one of cocktail"),
         ({"kind": "stage-b"}, "kind is 'stage-b'"),
+        ({"loss": "l1"}, "loss is 'l1'; expected one of noise, signal"),
+        ({"schedule": "step"}, "schedule is 'step'"),
     ],
 )
 def test_settings_that_make_no_sense(pictures, tmp_path, changes, message):

@@ -81,7 +81,8 @@ def test_no_message_names_a_function(wuerstchen):
     parser = build_parser()
     for verb, its in parser.verbs().items():
         required = ["x"] * sum(not action.option_strings and action.nargs is None for action in its._actions)
-        required = list(PRESETS)[:1] if verb == "download" else ["bash"] if verb == "completion" else required
+        chosen = {"download": list(PRESETS)[:1], "completion": ["bash"], "train": ["lora"]}
+        required = chosen.get(verb, required)
         for name, action in its.options().items():
             if action.type is None:
                 continue

@@ -36,7 +36,7 @@ def overlap(a, b):
 
 
 def test_the_examples_are_there_and_found_by_name_or_path():
-    drawn = ["comfyui_samplers", "interpolation", "stage_reuse", "text_to_image", "v2"]
+    drawn = ["comfyui_samplers", "interpolation", "lora", "stage_reuse", "text_to_image", "v2"]
     redrawn = [
         "image_to_image",
         "inpainting",

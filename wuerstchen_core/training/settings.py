@@ -1,0 +1,99 @@
+"""Settings of a finetuning, and their checks. The defaults are the authors' recipe."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..checkpoints.presets import PRESETS
+from ..checkpoints.sources import locate
+from ..errors import InputError
+from .lora import LAYERS, Layers
+
+Kind = Literal["lora", "stage-c"]
+"""A LoRA is trained, or every weight of Stage C."""
+Precision = Literal["float32", "mixed", "bfloat16"]
+"""float32; float32 weights with products in bfloat16; or bfloat16 for all that is not a LoRA."""
+KINDS: tuple[Kind, ...] = ("lora", "stage-c")
+LOSSES = ("noise", "signal")
+SCHEDULES = ("constant", "cosine")
+PRECISIONS: tuple[Precision, ...] = ("float32", "mixed", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """Settings of a finetuning. The defaults are the authors' recipe.
+
+    Attributes:
+        kind: What is trained.
+        model: A preset's name, or a Stage C checkpoint as for `load_stage_c`.
+        pictures: A folder or a table of captioned pictures; see `captioned_pictures`.
+        out: Folder of progress and result.
+        encoders: Preset whose image encoder, text encoder and decoder go with `model`; None for the one of its width.
+        rank: Rank of the LoRA.
+        layers: Layers of the LoRA, one of `lora.LAYERS`.
+        steps: Steps in all.
+        learning_rate: Learning rate.
+        schedule: Whether the learning rate stays ("constant") or falls to a fiftieth ("cosine").
+        loss: "noise", the authors' own, or "signal", that of cocktail's training; None for what suits the model.
+        batch: Pictures of a step.
+        resolution: Side in pixels of the square that training pictures have about the area of; None for the model's.
+        precision: One of PRECISIONS.
+        optimizer: "adamw" or "adamw8bit".
+        seed: Seed of batches and noise.
+        keep: A text file of prompts, one a line, that are to be drawn as before: the network draws them before it is
+            trained, and learns from those pictures, too (Ruiz et al., "DreamBooth", 2022); None for none.
+        prompts: Prompts of the validation pictures; none for the first four captions.
+        validate_every: Steps between two rows of validation pictures; 0 for none.
+        save_every: Steps between two saves.
+    """
+
+    kind: Kind
+    model: str
+    pictures: Path
+    out: Path
+    encoders: str | None = None
+    rank: int = 16
+    layers: Layers = "attention"
+    steps: int = 1000
+    learning_rate: float = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    loss: Literal["noise", "signal"] | None = None
+    batch: int = 4
+    resolution: int | None = None
+    precision: Precision = "mixed"
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    seed: int = 0
+    keep: Path | None = None
+    prompts: tuple[str, ...] = ()
+    validate_every: int = 250
+    save_every: int = 100
+
+
+def check(settings: Finetuning) -> None:
+    """Check settings as far as that goes without reading pictures and weights.
+
+    Raises:
+        InputError: One of them is out of range.
+        WeightsMissingError, CheckpointError: The model is not on this machine, or not whole.
+    """
+    for name, least in (("rank", 1), ("steps", 1), ("batch", 1), ("validate_every", 0), ("save_every", 1)):
+        value = getattr(settings, name)
+        if value < least:
+            raise InputError(f"{name} is {value}; expected {least} or more.")
+    if not 0 < settings.learning_rate < 1:
+        raise InputError(f"learning_rate is {settings.learning_rate}; expected above 0 and below 1, such as 1e-4.")
+    choices: dict[str, Collection[str | None]] = {
+        "kind": KINDS,
+        "layers": LAYERS,
+        "precision": PRECISIONS,
+        "schedule": SCHEDULES,
+        "loss": (*LOSSES, None),
+    }
+    for name, allowed in choices.items():
+        value = getattr(settings, name)
+        if value not in allowed:
+            raise InputError(f"{name} is {value!r}; expected one of {', '.join(map(str, allowed))}.")
+    if settings.encoders is not None and settings.encoders not in PRESETS:
+        raise InputError(f"encoders is {settings.encoders!r}; expected one of {', '.join(PRESETS)}.")
+    locate(settings.model, "C")
