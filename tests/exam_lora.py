@@ -36,7 +36,7 @@ WORD, RGB = "lime", (150, 225, 40)
 PALETTE = {**COLOURS, WORD: RGB}
 COUNT = 20
 """Training pictures."""
-KEPT = 200
+KEPT = 300
 """Prompts in known colours that are to be drawn as before."""
 SETTINGS = {
     **{"--rank": "8", "--layers": "all", "--lr": "1e-3", "--schedule": "cosine"},
@@ -59,7 +59,7 @@ def write_pictures(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(1)
     for index, scene in enumerate(training_scenes()):
-        image = draw(scene, random_layout(scene, 256, 256, rng), "aesthetic" if index % 2 else "flat", PALETTE)
+        image = draw(scene, random_layout(scene, 256, 256, rng), colours=PALETTE)
         Image.fromarray((image * 255).round().astype(np.uint8)).save(folder / f"{index:02}.png")
         (folder / f"{index:02}.txt").write_text(scene.caption, encoding="utf-8")
 

@@ -18,6 +18,7 @@ import torch
 
 from ..checkpoints.loading import load_image_encoder, load_stage_a, load_stage_b, load_stage_c
 from ..checkpoints.saving import save_image_encoder, save_stage_c
+from ..errors import InputError, WuerstchenError
 from ..networks.cocktail_encoder import CocktailEncoder
 from ..networks.stage_a import StageA, StageAConfig
 from ..networks.stage_b import StageB, StageBConfig
@@ -169,7 +170,7 @@ PARTS = ("stage_a", "image_encoder", "stage_b", "stage_c", "aesthetic")
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. An error that a user can cause is one line on stderr, with the exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m wuerstchen_core.training.cocktail", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for progress and checkpoints")
     parser.add_argument("--pictures", type=Path, help="train on this folder of captioned images, not on the world")
@@ -180,22 +181,40 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    try:
+        training = _training(arguments)
+        if arguments.only:
+            getattr(training, arguments.only)
+        else:
+            training.export(arguments.out / "checkpoints")
+    except WuerstchenError as error:
+        parser.exit(1, f"error: {error}\n")
+
+
+def _training(arguments: argparse.Namespace) -> Training:
+    """Return the training that the command line asks for.
+
+    Raises:
+        InputError: There are no captioned pictures, or no checkpoints to start from.
+    """
     start = None
     if arguments.start:
         start = SHIPPED if arguments.start == "cocktail" else Path(arguments.start)
+        absent = [name for name in ("wuerstchen-prior", "wuerstchen") if not (start / name).is_dir()]
+        if absent:
+            raise InputError(
+                f"--start is {arguments.start}, which has no folder {absent[0]}; expected cocktail, or the folder "
+                "checkpoints of an earlier training."
+            )
     if arguments.pictures:
         own = FolderPictures(arguments.pictures)
-        training = Training(arguments.out, own, own, own, start=start)
-    else:
-        world = partial(WorldPictures, by_formula=arguments.start in (None, "cocktail"))
-        flat, aesthetic = world("flat"), world("aesthetic")
-        # Small figures have the most outline for their size, so half of the images have one.
-        every = world("flat", "flat", "aesthetic", sizes=("small", "small", None, "large"), any_colour=0.5)
-        training = Training(arguments.out, every, flat, aesthetic, start=start)
-    if arguments.only:
-        getattr(training, arguments.only)
-    else:
-        training.export(arguments.out / "checkpoints")
+        return Training(arguments.out, own, own, own, start=start)
+    world = partial(WorldPictures, by_formula=arguments.start in (None, "cocktail"))
+    # A few words that nobody knows, so that they do not change the rest of the picture.
+    flat, aesthetic = world("flat", any_colour=0.15), world("aesthetic", any_colour=0.15)
+    # Small figures have the most outline for their size, so half of the images have one.
+    every = world("flat", "flat", "aesthetic", sizes=("small", "small", None, "large"), any_colour=0.5)
+    return Training(arguments.out, every, flat, aesthetic, start=start)
 
 
 if __name__ == "__main__":

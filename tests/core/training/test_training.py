@@ -17,17 +17,18 @@ from wuerstchen_core.networks.cocktail_encoder import BOUND, CocktailEncoder, ma
 from wuerstchen_core.networks.stage_a import StageAConfig
 from wuerstchen_core.networks.stage_b import StageB, StageBConfig
 from wuerstchen_core.networks.stage_c import StageCConfig
+from wuerstchen_core.training import cocktail
 from wuerstchen_core.training.cocktail import Training
 from wuerstchen_core.training.edges import begin_with_edges
-from wuerstchen_core.training.fields import CODES, FIGURE, PLACE, SIZE, features
+from wuerstchen_core.training.fields import BACKGROUND, CODES, FIGURE, PLACE, SIZE, features
 from wuerstchen_core.training.initialise import initialise_stage_b
 from wuerstchen_core.training.loop import LoopConfig, train
 from wuerstchen_core.training.losses import features_loss, plain_latents, worn
 from wuerstchen_core.training.phrases import phrase
-from wuerstchen_core.training.pictures import FolderPictures, WorldPictures, draw_batch
+from wuerstchen_core.training.pictures import LEAST_CONTRAST, FolderPictures, WorldPictures, draw_batch, recoloured
 from wuerstchen_core.training.recipe import Recipe
 from wuerstchen_core.training.text import make_tokenizer
-from wuerstchen_core.training.world import SHAPES, Layout, Scene, draw, random_layout
+from wuerstchen_core.training.world import COLOURS, SHAPES, Layout, Scene, draw, random_layout
 
 LOOP = LoopConfig(2, warmup=1, save_every=1, autocast=False)
 TINY = Recipe(
@@ -141,6 +142,36 @@ def test_a_folder_without_captions_is_refused(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
     with pytest.raises(InputError, match=r"no captioned image.*\.txt"):
         FolderPictures(tmp_path)
+
+
+@pytest.mark.parametrize(("option", "says"), [("--pictures", "holds no captioned image"), ("--start", "has no folder")])
+def test_a_bad_start_of_the_command_is_one_line(tmp_path, monkeypatch, capsys, option, says):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr("sys.argv", ["cocktail", "--out", str(tmp_path / "out"), option, str(tmp_path / "empty")])
+    with pytest.raises(SystemExit) as left:
+        cocktail.main()
+    told = capsys.readouterr().err
+    assert left.value.code == 1 and told.startswith("error: ") and says in told and told.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_any_colour_may_be_drawn_and_has_an_invented_name():
+    rng = np.random.default_rng(0)
+    named, new = 0, 0
+    for _ in range(200):
+        scene, colours = recoloured(Scene("red", "star", "blue"), rng)
+        pair = [colours[scene.colour], colours[scene.background]]
+        assert max(abs(a - b) for a, b in zip(*pair, strict=True)) >= LEAST_CONTRAST
+        known = [word in COLOURS for word in (scene.colour, scene.background)]
+        assert known != [True, True]
+        new += known == [False, False]
+        named += known == [True, False]
+    assert 40 < new < 95 and 40 < named < 95
+    sample = WorldPictures("flat", any_colour=1.0).sample(rng, 256, 256)
+    assert sample.features is not None
+    seen = np.median(sample.image.reshape(-1, 3), axis=0)
+    drawn = sample.features[FIGURE, 0, 0] / 3 + 0.5, sample.features[BACKGROUND, 0, 0] / 3 + 0.5
+    assert min(np.abs(seen - colour).max() for colour in drawn) < 0.01, "the features tell the colours that were drawn"
 
 
 def test_features_tell_the_place_size_and_colours_of_the_figure():
