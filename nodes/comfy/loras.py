@@ -13,7 +13,7 @@ from typing import Any
 import comfy.lora
 
 from wuerstchen_core.checkpoints.lora import renamed_for
-from wuerstchen_core.checkpoints.lora_keys import read_key
+from wuerstchen_core.checkpoints.lora_keys import EMBEDDING, read_key
 from wuerstchen_core.errors import CheckpointError
 
 _PREFIX = "diffusion_model."
@@ -71,7 +71,7 @@ def _check(lora: Mapping[str, Any]) -> None:
             "'prior.blocks.2.attention.to_q.lora_A.weight'. Choose a LoRA that was trained on Stage C."
         )
     for key, found in zip(lora, known, strict=True):
-        if found is None:
+        if found is None and not EMBEDDING.fullmatch(key):
             raise CheckpointError(
                 f"The key {key!r} of this LoRA fits no layer of Stage C or its text encoder. A part of it would be "
                 "left out, so none of it is used; ask whoever made it for a file of Stage C alone."

@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,8 +18,10 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .layouts import read_json
 from .lora_files import ADAPTER_CONFIG, locate_lora
-from .lora_keys import LoraKey, Part, Role, read_key
+from .lora_keys import EMBEDDING, LoraKey, Part, Role, read_key
 from .reading import WRAPPERS, read_tensors
+
+logger = logging.getLogger(__name__)
 
 DIFFUSERS_METADATA = "lora_adapter_metadata"
 """Entry in a safetensors header in which diffusers keeps peft's settings, each with the name of its network."""
@@ -86,7 +89,7 @@ def load_lora(source: str | Path) -> Lora:
     path = locate_lora(source)
     settings = _settings(path)
     found: dict[Part, dict[str, dict[Role, tuple[str, Tensor]]]] = {"stage_c": {}, "text_encoder": {}}
-    tensors = read_tensors(path, WRAPPERS)
+    tensors = _without_embeddings(read_tensors(path, WRAPPERS), path)
     for key, tensor in tensors.items():
         known = _known(key, tensors, path)
         assert known.role is not None
@@ -177,6 +180,19 @@ def _settings(path: Path) -> _Settings:
         return _Settings(peft)  # not safetensors, or damaged, which reading the tensors says
     listed = cast("list[object]", words) if isinstance(words, list) else []
     return _Settings(peft, tuple(word for word in listed if isinstance(word, str)))
+
+
+def _without_embeddings(tensors: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
+    """Return the tensors that are not of textual inversions; the log names those that are left out."""
+    names = {found[1] for key in tensors if (found := EMBEDDING.fullmatch(key))}
+    if not names:
+        return tensors
+    logger.warning(
+        "%s also holds the textual inversions %s, which are left out. Save them as files of their own to use them.",
+        path.name,
+        ", ".join(sorted(names)),
+    )
+    return {key: tensor for key, tensor in tensors.items() if not EMBEDDING.fullmatch(key)}
 
 
 def _known(key: str, tensors: Mapping[str, Tensor], path: Path) -> LoraKey:

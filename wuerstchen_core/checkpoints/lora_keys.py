@@ -18,6 +18,7 @@ PREFIXES: tuple[tuple[str, Part], ...] = (
     (r"prior\.", "stage_c"),
     (r"unet\.", "stage_c"),
     (r"text_encoder\.", "text_encoder"),
+    (r"clip_g\.", "text_encoder"),
     # kohya, OneTrainer and LyCORIS, with underscores
     (r"lora_(?:prior_)?unet_", "stage_c"),
     (r"lora_prior_", "stage_c"),
@@ -39,13 +40,16 @@ LAYERS: tuple[tuple[Part, str, tuple[str, ...]], ...] = (
     ("stage_c", _BLOCK + r"channelwise[._]([04])", (r"blocks.\1.channelwise.\2",)),
     ("stage_c", _BLOCK + r"mapper", (r"blocks.\1.mapper",)),
     ("stage_c", _BLOCK + r"kv_mapper[._]1", (r"blocks.\1.kv_mapper.1",)),
-    ("stage_c", _BLOCK + r"attention[._](?:processor[._])?to_([qkv])", (r"blocks.\1.attention.to_\2",)),
+    ("stage_c", _BLOCK + r"attention[._](?:processor[._]|attn[._])?to_([qkv])", (r"blocks.\1.attention.to_\2",)),
     ("stage_c", _BLOCK + r"attention[._](?:processor[._])?to_out(?:[._]0)?", (r"blocks.\1.attention.to_out.0",)),
     (
         "stage_c",
         _BLOCK + r"attention[._]attn[._]in_proj(?:_weight)?",
         (r"blocks.\1.attention.to_q", r"blocks.\1.attention.to_k", r"blocks.\1.attention.to_v"),
     ),
+    ("stage_c", _BLOCK + r"attention[._]attn[._]in_proj[._]0", (r"blocks.\1.attention.to_q",)),
+    ("stage_c", _BLOCK + r"attention[._]attn[._]in_proj[._]1", (r"blocks.\1.attention.to_k",)),
+    ("stage_c", _BLOCK + r"attention[._]attn[._]in_proj[._]2", (r"blocks.\1.attention.to_v",)),
     ("stage_c", _BLOCK + r"attention[._]attn[._]out_proj", (r"blocks.\1.attention.to_out.0",)),
     ("stage_c", r"out[._]1", ("out.1",)),
     ("text_encoder", _LAYER + r"self_attn[._](q|k|v|out)_proj", (r"encoder.layers.\1.self_attn.\2_proj",)),
@@ -75,6 +79,9 @@ OTHER_SUFFIXES: tuple[tuple[str, str], ...] = (
     (r"\.(oft_\w+|boft_\w+|a1\.weight|b1\.weight)", "OFT, BOFT or GLoRA"),
 )
 """(Pattern of a suffix, method) of changes that are no low-rank sums, listed so that an error can name them."""
+
+EMBEDDING = re.compile(r"bundle_emb\.(.+)\.\w+")
+"""Key of a textual inversion, which OneTrainer puts into the file of a LoRA; the first group is its name."""
 
 _PEFT = r"(?:base_model\.model\.)?"
 _PREFIXES: tuple[tuple[re.Pattern[str], Part], ...] = tuple(

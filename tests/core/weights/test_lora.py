@@ -287,6 +287,22 @@ def test_strengths_that_are_no_numbers(tmp_path, strength):
         apply_lora(NETWORK, load_lora(written(tmp_path, "bare")[0]), strength)
 
 
+def test_names_of_onetrainer(tmp_path, caplog):
+    """Projections by number, as its exchange format has them, the older name of a projection, and an embedding."""
+    made = loras.pairs(NETWORK.state_dict(), [f"blocks.5.attention.to_{name}" for name in "qkv"])
+    names = ("unet.blocks.5.attention.attn.in_proj.0", "prior.blocks.5.attention.attn.in_proj.1")
+    names += ("lora_prior_unet_blocks_5_attention_attn_to_v",)
+    state = {}
+    for name, (down, up) in zip(names, made.values(), strict=True):
+        state[f"{name}.lora_down.weight"], state[f"{name}.lora_up.weight"] = down, up
+    state["bundle_emb.<cat>.clip_g"] = torch.ones(2, 32)
+    save_file(state, tmp_path / "lora.safetensors")
+    changed = apply_lora(NETWORK, load_lora(tmp_path / "lora.safetensors")).state_dict()
+    for key, delta in loras.deltas(made).items():
+        assert torch.allclose(changed[key].double(), NETWORK.state_dict()[key].double() + delta, atol=1e-5), key
+    assert "also holds the textual inversions <cat>, which are left out" in caplog.text
+
+
 def test_pickles_are_read_without_running_them(tmp_path):
     torch.save(STYLES["bare"][0](ATTENTION), tmp_path / "lora.pt")
     expected = prediction(apply_lora(NETWORK, load_lora(written(tmp_path, "bare")[0])))
