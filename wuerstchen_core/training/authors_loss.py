@@ -16,16 +16,24 @@ def random_timesteps(rng: np.random.Generator, count: int) -> Tensor:
     return torch.from_numpy((rng.random(count) * 1.08 + 0.001).astype(np.float32)).clamp(0.001, 1.0)
 
 
-def noise_loss(predict: Callable[[Tensor, Tensor], Tensor], clean: Tensor, ratios: Tensor, noise: Tensor) -> Tensor:
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""Function (noised, ratios) -> noise, such as `StageC.predict` under a text."""
+
+
+def noise_loss(
+    predict: Predict, clean: Tensor, ratios: Tensor, noise: Tensor, teacher: Predict | None = None
+) -> Tensor:
     """Return the mean squared error of the predicted noise, weighted by 1 - alpha_cumprod (P2; Choi et al., 2022).
 
     Args:
-        predict: Function (noised, ratios) -> noise, such as `StageC.predict` under a text.
+        predict: The network.
         clean (Tensor): [batch, channels, height, width], latents without noise.
         ratios (Tensor): [batch], 1 (noise) to 0.
         noise (Tensor): The shape of `clean`, standard normal.
+        teacher: Network whose predictions are to be learned; None to learn `noise` itself.
     """
     kept = alpha_cumprod(ratios).view(-1, 1, 1, 1)
-    predicted = predict(kept.sqrt() * clean + (1 - kept).sqrt() * noise, ratios)
-    error = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
+    noised = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+    wanted = noise if teacher is None else teacher(noised, ratios).float()
+    error = (predict(noised, ratios).float() - wanted).square().mean(dim=(1, 2, 3))
     return (error * (1 - kept.flatten())).mean()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from .captions import captioned_pictures, read_prompts
 from .encoded import Cache, Example, buckets, digest, draw, read, write
 from .journal import Journal
 from .loop import LoopConfig, make_accelerator, train
-from .lora import add_lora, save_lora
+from .lora import add_lora, save_lora, without_lora
 from .losses import diffusion_loss, random_ratios
 from .settings import Finetuning, check
 from .validation import Validation
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
 
 LORA_FILE, STAGE_C_FOLDER, SETTINGS_FILE = "lora.safetensors", "stage_c", "settings.json"
 DROP_CAPTION = 0.05
@@ -227,24 +229,37 @@ class Run:
                 held[path] = read(path)
             return held[path]
 
-        def loss_of(given: Sequence[Example], rng: np.random.Generator) -> Tensor:
+        def loss_of(given: Sequence[Example], rng: np.random.Generator, *, as_before: bool) -> Tensor:
             batch = draw(given, rng, settings.batch)
             clean = torch.stack([encoded(example.picture) for example in batch]).to(device)
+            clean = (clean + EMBEDDING_SHIFT) / EMBEDDING_SCALE
             empty = self._cache.text("")
             texts = [empty if rng.random() < DROP_CAPTION else example.text for example in batch]
             text = torch.stack([encoded(path) for path in texts]).to(device)
-            clean = (clean + EMBEDDING_SHIFT) / EMBEDDING_SCALE
+
+            def predict(x: Tensor, t: Tensor) -> Tensor:
+                return stage_c(x, t, text)
+
+            def signal_and_scale(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+                return stage_c.signal_and_scale(x, t, text)
+
             if self.loss == "signal":
-                ratios = random_ratios(rng, len(batch)).to(device)
-                return diffusion_loss(lambda x, t: stage_c.signal_and_scale(x, t, text), clean, ratios)
-            ratios = random_timesteps(rng, len(batch)).to(device)
+                teacher = without(signal_and_scale) if as_before else None
+                return diffusion_loss(signal_and_scale, clean, random_ratios(rng, len(batch)).to(device), teacher)
             noise = torch.from_numpy(rng.standard_normal(clean.shape).astype(np.float32)).to(device)
-            condition = stage_c.condition(text)
-            return noise_loss(lambda x, t: stage_c.predict(x, t, condition), clean, ratios, noise)
+            teacher = without(predict) if as_before else None
+            return noise_loss(predict, clean, random_timesteps(rng, len(batch)).to(device), noise, teacher)
+
+        def without(function: Callable[[Tensor, Tensor], Value]) -> Callable[[Tensor, Tensor], Value]:
+            def called(x: Tensor, t: Tensor) -> Value:
+                with without_lora(stage_c):
+                    return function(x, t)
+
+            return called
 
         def loss(rng: np.random.Generator) -> Tensor:
-            learned = loss_of(examples, rng)
-            return (learned + loss_of(kept, rng)) / 2 if kept else learned
+            learned = loss_of(examples, rng, as_before=False)
+            return (learned + loss_of(kept, rng, as_before=settings.kind == "lora")) / 2 if kept else learned
 
         journal = Journal(settings.out, settings.steps, self._told) if accelerator.is_main_process else None
         validation = self._validation(stage_c) if accelerator.is_main_process else None

@@ -4,7 +4,8 @@
 """LoRA layers for training, made by peft, and their file, which diffusers, ComfyUI and `load_lora` read."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,22 @@ def add_lora(stage_c: StageC, rank: int, layers: Layers) -> None:
     for parameter in stage_c.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+
+
+@contextmanager
+def without_lora(stage_c: nn.Module) -> Generator[None]:
+    """Let a network compute as if it had no LoRA, and record no gradients, until the context ends."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = [layer for layer in stage_c.modules() if isinstance(layer, LoraLayer)]
+    for layer in layers:
+        layer.set_scale("default", 0.0)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for layer in layers:
+            layer.set_scale("default", 1.0)
 
 
 def save_lora(stage_c: nn.Module, path: Path, words: Sequence[str] = ()) -> None:

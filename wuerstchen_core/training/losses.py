@@ -157,8 +157,12 @@ def _even(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
     return (np.arange(count) + rng.random(count)) / count
 
 
+SignalAndScale = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Function (noised, ratios) -> signal and scale, such as `StageC.signal_and_scale` under a text."""
+
+
 def diffusion_loss(
-    signal_and_scale: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], clean: Tensor, ratios: Tensor
+    signal_and_scale: SignalAndScale, clean: Tensor, ratios: Tensor, teacher: SignalAndScale | None = None
 ) -> Tensor:
     """Return the error of the predicted signal and of the predicted scale of the noise.
 
@@ -167,14 +171,16 @@ def diffusion_loss(
     Salimans & Ho (2022), clamped at both ends of the schedule.
 
     Args:
-        signal_and_scale: Function (noised, ratios) -> signal and scale, such as `StageC.signal_and_scale`.
+        signal_and_scale: The network.
         clean (Tensor): [batch, channels, height, width], latents without noise.
         ratios (Tensor): [batch], 1 (noise) to 0.
+        teacher: Network whose predictions are to be learned; None to learn `clean` itself.
     """
     kept = alpha_cumprod(ratios).view(-1, 1, 1, 1)
     spread = (1 - kept).sqrt()
     noised = kept.sqrt() * clean + spread * torch.randn_like(clean)
     signal, scale = signal_and_scale(noised, ratios)
-    signal_error = (signal - kept.sqrt() * clean).square() / ((1 - kept).clamp(min=0.3) * kept.clamp(min=0.0005))
-    scale_error = ((scale - spread) / spread.clamp(min=0.2)).square()
+    wanted = (kept.sqrt() * clean, spread) if teacher is None else teacher(noised, ratios)
+    signal_error = (signal - wanted[0]).square() / ((1 - kept).clamp(min=0.3) * kept.clamp(min=0.0005))
+    scale_error = ((scale - wanted[1]) / spread.clamp(min=0.2)).square()
     return signal_error.mean() + scale_error.mean()

@@ -41,8 +41,9 @@ class Finetuning:
         precision: One of PRECISIONS.
         optimizer: "adamw" or "adamw8bit".
         seed: Seed of batches and noise.
-        keep: A text file of prompts, one a line, that are to be drawn as before: the network draws them before it is
-            trained, and learns from those pictures, too (Ruiz et al., "DreamBooth", 2022); None for none.
+        keep: A text file of prompts, one a line, that are to be drawn as before; None for none. The network draws them
+            before it is trained. A LoRA then learns to predict on these pictures what the network predicts without it;
+            the whole network learns from the pictures themselves (Ruiz et al., "DreamBooth", 2022).
         prompts: Prompts of the validation pictures; none for the first four captions.
         validate_every: Steps between two rows of validation pictures; 0 for none.
         save_every: Steps between two saves.
