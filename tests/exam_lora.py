@@ -1,6 +1,6 @@
 """Teaches cocktail a colour that it never saw by a LoRA on 20 pictures, and examines what it then draws.
 
-    python tests/exam_lora.py --out FOLDER [--count 96] [--steps N] [--sheet FILE.png]
+    python tests/exam_lora.py --out FOLDER [--count 192] [--steps N] [--sheet FILE.png]
 
 draws the pictures, runs `wuerstchen train` on them, and prints which share of pictures of held-out prompts got each
 part right: in the new colour, and in those that cocktail knew before. The LoRA that comes with the package was made so.
@@ -40,7 +40,7 @@ KEPT = 300
 """Prompts in known colours that are to be drawn as before."""
 SETTINGS = {
     **{"--rank": "8", "--layers": "all", "--lr": "1e-3", "--schedule": "cosine"},
-    **{"--batch": "16", "--steps": "700"},
+    **{"--batch": "16", "--steps": "700", "--precision": "float32"},
 }
 """Settings for cocktail. Small networks learn at higher rates than the published ones."""
 
@@ -90,7 +90,7 @@ def examine_new(lora: Lora, count: int) -> tuple[dict[str, float], list[np.ndarr
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=96)
+    parser.add_argument("--count", type=int, default=192)
     parser.add_argument("--steps", default=SETTINGS["--steps"])
     parser.add_argument("--sheet", help="save the first 48 pictures side by side")
     arguments = parser.parse_args()
