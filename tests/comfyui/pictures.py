@@ -48,6 +48,9 @@ GALLERY = [
     "a big orange triangle at the bottom on a cyan background",
     "a tiny white cross in the bottom left on a brown background",
 ]
+ALL_SHOW = """app.graph.nodes.filter(node => ["SaveImage", "PreviewImage"].includes(node.type))
+    .every(node => node.images?.length && node.imgs?.length)"""
+"""Condition of the page: every output node shows what it got."""
 GRAPH_AREA = {"x": 60, "y": 85, "width": 1640, "height": 560}
 """Return the part of the page that shows a graph that was just opened."""
 
@@ -62,7 +65,7 @@ def thumbnails(page: Any, server: Server) -> None:
             _graph_alone(page).save(examples.locate(name).with_suffix(".jpg"), quality=88)
             continue
         run(page)
-        drawn_images(page)
+        page.wait_for_function(ALL_SHOW)
         shown = page.evaluate("app.graph.nodes.filter(node => node.images).flatMap(node => node.images)")
         pictures = np.concatenate([server.view(image) for image in shown], axis=1)
         thumbnail = Image.fromarray(pictures)
