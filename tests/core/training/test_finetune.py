@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -115,6 +116,26 @@ def test_five_kills_of_the_process_change_nothing(pictures, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert (broken / "lora.safetensors").read_bytes() == (whole / "lora.safetensors").read_bytes()
     assert (broken / "validation/sheet.png").read_bytes() == (whole / "validation/sheet.png").read_bytes()
+
+
+@pytest.mark.long
+def test_two_processes_train_one_network(pictures, tmp_path):
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "wuerstchen_nodes.headless.cli",
+    ]
+    places = ["--pictures", str(pictures), "--out", str(tmp_path / "out")]
+    short = ["--steps", "3", "--batch", "1", "--rank", "2", "--validate-every", "0"]
+    subprocess.run([*launch, "train", "lora", *places, *short], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    alone = Run(settings(pictures, tmp_path / "alone", steps=3, batch=1, save_every=100)).run()
+    both = tmp_path / "out/lora.safetensors"
+    assert len(load_lora(both).stage_c) == len(load_lora(alone).stage_c)
+    assert both.read_bytes() != alone.read_bytes(), "the second process has batches of its own"
 
 
 def progress(out: Path) -> float:
