@@ -269,7 +269,7 @@ class Run:
                 journal.add(step, value, self._loop.rate(step - 1))
             every = settings.validate_every
             if validation is not None and every and (step % every == 0 or step == settings.steps):
-                validation.draw(step)
+                validation.draw(step, again=value is not None)  # a run may have died before it drew the row
 
         train(
             "progress", stage_c, loss, self._loop, settings.out,

@@ -69,7 +69,7 @@ class LoopConfig:
 Loss = Callable[[np.random.Generator], Tensor]
 """Function that draws a batch with a random generator and returns its loss, a scalar."""
 OnStep = Callable[[int, float | None], None]
-"""Function that is called with the number of steps done and the loss of the last one; before the first with None."""
+"""Function that is called with the number of steps done and the loss of the last one; None where a run begins."""
 
 
 def make_accelerator(*, cpu: bool = False) -> "Accelerator":
@@ -143,8 +143,8 @@ def train(
     network.train()
     losses: list[float] = []
     started, first = time.monotonic(), step
-    if on_step is not None and step == 0:
-        on_step(0, None)
+    if on_step is not None:
+        on_step(step, None)
         network.train()
     while step < config.steps:
         rng = np.random.default_rng([seed, step, there.process_index] if there.process_index else [seed, step])

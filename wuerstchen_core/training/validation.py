@@ -57,28 +57,37 @@ class Validation:
         self._prompts, self._texts, self._empty = prompts, texts, empty
         self._size, self._words = size, words
 
-    def draw(self, step: int) -> None:
-        """Draw the row of a step, and the sheet of all rows again."""
+    def draw(self, step: int, *, again: bool = True) -> None:
+        """Draw the row of a step, and the sheet of all rows.
+
+        Args:
+            step: Steps done.
+            again: Whether a row that is there is drawn again.
+        """
         if not self._prompts:
             return
-        images = self._images()
-        row = Image.new("RGB", (SIDE * len(images), SIDE + _MARGIN), "white")
-        ImageDraw.Draw(row).text((6, 6), f"step {step}", fill="black")
-        for column, image in enumerate(images):
-            row.paste(image, (column * SIDE, _MARGIN))
-        self._save(row, self._folder / f"step_{step:06}.png")
-        rows = [_read(path) for path in sorted(self._folder.glob("step_*.png"))]
-        same = [each for each in rows if each.width == row.width]
-        top = 3 * _MARGIN
-        sheet = Image.new("RGB", (row.width, top + sum(each.height for each in same)), "white")
+        target = self._folder / f"step_{step:06}.png"
+        if again or not target.is_file():
+            images = self._images()
+            row = Image.new("RGB", (SIDE * len(images), SIDE + _MARGIN), "white")
+            ImageDraw.Draw(row).text((6, 6), f"step {step}", fill="black")
+            for column, image in enumerate(images):
+                row.paste(image, (column * SIDE, _MARGIN))
+            self._save(row, target)
+        self._write_sheet()
+        log.info("step %d: %s", step, self._folder / SHEET)
+
+    def _write_sheet(self) -> None:
+        width, top = SIDE * len(self._prompts), 3 * _MARGIN
+        rows = [row for path in sorted(self._folder.glob("step_*.png")) if (row := _read(path)).width == width]
+        sheet = Image.new("RGB", (width, top + sum(row.height for row in rows)), "white")
         for column, prompt in enumerate(self._prompts):
             lines = textwrap.wrap(prompt, 38, max_lines=4, placeholder=" ...")
             ImageDraw.Draw(sheet).text((column * SIDE + 6, 6), "\n".join(lines), fill="black")
-        for each in same:
-            sheet.paste(each, (0, top))
-            top += each.height
+        for row in rows:
+            sheet.paste(row, (0, top))
+            top += row.height
         self._save(sheet, self._folder / SHEET)
-        log.info("step %d: %s", step, self._folder / SHEET)
 
     @torch.no_grad()
     def _images(self) -> list[Image.Image]:

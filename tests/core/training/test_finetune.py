@@ -176,6 +176,29 @@ def test_what_is_kept_beside_the_result(pictures, tmp_path):
     assert not apply_lora(encoder, lora).unknown_words("a part of a lime circle")
 
 
+def test_a_row_that_a_kill_left_out_is_drawn_when_the_run_goes_on(pictures, tmp_path, monkeypatch):
+    whole = settings(pictures, tmp_path / "whole", validate_every=2)
+    Run(whole).run()
+    real = finetune.Validation.draw
+
+    def draw(self, step, **more):
+        if step == 4:
+            raise Killed
+        real(self, step, **more)
+
+    broken = replace(whole, out=tmp_path / "broken")
+    monkeypatch.setattr(finetune.Validation, "draw", draw)
+    with pytest.raises(Killed):
+        Run(broken).run()
+    monkeypatch.undo()
+    Run(broken).run()
+    names = {path.name for path in (tmp_path / "whole/validation").iterdir()}
+    assert names == {"sheet.png", *(f"step_00000{step}.png" for step in (0, 2, 4, 6))}
+    for name in names:
+        both = [(tmp_path / out / "validation" / name).read_bytes() for out in ("whole", "broken")]
+        assert both[0] == both[1], name
+
+
 def test_nothing_is_encoded_twice(pictures, tmp_path, monkeypatch):
     Run(settings(pictures, tmp_path / "out", steps=1)).run()
     monkeypatch.setattr(finetune, "load_image_encoder", lambda *given, **more: pytest.fail("it was loaded again"))
