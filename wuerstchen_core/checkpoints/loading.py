@@ -208,7 +208,7 @@ def _load(
         operations = operations_for(chosen, target)
     opened = open_checkpoint(architectures, source, download=download, operations=operations)
     network, state = opened.network, opened.checkpoint.state
-    if isinstance(network, StageB | StageC):
+    if isinstance(network, StageB):
         network.latent_rgb = opened.latent_rgb
     if chosen is None:
         weights = sum(tensor.numel() for tensor in state.values())

@@ -78,7 +78,7 @@ def load_lora(source: str | Path) -> Lora:
 
     Args:
         source: A .safetensors, .pt or .bin file; a folder of diffusers, peft or `wuerstchen train`; or the name of a
-            LoRA that comes with the package, such as "cocktail-turquoise".
+            LoRA that comes with the package, such as "cocktail-lime".
     Returns:
         Lora: For `apply_lora`.
     Raises:

@@ -99,7 +99,13 @@ class Stored(Recipe):
         self._state, self._read = None, 0
 
     def _stats_now(self) -> list[tuple[int, int]]:
-        stats = [os.stat(path) for path in self.files.tensors]
+        try:
+            stats = [os.stat(path) for path in self.files.tensors]
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.files.weights} was there when it was opened and is gone ({error.strerror}). Put it back, or "
+                "load another checkpoint."
+            ) from error
         return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
 
 

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..files import replaced_whole
 
 log = logging.getLogger(__name__)
@@ -67,7 +69,8 @@ class Journal:
 
         steps, losses = [row[0] for row in self._rows], [row[1] for row in self._rows]
         window = max(1, len(losses) // 20)
-        smooth = [sum(losses[max(0, i - window + 1) : i + 1]) / min(window, i + 1) for i in range(len(losses))]
+        sums, places = np.cumsum([0.0, *losses]), np.arange(1, len(losses) + 1)
+        smooth = (sums[places] - sums[np.maximum(places - window, 0)]) / np.minimum(places, window)
         figure = Figure(figsize=(8, 4), layout="constrained")
         axes = figure.subplots()
         axes.plot(steps, losses, color="#9db7d5", linewidth=0.6, label="each step")

@@ -153,6 +153,14 @@ def test_a_file_that_changes_under_a_recipe(stored):
         merge(recipe)
 
 
+def test_a_file_that_goes_away_under_a_recipe(stored):
+    recipe = Stored(stored[0])
+    recipe.release()
+    (stored[0] / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"was there when it was opened and is gone \(No such file"):
+        merge(recipe)
+
+
 def test_files_are_opened_anew_after_some_bytes(stored, monkeypatch):
     opened = []
     read = recipes.read_checkpoint
