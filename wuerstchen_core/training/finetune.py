@@ -7,13 +7,11 @@ pictures are decoded.
 """
 
 import gc
-import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -23,8 +21,6 @@ from ..checkpoints.loading import load_image_encoder, load_stage_c, load_text_en
 from ..checkpoints.presets import DEFAULT_MODEL, PRESETS, family
 from ..checkpoints.saving import save_stage_c
 from ..checkpoints.sources import locate
-from ..errors import InputError
-from ..files import replaced_whole
 from ..geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT, STEP
 from ..networks.stage_c import StageC
 from ..stages import encode_stage_c, sample_stage_c
@@ -36,7 +32,7 @@ from .journal import Journal
 from .loop import LoopConfig, make_accelerator, train
 from .lora import add_lora, save_lora, without_lora
 from .losses import diffusion_loss, random_ratios
-from .settings import Finetuning, check
+from .settings import Finetuning, check, claim
 from .validation import Validation
 
 if TYPE_CHECKING:
@@ -46,7 +42,7 @@ log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
-LORA_FILE, STAGE_C_FOLDER, SETTINGS_FILE = "lora.safetensors", "stage_c", "settings.json"
+LORA_FILE, STAGE_C_FOLDER = "lora.safetensors", "stage_c"
 DROP_CAPTION = 0.05
 """Share of captions that are replaced by the empty one, as guidance needs; the authors' own."""
 LARGE_WIDTH = 1280
@@ -70,7 +66,8 @@ class Run:
         check(settings)
         self._given = captioned_pictures(settings.pictures)
         self._kept = () if settings.keep is None else read_prompts(settings.keep)
-        self._claim_folder()
+        pictures = digest(*(part for each in self._given for part in each))
+        claim(settings, pictures=pictures, keep=digest(*self._kept) if self._kept else None)
 
     @property
     def result(self) -> Path:
@@ -295,31 +292,3 @@ class Run:
             save_stage_c(stage_c, self.result)
             return
         save_lora(stage_c, self.result, self.words)
-
-    def _claim_folder(self) -> None:
-        """Write the settings into the folder, or check that those in it are the same."""
-        wanted: dict[str, Any] = json.loads(json.dumps(asdict(self.settings), default=str))
-        wanted["pictures"] = digest(*(part for each in self._given for part in each))
-        wanted["keep"] = digest(*self._kept) if self._kept else None
-        del wanted["out"], wanted["validate_every"], wanted["save_every"], wanted["prompts"]
-        path = self.settings.out / SETTINGS_FILE
-        if path.is_file():
-            try:
-                found: object = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:
-                found = None
-            there = cast("dict[str, object]", found) if isinstance(found, dict) else {}
-            differing = [key for key, value in wanted.items() if there.get(key) != value]
-            if differing:
-                raise InputError(
-                    f"{self.settings.out} holds another training: its {', '.join(differing)} differ. Expected the same "
-                    "settings and pictures, to go on with it. Choose another folder, or delete that one."
-                )
-            return
-        try:
-            with replaced_whole(path) as partial:
-                partial.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                f"{self.settings.out} cannot be written ({error.strerror or error}). Choose another folder."
-            ) from error

@@ -1,13 +1,15 @@
-"""Settings of a finetuning, and their checks. The defaults are the authors' recipe."""
+"""Settings of a finetuning, their checks, and the folder that belongs to them. The defaults are the authors' recipe."""
 
+import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from ..checkpoints.presets import PRESETS
 from ..checkpoints.sources import locate
 from ..errors import InputError
+from ..files import replaced_whole
 from .lora import LAYERS, Layers
 
 Kind = Literal["lora", "stage-c"]
@@ -15,6 +17,7 @@ Kind = Literal["lora", "stage-c"]
 Precision = Literal["float32", "mixed", "bfloat16"]
 """float32; float32 weights with products in bfloat16; or bfloat16 for all that is not a LoRA."""
 KINDS: tuple[Kind, ...] = ("lora", "stage-c")
+SETTINGS_FILE = "settings.json"
 LOSSES = ("noise", "signal")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS: tuple[Precision, ...] = ("float32", "mixed", "bfloat16")
@@ -98,3 +101,38 @@ def check(settings: Finetuning) -> None:
     if settings.encoders is not None and settings.encoders not in PRESETS:
         raise InputError(f"encoders is {settings.encoders!r}; expected one of {', '.join(PRESETS)}.")
     locate(settings.model, "C")
+
+
+def claim(settings: Finetuning, *, pictures: str, keep: str | None) -> None:
+    """Write the settings into the folder of a training, or check that those in it are the same.
+
+    Args:
+        settings: Settings of the training.
+        pictures: Digest of the pictures and their captions.
+        keep: Digest of the prompts to keep; None for none.
+    Raises:
+        InputError: The folder holds another training, or cannot be written.
+    """
+    wanted: dict[str, Any] = json.loads(json.dumps(asdict(settings), default=str))
+    wanted.update(pictures=pictures, keep=keep)
+    del wanted["out"], wanted["validate_every"], wanted["save_every"], wanted["prompts"]
+    path = settings.out / SETTINGS_FILE
+    try:
+        if not path.is_file():
+            with replaced_whole(path) as partial:
+                partial.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+            return
+        found: object = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    except OSError as error:
+        raise InputError(
+            f"{settings.out} cannot be written ({error.strerror or error}). Choose another folder."
+        ) from error
+    there = cast("dict[str, object]", found) if isinstance(found, dict) else {}
+    differing = [key for key, value in wanted.items() if there.get(key) != value]
+    if differing:
+        raise InputError(
+            f"{settings.out} holds another training: its {', '.join(differing)} differ. Expected the same settings and "
+            "pictures, to go on with it. Choose another folder, or delete that one."
+        )
