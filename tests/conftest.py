@@ -1,10 +1,11 @@
-"""Choose the tests that run, and how the fuzz tests explore."""
+"""Choose the tests that run, in how many processes, and how the fuzz tests explore."""
 
 import os
 import secrets
 from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,12 @@ from hypothesis import settings
 KINDS = {"long": "long", "comfyui": "of a real ComfyUI", "ray": "on Ray"}
 """{marker of the tests that only --all runs: words for them at the end of a run}."""
 LEFT_OUT = pytest.StashKey[Counter[str]]()
+
+MOST_PROCESSES = 4
+"""of `pytest -n auto`: each imports torch and makes networks of its own."""
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: the processes share the cores
 
 settings.register_profile("fixed", deadline=None, derandomize=True)
 settings.register_profile("ci", deadline=None, derandomize=False, database=None, print_blob=True)
@@ -21,6 +28,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all", action="store_true", help="run the long tests, those of a real ComfyUI and those on Ray, too"
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Keep the tests of a file in one process: they share a server, a page or a network."""
+    if config.getoption("numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "loadfile"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return min(MOST_PROCESSES, os.cpu_count() or 1)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -61,6 +80,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.stash[LEFT_OUT][kind] += 1
     config.hook.pytest_deselected(items=dropped)
     items[:] = kept
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send what this process left out to the one that prints the summary."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left out"] = dict(session.config.stash[LEFT_OUT])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a process left out; each collects every test."""
+    counts = node.config.stash[LEFT_OUT]
+    counts |= Counter(getattr(node, "workeroutput", {}).get("left out", {}))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
