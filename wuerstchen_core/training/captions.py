@@ -130,4 +130,6 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}. Check its permissions.") from error
+        raise InputError(
+            f"{path} cannot be read: {error.strerror or error}. Check the path and its permissions."
+        ) from error

@@ -34,13 +34,7 @@ _LOG_EVERY = 30.0
 
 
 def buckets(resolution: int) -> list[tuple[int, int]]:
-    """List the sizes (width, height) of training pictures: multiples of 128 of about `resolution` squared pixels.
-
-    Raises:
-        InputError: `resolution` is below 128.
-    """
-    if resolution < STEP:
-        raise InputError(f"resolution is {resolution}; expected at least {STEP} pixels, better 512 or 1024.")
+    """List the sizes (width, height) of training pictures: multiples of 128 of about `resolution` squared pixels."""
     found: set[tuple[int, int]] = set()
     side = max(1, round(resolution / STEP))
     for width in range(1, LONGEST * side + 1):

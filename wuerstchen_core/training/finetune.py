@@ -32,7 +32,7 @@ from .journal import Journal
 from .loop import LoopConfig, make_accelerator, train
 from .lora import add_lora, save_lora, without_lora
 from .losses import diffusion_loss, random_ratios
-from .settings import Finetuning, check, claim
+from .settings import ENCODED, Finetuning, check, claim
 from .validation import Validation
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Run:
         def files(part: str) -> str:
             return digest(*locate(self.encoders, part).paths)
 
-        return Cache(self.settings.out / "encoded", files("image_encoder"), files("text_encoder_c"))
+        return Cache(self.settings.out / ENCODED, files("image_encoder"), files("text_encoder_c"))
 
     @property
     def _loop(self) -> LoopConfig:

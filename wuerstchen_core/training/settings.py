@@ -10,6 +10,7 @@ from ..checkpoints.presets import PRESETS
 from ..checkpoints.sources import locate
 from ..errors import InputError
 from ..files import replaced_whole
+from ..geometry import STEP
 from .lora import LAYERS, Layers
 
 Kind = Literal["lora", "stage-c"]
@@ -17,9 +18,10 @@ Kind = Literal["lora", "stage-c"]
 Precision = Literal["float32", "mixed", "bfloat16"]
 """float32; float32 weights with products in bfloat16; or bfloat16 for all that is not a LoRA."""
 KINDS: tuple[Kind, ...] = ("lora", "stage-c")
-SETTINGS_FILE = "settings.json"
+SETTINGS_FILE, ENCODED = "settings.json", "encoded"
 LOSSES = ("noise", "signal")
 SCHEDULES = ("constant", "cosine")
+OPTIMIZERS = ("adamw", "adamw8bit")
 PRECISIONS: tuple[Precision, ...] = ("float32", "mixed", "bfloat16")
 
 
@@ -85,6 +87,8 @@ def check(settings: Finetuning) -> None:
         value = getattr(settings, name)
         if value < least:
             raise InputError(f"{name} is {value}; expected {least} or more.")
+    if settings.resolution is not None and settings.resolution < STEP:
+        raise InputError(f"resolution is {settings.resolution}; expected {STEP} pixels or more, better 512 or 1024.")
     if not 0 < settings.learning_rate < 1:
         raise InputError(f"learning_rate is {settings.learning_rate}; expected above 0 and below 1, such as 1e-4.")
     choices: dict[str, Collection[str | None]] = {
@@ -93,6 +97,7 @@ def check(settings: Finetuning) -> None:
         "precision": PRECISIONS,
         "schedule": SCHEDULES,
         "loss": (*LOSSES, None),
+        "optimizer": OPTIMIZERS,
     }
     for name, allowed in choices.items():
         value = getattr(settings, name)
@@ -104,7 +109,7 @@ def check(settings: Finetuning) -> None:
 
 
 def claim(settings: Finetuning, *, pictures: str, keep: str | None) -> None:
-    """Write the settings into the folder of a training, or check that those in it are the same.
+    """Write the settings into the folder of a training; once it has trained, check that those in it are the same.
 
     Args:
         settings: Settings of the training.
@@ -118,7 +123,7 @@ def claim(settings: Finetuning, *, pictures: str, keep: str | None) -> None:
     del wanted["out"], wanted["validate_every"], wanted["save_every"], wanted["prompts"]
     path = settings.out / SETTINGS_FILE
     try:
-        if not path.is_file():
+        if not path.is_file() or not _has_more(settings.out):
             with replaced_whole(path) as partial:
                 partial.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
             return
@@ -133,6 +138,11 @@ def claim(settings: Finetuning, *, pictures: str, keep: str | None) -> None:
     differing = [key for key, value in wanted.items() if there.get(key) != value]
     if differing:
         raise InputError(
-            f"{settings.out} holds another training: its {', '.join(differing)} differ. Expected the same settings and "
-            "pictures, to go on with it. Choose another folder, or delete that one."
+            f"{settings.out} holds another training, with another {', '.join(differing)}. Expected the same settings "
+            "and pictures, to go on with it. Choose another folder, or delete that one."
         )
+
+
+def _has_more(folder: Path) -> bool:
+    """Return whether a folder holds more than settings and what was encoded, which suits any training."""
+    return any(path.name not in (SETTINGS_FILE, ENCODED) for path in folder.iterdir())

@@ -215,7 +215,7 @@ def test_prompts_to_keep_are_drawn_first_and_only_once(pictures, tmp_path, monke
     assert path.read_bytes() != without.read_bytes()
     monkeypatch.setattr(finetune, "sample_stage_c", lambda *given, **more: pytest.fail("it was drawn again"))
     Run(settings(pictures, out, keep=tmp_path / "keep.txt", steps=2)).run()
-    with pytest.raises(InputError, match="holds another training: its keep differ"):
+    with pytest.raises(InputError, match="holds another training, with another keep"):
         Run(settings(pictures, out, steps=2))
     (tmp_path / "keep.txt").write_text("\n")
     with pytest.raises(InputError, match=r"keep.txt holds no prompt; expected one a line"):
@@ -281,6 +281,8 @@ def test_the_loss_is_the_authors():
         ({"kind": "stage-b"}, "kind is 'stage-b'"),
         ({"loss": "l1"}, "loss is 'l1'; expected one of noise, signal"),
         ({"schedule": "step"}, "schedule is 'step'"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected one of adamw, adamw8bit"),
+        ({"resolution": 64}, "resolution is 64; expected 128 pixels or more"),
     ],
 )
 def test_settings_that_make_no_sense(pictures, tmp_path, changes, message):
@@ -289,19 +291,22 @@ def test_settings_that_make_no_sense(pictures, tmp_path, changes, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_resolution_without_buckets(pictures, tmp_path):
-    with pytest.raises(InputError, match="resolution is 64; expected at least 128"):
-        Run(settings(pictures, tmp_path / "out", resolution=64)).run()
-
-
 def test_another_training_in_the_folder_is_not_touched(pictures, tmp_path):
     Run(settings(pictures, tmp_path / "out"))
-    with pytest.raises(InputError, match=r"holds another training: its rank, learning_rate differ"):
+    (tmp_path / "out/progress.pt").touch()
+    with pytest.raises(InputError, match=r"holds another training, with another rank, learning_rate. Expected"):
         Run(settings(pictures, tmp_path / "out", rank=3, learning_rate=1e-3))
     Run(settings(pictures, tmp_path / "out", validate_every=7))
     (tmp_path / "out/settings.json").write_text("{")
     with pytest.raises(InputError, match="holds another training"):
         Run(settings(pictures, tmp_path / "out"))
+
+
+def test_a_training_that_never_began_leaves_the_folder_free(pictures, tmp_path):
+    Run(settings(pictures, tmp_path / "out"))
+    (tmp_path / "out/encoded").mkdir()
+    Run(settings(pictures, tmp_path / "out", rank=3))
+    assert json.loads((tmp_path / "out/settings.json").read_text())["rank"] == 3
 
 
 def test_models_that_are_not_there(pictures, tmp_path):
