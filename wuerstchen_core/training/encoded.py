@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -142,7 +143,7 @@ class Cache:
             if not target.is_file():
                 pixels = fitted(path, sizes)
                 write(target, {"value": encode(pixels)[0], "size": torch.tensor([pixels.shape[3], pixels.shape[2]])})
-            width, height = load_file(target)["size"].tolist()
+            width, height = _tensor(target, "size").tolist()
             examples.append(Example((width, height), target, self.text(caption)))
             if time.monotonic() - told > _LOG_EVERY:
                 told = time.monotonic()
@@ -159,13 +160,23 @@ class Cache:
 
 def read(path: Path) -> Tensor:
     """Return an encoded picture [16, h, w] or text [tokens, dim]: float32, without the batch."""
-    return load_file(path)["value"].float()
+    return _tensor(path, "value").float()
+
+
+def _tensor(path: Path, key: str) -> Tensor:
+    try:
+        return load_file(path)[key]
+    except (SafetensorError, KeyError) as error:
+        raise InputError(f"{path} is damaged ({error}). Delete it, and it is made anew.") from error
 
 
 def write(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write an encoded picture or text, as "value"."""
     with replaced_whole(path) as partial:
-        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, partial)
+        try:
+            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, partial)
+        except SafetensorError as error:  # such as a full disk
+            raise OSError(str(error)) from error
 
 
 def draw(examples: Sequence[Example], rng: np.random.Generator, count: int) -> list[Example]:

@@ -21,6 +21,7 @@ from ..checkpoints.loading import load_image_encoder, load_stage_c, load_text_en
 from ..checkpoints.presets import DEFAULT_MODEL, PRESETS, family
 from ..checkpoints.saving import save_stage_c
 from ..checkpoints.sources import locate
+from ..errors import WuerstchenError
 from ..geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT, STEP
 from ..networks.stage_c import StageC
 from ..stages import encode_stage_c, sample_stage_c
@@ -75,7 +76,21 @@ class Run:
         return self.settings.out / (LORA_FILE if self.settings.kind == "lora" else STAGE_C_FOLDER)
 
     def run(self) -> Path:
-        """Train, or go on with a training that was interrupted, and return `result`."""
+        """Train, or go on with a training that was interrupted, and return `result`.
+
+        Raises:
+            InputError: A picture cannot be read, the progress is damaged, or the loss is no longer a number.
+            WuerstchenError: A file cannot be read or written, such as on a full disk.
+        """
+        try:
+            return self._run()
+        except OSError as error:
+            raise WuerstchenError(
+                f"{error.filename or self.settings.out} cannot be read or written: {error.strerror or error}. Mend "
+                "that, and run the same command again: it goes on where it was."
+            ) from error
+
+    def _run(self) -> Path:
         accelerator = make_accelerator()
         examples = self._encoded(accelerator)
         stage_c = self._loaded().to(accelerator.device)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -130,13 +131,23 @@ def train(
     optimizer = _optimizer(trained, config)
     step = 0
     if path.is_file():
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        step = state["step"]
-        network.load_state_dict(state["network"], strict=False)
-        if average is not None:
-            average.load_state_dict(state["average"])
-        if step < config.steps:
-            optimizer.load_state_dict(state["optimizer"])
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+            step = int(state["step"])
+            needed = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+            if absent := needed - state["network"].keys():
+                raise KeyError(min(absent))
+            network.load_state_dict(state["network"], strict=False)
+            if average is not None:
+                average.load_state_dict(state["average"])
+            if step < config.steps:
+                optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, UnpicklingError, EOFError, LookupError, TypeError, ValueError) as error:
+            reason = str(error).partition("\n")[0][:200]
+            raise InputError(
+                f"{path} is not the progress of this training, or is damaged ({type(error).__name__}: {reason}). "
+                "Delete it to begin again, or put back a copy."
+            ) from error
         log.info("%s: resumed at step %d of %d", name, step, config.steps)
 
     stepping, optimizer = there.prepare(_Stepping(network, loss, there.device if in_bfloat16 else None), optimizer)
@@ -227,5 +238,10 @@ def _save(
     }
     if average is not None:
         state["average"] = average.state_dict()
-    with replaced_whole(path) as partial:
-        torch.save(state, partial)
+    with replaced_whole(path) as partial, partial.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # such as a full disk, behind an error of torch's own
+                raise error.__context__ from None
+            raise

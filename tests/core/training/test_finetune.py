@@ -16,7 +16,15 @@ import torch
 from PIL import Image
 
 from support.reference import pipelines
-from wuerstchen_core import CheckpointError, InputError, apply_lora, load_lora, load_stage_c, load_text_encoder
+from wuerstchen_core import (
+    CheckpointError,
+    InputError,
+    WuerstchenError,
+    apply_lora,
+    load_lora,
+    load_stage_c,
+    load_text_encoder,
+)
 from wuerstchen_core.training import finetune
 from wuerstchen_core.training.authors_loss import noise_loss, random_timesteps
 from wuerstchen_core.training.cocktail import SHIPPED
@@ -307,6 +315,44 @@ def test_a_training_that_never_began_leaves_the_folder_free(pictures, tmp_path):
     (tmp_path / "out/encoded").mkdir()
     Run(settings(pictures, tmp_path / "out", rank=3))
     assert json.loads((tmp_path / "out/settings.json").read_text())["rank"] == 3
+
+
+def test_progress_that_is_damaged(pictures, tmp_path):
+    few = settings(pictures, tmp_path / "out", steps=2)
+    path = tmp_path / "out/progress.pt"
+    Run(few).run()
+    whole = path.read_bytes()
+    for damage in (b"", b"hello", whole[:-1000], {"x": 1}, {"step": 2, "network": {}, "optimizer": {}}):
+        if isinstance(damage, dict):
+            torch.save(damage, path)
+        else:
+            path.write_bytes(damage)
+        with pytest.raises(InputError, match=r"progress.pt is not the progress of this training, or is damaged"):
+            Run(few).run()
+
+
+def test_an_encoded_picture_that_is_damaged(pictures, tmp_path):
+    Run(settings(pictures, tmp_path / "out", steps=1)).run()
+    next((tmp_path / "out/encoded/pictures").iterdir()).write_bytes(b"cut")
+    with pytest.raises(InputError, match=r"is damaged .* Delete it, and it is made anew"):
+        Run(settings(pictures, tmp_path / "out", steps=1)).run()
+
+
+@pytest.mark.parametrize("room", [100, 10_000, 100_000])
+def test_a_full_disk_is_told_and_the_run_goes_on(pictures, tmp_path, room):
+    resource = pytest.importorskip("resource", reason="there are no limits of file sizes here")
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    few = settings(pictures, tmp_path / "out", steps=2)
+    training = Run(few)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(WuerstchenError, match=r"cannot be .*: .*run the same command again"):
+            training.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert not list((tmp_path / "out").rglob("*.part"))
+    whole = Run(replace(few, out=tmp_path / "whole")).run()
+    assert Run(few).run().read_bytes() == whole.read_bytes()
 
 
 def test_models_that_are_not_there(pictures, tmp_path):
