@@ -15,7 +15,7 @@ KINDS = {"long": "long", "comfyui": "of a real ComfyUI", "ray": "on Ray"}
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 
 MOST_PROCESSES = 4
-"""of `pytest -n auto`: each imports torch and makes networks of its own."""
+"""Most processes of `pytest -n auto`: each imports torch and makes networks of its own."""
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: the processes share the cores

@@ -49,7 +49,7 @@ GALLERY = [
     "a tiny white cross in the bottom left on a brown background",
 ]
 GRAPH_AREA = {"x": 60, "y": 85, "width": 1640, "height": 560}
-"""Return the part of the page that shows a graph that was just opened."""
+"""Part of the page that shows a graph that was just opened."""
 
 
 def thumbnails(page: Any, server: Server) -> None:
@@ -64,7 +64,8 @@ def thumbnails(page: Any, server: Server) -> None:
         run(page)
         drawn_images(page)
         page.wait_for_timeout(2000)  # the last outputs may still be on their way
-        shown = page.evaluate("app.graph.nodes.filter(node => node.images).flatMap(node => node.images)")
+        # node.images alone lacks the outputs of nodes that are outside the window; a loaded picture is there only
+        shown = page.evaluate("app.graph.nodes.flatMap(node => app.nodeOutputs[node.id]?.images ?? node.images ?? [])")
         pictures = np.concatenate([server.view(image) for image in shown], axis=1)
         thumbnail = Image.fromarray(pictures)
         thumbnail.thumbnail((WIDTH, WIDTH))
