@@ -50,18 +50,28 @@ def blank_workflow(page: Any) -> None:
 
 def open_template(page: Any, name: str) -> None:
     """Open an example in the template browser; a second copy of it is named "name (2)"."""
+    from playwright.sync_api import TimeoutError
+
     name = locate(name).stem
     before = page.evaluate("app.extensionManager.workflow.activeWorkflow?.path")
     page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_text(PACK, exact=True).first.click()
-    page.get_by_test_id(f"template-workflow-{name}").click()
-    page.wait_for_function(
-        """([name, before]) => {
-            const active = app.extensionManager.workflow.activeWorkflow;
-            return active?.filename.startsWith(name) && active.path !== before;
-        }""",
-        arg=[name, before],
-    )
+    card = page.get_by_test_id(f"template-workflow-{name}")
+    for last in (False, False, True):  # the browser loses a click that comes while it lays out its cards
+        card.click()
+        try:
+            page.wait_for_function(
+                """([name, before]) => {
+                    const active = app.extensionManager.workflow.activeWorkflow;
+                    return active?.filename.startsWith(name) && active.path !== before;
+                }""",
+                arg=[name, before],
+                timeout=20_000,
+            )
+            break
+        except TimeoutError:
+            if last or not card.is_visible():
+                raise
     page.wait_for_timeout(500)
 
 
