@@ -28,8 +28,7 @@ def main(folder: Path) -> None:
     from wuerstchen_core import load_embedding, load_text_encoder
 
     encoder = load_text_encoder(folder)
-    start, end = encoder.tokenizer("").input_ids
-    pad = encoder.tokenizer.pad_token_id
+    start, end, pad = encoder.tokenizer.start, encoder.tokenizer.end, encoder.tokenizer.pad
     embeddings = {path.stem: load_embedding(path) for path in (folder / "embeddings").glob("*.safetensors")}
 
     class OnThisEncoder(sd1_clip.ClipTokenWeightEncoder):

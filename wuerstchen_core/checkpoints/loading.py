@@ -15,7 +15,7 @@ from ..networks.processor import HAS_BFLOAT16, LARGE
 from ..networks.stage_a import StageA
 from ..networks.stage_b import StageB
 from ..networks.stage_c import StageC
-from ..text.building import text_encoder_of
+from ..text.building import text_encoder_of, text_tensors
 from ..text.encoder import TextEncoder
 from . import components
 from .architectures import IMAGE_ENCODERS, STAGE_A, STAGE_B, STAGE_C, Architecture, Network
@@ -141,13 +141,14 @@ def load_text_encoder(
     state: dict[str, Tensor] = {}
     for path in files.tensors:
         state.update(read_tensors(path))
+    state = text_tensors(state)
     config = read_json(files.config) if files.config else None
     encoder = text_encoder_of(state, config, files.tokenizer, str(files.weights))
     if chosen is None:
         chosen = torch.float32 if target.type == "cpu" else _computed(stored_dtype(state))
-    encoder.to(target, chosen)
+    _fill(encoder.model, state.pop, target, chosen, nn)
     encoder.for_stage = for_stage
-    return encoder
+    return encoder.eval().requires_grad_(False)
 
 
 def cpu_dtype(weights: int) -> torch.dtype:

@@ -39,3 +39,5 @@ HAS_BFLOAT16 = HAS_BFLOAT16_TILES or _has("avx512_bf16")
 """True if the processor has bfloat16 products. One without them takes ten times as long as in float32."""
 LARGE = 100_000_000
 """Number of weights from which a network runs in bfloat16 on a CPU that supports it; smaller ones run in float32."""
+HAS_INT8 = HAS_BFLOAT16_TILES or _has("avx512_vnni") or _has("avx_vnni")
+"""True if the processor multiplies eight bits and adds up in 32 (VNNI or AMX)."""

@@ -164,7 +164,10 @@ class VectorQuantizer(nn.Module):
 
     def __init__(self, num_embeddings: int, channels: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(num_embeddings, channels)
+        table = torch.empty(num_embeddings, channels)
+        if not table.is_meta:  # where nn.Embedding would import torch's compiler to draw values
+            table.normal_()
+        self.embedding = nn.Embedding.from_pretrained(table, freeze=False)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Return the nearest codebook vector at each position, for latents [batch, channels, height, width]."""

@@ -1,12 +1,8 @@
-"""Build a text encoder from the tensors of a file, of CLIP's text model or of a whole CLIP.
+"""Build a text encoder from the tensors of a file, of CLIP's text model or of a whole CLIP."""
 
-transformers is imported on first use, because it takes longer to import than the rest of the package.
-"""
-
-import logging
 import re
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,96 +10,125 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, WeightsMissingError
+from ..networks.blocks import Operations
+from ..networks.text_model import ACTIVATIONS, TextModel, TextModelConfig
 from .encoder import TextEncoder
+from .tokens import Tokenizer
 
 CLIP_TOKENIZER = Path(__file__).parent / "tokenizer"
 """Folder of CLIP's own tokenizer."""
 _UNUSED = ("text_projection.", "position_ids", "logit_scale", "vision_model.", "visual_projection.")
 """Parts of the keys that a CLIP file may hold without an effect on the text model's hidden states."""
+_LARGEST = {"vocab_size": 10_000_000, "num_hidden_layers": 1000}
+"""Largest value of a field that is still plausible; 100,000 for others."""
 
 
 def text_encoder_of(
-    state: Mapping[str, Tensor], config: Mapping[str, object] | None, tokenizer: Path | None, where: str
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, object] | None,
+    tokenizer: Path | None,
+    where: str,
+    operations: Operations = nn,
 ) -> TextEncoder:
-    """Build a text encoder from the tensors of a file.
+    """Build a text encoder that fits the tensors of a file.
 
     Args:
-        state: Tensors by their names in the file, of a CLIP text model or of a whole CLIP.
+        tensors: Tensors by their names in the text model, from `text_tensors`.
         config: Content of its config.json; None to infer it from the tensors.
         tokenizer: Folder of its tokenizer; None for CLIP's own, which comes with this package.
         where: Name of the file, for messages.
+        operations: Namespace that its linear layers come from.
     Returns:
-        TextEncoder: In eval mode, without gradients, with the tensors as they are.
+        TextEncoder: With a network on the meta device, whose keys and shapes are those of the tensors.
     Raises:
         CheckpointError: A tensor is missing, unexpected or of another shape, or a file is damaged.
         WeightsMissingError: There is no tokenizer, and CLIP's own does not fit.
     """
-    from transformers.models.clip.configuration_clip import CLIPTextConfig
-    from transformers.models.clip.modeling_clip import CLIPTextModel
-    from transformers.models.clip.tokenization_clip import CLIPTokenizer
-
-    tensors = _text_model(state)
     folder = tokenizer or CLIP_TOKENIZER
     try:
-        given = _inferred(tensors) if config is None else config.get("text_config", config)
-        # transformers types these functions in part only.
-        settings = cast(Any, CLIPTextConfig)(**{**cast(dict[str, Any], given), "attn_implementation": "sdpa"})
-        with _quiet(), torch.device("meta"):
-            model = cast(Any, CLIPTextModel)(settings)
-        with _quiet():
-            words = cast(Any, CLIPTokenizer).from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers and its libraries raise errors of many kinds
+        shape = _inferred(tensors) if config is None else _read(config)
+        words = Tokenizer(folder)
+    except Exception as error:  # the tokenizers library raises errors of many kinds
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error).strip()
         raise CheckpointError(
             f"{where} cannot be loaded: {reason.partition(chr(10))[0]}. Expected a CLIP text model and its "
             f"tokenizer (in {folder}) as transformers saves them; download them again."
         ) from error
-    _check_tensors(tensors, model, where)
-    vocabulary = model.config.vocab_size
-    if tokenizer is None and len(words) != vocabulary:
+    with torch.device("meta"):
+        model = TextModel(shape, operations)
+        plain = TextModel(shape)
+    _check_tensors(tensors, plain, where)
+    if tokenizer is None and len(words) != shape.vocab_size:
         raise WeightsMissingError(
             f"{where} has no tokenizer beside it, and CLIP's own of {len(words)} tokens does not fit its "
-            f"{vocabulary}. Put tokenizer.json, or vocab.json and merges.txt, into its folder."
+            f"{shape.vocab_size}. Put tokenizer.json, or vocab.json and merges.txt, into its folder."
         )
-    if len(words) > vocabulary:
+    if len(words) > shape.vocab_size:
         raise CheckpointError(
-            f"{tokenizer} has {len(words)} tokens, the text encoder in {where} {vocabulary}; expected the "
+            f"{tokenizer} has {len(words)} tokens, the text encoder in {where} {shape.vocab_size}; expected the "
             "tokenizer that was made for it. Choose the two from one pipeline."
         )
-    model.load_state_dict({key: tensors[_plain(key)] for key in model.state_dict()}, strict=True, assign=True)
-    embeddings = getattr(model, "text_model", model).embeddings
-    embeddings.position_ids = torch.arange(model.config.max_position_embeddings)[None]  # no file holds it
-    return TextEncoder(model, words).eval().requires_grad_(False)
+    return TextEncoder(model, words)
 
 
-def _plain(key: str) -> str:
-    """Return the name of a tensor inside the text model: some programs put more before it."""
-    return key.rpartition("text_model.")[2]
+def text_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the text model in a CLIP file, without those that do not change its hidden states.
+
+    Args:
+        state: Tensors by their names in the file; some programs put more before those of the text model.
+    """
+    kept = (key for key in state if not any(part in key for part in _UNUSED))
+    return {key.rpartition("text_model.")[2]: state[key] for key in kept}
 
 
-def _text_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of the text model, without the parts of a CLIP that do not change its hidden states."""
-    return {_plain(key): tensor for key, tensor in state.items() if not any(part in key for part in _UNUSED)}
+def _read(raw: Mapping[str, object]) -> TextModelConfig:
+    """Return the config in a config.json of a text model, or of a whole CLIP. Raises ValueError."""
+    inner = raw.get("text_config", raw)
+    if not isinstance(inner, Mapping):
+        raise ValueError("text_config is no object")
+    given = cast("Mapping[str, object]", inner)
+    values: dict[str, Any] = {}
+    for field in fields(TextModelConfig):
+        if field.name in given:
+            values[field.name] = _value(field.name, given[field.name], type(field.default))
+    shape = TextModelConfig(**values)
+    if shape.hidden_act not in ACTIVATIONS:
+        raise ValueError(f"hidden_act is {shape.hidden_act!r}; expected {' or '.join(ACTIVATIONS)}")
+    if shape.hidden_size % shape.num_attention_heads:
+        raise ValueError(f"{shape.num_attention_heads} heads do not divide the hidden_size of {shape.hidden_size}")
+    return shape
 
 
-def _inferred(tensors: Mapping[str, Tensor]) -> dict[str, object]:
+def _value(name: str, value: object, kind: Callable[..., Any]) -> object:
+    if kind is str:
+        return str(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} is {value!r}; expected a number")
+    if kind is float:
+        return float(value)
+    if not 0 < value <= _LARGEST.get(name, 100_000) or value != int(value):
+        raise ValueError(f"{name} is {value!r}; expected a whole number up to {_LARGEST.get(name, 100_000)}")
+    return int(value)
+
+
+def _inferred(tensors: Mapping[str, Tensor]) -> TextModelConfig:
     """Infer the config of CLIP H or bigG, whose heads are 64 wide, from the tensors. Raises KeyError."""
     vocabulary, width = tensors["embeddings.token_embedding.weight"].shape
     layers = {match[1] for key in tensors if (match := re.match(r"encoder\.layers\.(\d+)\.", key))}
-    return {
-        "vocab_size": vocabulary,
-        "hidden_size": width,
-        "intermediate_size": len(tensors["encoder.layers.0.mlp.fc1.weight"]),
-        "num_hidden_layers": len(layers),
-        "num_attention_heads": max(1, width // 64),
-        "max_position_embeddings": len(tensors["embeddings.position_embedding.weight"]),
-        "hidden_act": "gelu",
-    }
+    return TextModelConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=len(tensors["encoder.layers.0.mlp.fc1.weight"]),
+        num_hidden_layers=len(layers),
+        num_attention_heads=max(1, width // 64),
+        max_position_embeddings=len(tensors["embeddings.position_embedding.weight"]),
+        hidden_act="gelu",
+    )
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], model: nn.Module, where: str) -> None:
     """Raise CheckpointError at the first tensor that is missing, unexpected or of another shape."""
-    expected = {_plain(key): list(tensor.shape) for key, tensor in model.state_dict().items()}
+    expected = {key: list(tensor.shape) for key, tensor in model.state_dict().items()}
     found = {key: list(tensor.shape) for key, tensor in tensors.items()}
     for key in sorted(expected.keys() | found.keys()):
         if found.get(key) != expected.get(key):
@@ -112,19 +137,3 @@ def _check_tensors(tensors: Mapping[str, Tensor], model: nn.Module, where: str) 
                 f"{f'shape {expected[key]}' if key in expected else 'no such tensor'}, as a CLIP text model of its "
                 "config has. Download it again, or choose another."
             )
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Silence the progress bars and log of transformers. Errors are still raised."""
-    from transformers.utils import logging as its_logging
-
-    verbosity, bars = its_logging.get_verbosity(), its_logging.is_progress_bar_enabled()
-    its_logging.set_verbosity(logging.CRITICAL)
-    its_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        its_logging.set_verbosity(verbosity)
-        if bars:
-            its_logging.enable_progress_bar()

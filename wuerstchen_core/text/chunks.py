@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from .prompts import Part, found_name
+from .tokens import Tokenizer
 
 WHOLE = 8
 """Parts of fewer tokens are not split between two chunks."""
@@ -60,7 +61,7 @@ class Token(NamedTuple):
 
 
 def chunks_of(
-    parts: Iterable[Part], tokenizer: Any, size: int, width: int, embeddings: Mapping[str, Embedding]
+    parts: Iterable[Part], tokenizer: Tokenizer, size: int, width: int, embeddings: Mapping[str, Embedding]
 ) -> list[list[Token]]:
     """Return the tokens of a prompt in chunks of at most `size`, without those at the start and the end.
 
@@ -68,7 +69,7 @@ def chunks_of(
 
     Args:
         parts: Parts of the prompt.
-        tokenizer: CLIPTokenizer of transformers.
+        tokenizer: Tokenizer of the text encoder.
         size: Tokens of a chunk.
         width: Length of a token's vector.
         embeddings: Embeddings by name. Those that are not there, or have no vectors of that width, are left out.
@@ -89,15 +90,14 @@ def chunks_of(
     return chunks
 
 
-def _groups(part: Part, tokenizer: Any, width: int, embeddings: Mapping[str, Embedding]) -> Iterable[list[Token]]:
+def _groups(part: Part, tokenizer: Tokenizer, width: int, embeddings: Mapping[str, Embedding]) -> Iterable[list[Token]]:
     """Yield the tokens of a part; those of an embedding apart from the punctuation after its name."""
     text = part.text
     if part.embedding:
         name, text = found_name(part.embedding, embeddings.__contains__)
         if name is not None:
-            yield embeddings[name].tokens(width, part.weight, tokenizer.pad_token_id)
-    ids: list[int] = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
-    yield [Token(each, part.weight) for each in ids]
+            yield embeddings[name].tokens(width, part.weight, tokenizer.pad)
+    yield [Token(each, part.weight) for each in tokenizer.encode(text)]
 
 
 def _row(table: Tensor | None, index: int) -> Tensor | None:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..networks.text_model import TextModel
 from .chunks import Embedding, Token, chunks_of
 from .prompts import Part, found_name, weighted_parts
+from .tokens import Tokenizer
 
 logger = logging.getLogger("wuerstchen_core.text")
 
-WORDS = "words"
-"""Entry in tokenizer_config.json that lists the words of the captions that the model was trained on."""
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -27,8 +27,8 @@ class TextEncoder(nn.Module):
     """A CLIP text model with its tokenizer.
 
     Args:
-        model: CLIPTextModel of transformers.
-        tokenizer: CLIPTokenizer of transformers, made for that model.
+        model: The text model.
+        tokenizer: Tokenizer that was made for it.
     Attributes:
         dim (int): Length of a token's vector.
         max_tokens (int): Tokens of a text prompt, or of a chunk of a long one, 77 as published.
@@ -41,13 +41,12 @@ class TextEncoder(nn.Module):
     added_words: tuple[str, ...] = ()
     made_from: "tuple[TextEncoder, Any] | None" = None
 
-    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
+    def __init__(self, model: TextModel, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
-        config: Any = model.config
-        self.dim: int = config.hidden_size
-        self.max_tokens: int = min(tokenizer.model_max_length, config.max_position_embeddings)
+        self.dim = model.config.hidden_size
+        self.max_tokens = min(tokenizer.max_tokens, model.config.max_position_embeddings)
 
     @torch.no_grad()
     def encode(
@@ -82,10 +81,8 @@ class TextEncoder(nn.Module):
             encoded = [self._encode_weighted(prompt, embeddings or {}) for prompt in prompts]
             longest = max(each.shape[1] for each in encoded)
             return torch.cat([self._lengthened(each, longest) for each in encoded])
-        tokens = self.tokenizer(
-            list(prompts), padding="max_length", max_length=self.max_tokens, truncation=True, return_tensors="pt"
-        )
-        return self._hidden(tokens.input_ids, tokens.attention_mask)
+        room = self.max_tokens - 2
+        return self._encode_chunks([[Token(each) for each in self.tokenizer.encode(text)[:room]] for text in prompts])
 
     def remarks(
         self, prompt: str, *, weights: bool = False, embeddings: Mapping[str, Embedding] | None = None
@@ -107,10 +104,7 @@ class TextEncoder(nn.Module):
 
     def overflow(self, prompt: str) -> str:
         """Return the end of a text prompt that does not fit into `max_tokens`; empty where all of it fits."""
-        ids = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
-        if len(ids) <= self.max_tokens:
-            return ""
-        return self.tokenizer.decode(ids[self.max_tokens - 1 : -1]).strip()
+        return self.tokenizer.decode(self.tokenizer.encode(prompt)[self.max_tokens - 2 :])
 
     @property
     def words(self) -> list[str]:
@@ -118,7 +112,7 @@ class TextEncoder(nn.Module):
 
         A tokenizer of `training.text.make_tokenizer` says so.
         """
-        known: list[str] = self.tokenizer.init_kwargs.get(WORDS, [])
+        known = self.tokenizer.words
         return sorted({*known, *self.added_words}) if known else []
 
     def unknown_words(self, prompt: str) -> list[str]:
@@ -160,8 +154,8 @@ class TextEncoder(nn.Module):
 
     def _encode_chunks(self, chunks: Sequence[Sequence[Token]]) -> Tensor:
         """Return the hidden states [chunks, max_tokens, dim] of tokens, each chunk between the start and the end."""
-        first, last = self.tokenizer("").input_ids
-        ids = torch.full((len(chunks), self.max_tokens), self.tokenizer.pad_token_id)
+        first, last = self.tokenizer.start, self.tokenizer.end
+        ids = torch.full((len(chunks), self.max_tokens), self.tokenizer.pad)
         mask = torch.zeros_like(ids)
         vectors: dict[tuple[int, int], Tensor] = {}
         results: dict[tuple[int, int], Tensor] = {}
@@ -188,8 +182,7 @@ class TextEncoder(nn.Module):
                 output[place] = vector.to(output)
             return output
 
-        inner: Any = getattr(self.model, "text_model", self.model)
-        table: nn.Module = inner.embeddings.token_embedding
+        table = self.model.embeddings.token_embedding
         handle = table.register_forward_hook(replace) if vectors else None
         try:
             yield
@@ -199,8 +192,8 @@ class TextEncoder(nn.Module):
 
     def _hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the last hidden states [batch, max_tokens, dim] of tokens, float32, on the CPU."""
-        device = next(self.model.parameters()).device
-        return self.model(ids.to(device), attention_mask=mask.to(device)).last_hidden_state.float().cpu()
+        device = self.model.final_layer_norm.weight.device
+        return self.model(ids.to(device), mask.to(device)).float().cpu()
 
 
 def equally_long(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..text.encoder import WORDS, words_of
+from ..text.encoder import words_of
+from ..text.tokens import WORDS
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer

@@ -133,16 +133,14 @@ def _on_text_encoder(encoder: TextEncoder, loras: Stack) -> TextEncoder:
     if encoder.made_from is not None:
         encoder, loras = encoder.made_from[0], [*encoder.made_from[1], *loras]
     own = dict(encoder.model.named_parameters())
-    # transformers puts "text_model." before the keys in some of its versions
-    keys = {key.removeprefix("text_model."): key for key in own}
     for lora, _ in loras:
-        check_fits(lora.name, lora.text_encoder, {key: own[keys[key]].shape for key in keys}, "text encoder")
+        check_fits(lora.name, lora.text_encoder, {key: weight.shape for key, weight in own.items()}, "text encoder")
     # New parameters around the same memory: moving one network to a device leaves the other one where it is.
     shared: dict[int, object] = {id(each): nn.Parameter(each.detach(), requires_grad=False) for each in own.values()}
     model = copy.deepcopy(encoder.model, shared)
     ordered = in_order(loras)
-    for plain, key in keys.items():
-        changes = [(lora.text_encoder[plain], strength) for lora, strength in ordered if plain in lora.text_encoder]
+    for key in own:
+        changes = [(lora.text_encoder[key], strength) for lora, strength in ordered if key in lora.text_encoder]
         if changes:
             owner, _, name = key.rpartition(".")
             weight = changed(own[key].detach().float(), changes).to(own[key].dtype)
