@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from wuerstchen_core.networks.blocks import Operations
+    from wuerstchen_core.networks.operations import Operations
 
 
 class Kept(Protocol):

@@ -26,7 +26,7 @@ CORE = {
     "previews": {"networks"},
     "networks": {"geometry", "errors"},
     "checkpoints": {"networks", "geometry", "text", "files", "errors"},
-    "text": {"errors"},
+    "text": {"networks", "errors"},
     "weights": {"checkpoints", "networks", "text", "errors"},
     "stages": {"images", "sampling", "networks", "geometry", "schedule", "errors"},
     "pipeline": {"stages", "images", "checkpoints", "networks", "sampling", "geometry", "schedule", "errors"},

@@ -23,9 +23,9 @@ from torch import nn
 
 from wuerstchen_core import ImageEncoder, StageA, StageB, StageC
 from wuerstchen_core.networks import float8
-from wuerstchen_core.networks.blocks import Operations
 from wuerstchen_core.networks.compiling import compiled
 from wuerstchen_core.networks.float8 import FLOAT8
+from wuerstchen_core.networks.operations import Operations
 
 from .. import embeddings, models
 from . import keeping

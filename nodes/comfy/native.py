@@ -24,7 +24,7 @@ from torch import Tensor
 from wuerstchen_core import StageB, StageC
 from wuerstchen_core.errors import InputError
 from wuerstchen_core.geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT, STAGE_B_CHANNELS, STAGE_C_CHANNELS
-from wuerstchen_core.networks.blocks import Operations
+from wuerstchen_core.networks.operations import Operations
 from wuerstchen_core.networks.rebuild import rebuild
 
 from ..memory import stage_b_memory, stage_c_memory

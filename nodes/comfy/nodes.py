@@ -17,7 +17,7 @@ from ..sockets import asked_size, latent_of
 from ..widgets import batch_size_input, denoise_input, schedule_input, size_inputs, steps_input, timesteps_of
 
 if TYPE_CHECKING:
-    from wuerstchen_core.networks.blocks import Operations
+    from wuerstchen_core.networks.operations import Operations
 
 CATEGORY = "wuerstchen/native"
 """Menu of these nodes."""

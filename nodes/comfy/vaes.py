@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wuerstchen_core import ImageEncoder, StageA, encode_stage_c
 from wuerstchen_core.errors import InputError
 from wuerstchen_core.geometry import STAGE_B_CHANNELS, STAGE_C_CHANNELS
-from wuerstchen_core.networks.blocks import Operations
+from wuerstchen_core.networks.operations import Operations
 from wuerstchen_core.networks.rebuild import rebuild
 
 from ..memory import image_encoder_memory, stage_a_memory

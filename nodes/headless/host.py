@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from wuerstchen_core.networks.blocks import Operations
+    from wuerstchen_core.networks.operations import Operations
 
 EMBEDDINGS = "embeddings"
 """Folder in a model folder with textual inversions."""
@@ -147,7 +147,7 @@ class HeadlessHost:
 
     def operations(self, dtype: torch.dtype | None) -> Operations:
         """Return torch.nn, or the layers of the core that keep their weights in eight bits."""
-        from wuerstchen_core.networks.float8 import operations_for
+        from wuerstchen_core.networks.eight_bits import operations_for
 
         return operations_for(dtype, self.device())
 

@@ -7,10 +7,11 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
-from ..networks.blocks import Operations
 from ..networks.cocktail_encoder import CocktailEncoder, CocktailEncoderConfig
 from ..networks.efficientnet import EfficientNetEncoder, EfficientNetEncoderConfig
 from ..networks.float8 import FLOAT8
+from ..networks.int8 import INT8
+from ..networks.operations import Operations
 from ..networks.stage_a import StageA, StageAConfig
 from ..networks.stage_b import StageB, StageBConfig
 from ..networks.stage_c import StageC, StageCConfig
@@ -48,8 +49,8 @@ class Architecture(Generic[Network, Config]):
     stored: tuple[torch.dtype, ...] = ()
 
 
-STAGE_C = Architecture(components.STAGE_C, StageC, StageCConfig, infer_stage_c, (FLOAT8,))
-STAGE_B = Architecture(components.STAGE_B, StageB, StageBConfig, infer_stage_b, (FLOAT8,))
+STAGE_C = Architecture(components.STAGE_C, StageC, StageCConfig, infer_stage_c, (FLOAT8, INT8))
+STAGE_B = Architecture(components.STAGE_B, StageB, StageBConfig, infer_stage_b, (FLOAT8, INT8))
 STAGE_A = Architecture(components.STAGE_A, StageA, StageAConfig, infer_stage_a)
 IMAGE_ENCODERS: tuple[Architecture[Any, Any], ...] = (
     Architecture(

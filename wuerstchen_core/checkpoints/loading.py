@@ -1,28 +1,30 @@
 """Load networks from checkpoints in any layout, on a device and in a dtype."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..networks.blocks import Operations, compute_dtype_of
-from ..networks.float8 import FLOAT8, eight_bit_keys, operations_for
+from ..networks.eight_bits import operations_for
+from ..networks.float8 import FLOAT8, eight_bit_keys
 from ..networks.image_encoder import ImageEncoder
+from ..networks.int8 import INT8, floating_state, quantized
+from ..networks.operations import Operations, compute_dtype_of
 from ..networks.processor import HAS_BFLOAT16, LARGE
 from ..networks.stage_a import StageA
 from ..networks.stage_b import StageB
 from ..networks.stage_c import StageC
 from ..text.building import text_encoder_of, text_tensors
 from ..text.encoder import TextEncoder
-from . import components
+from . import components, int8_files
 from .architectures import IMAGE_ENCODERS, STAGE_A, STAGE_B, STAGE_C, Architecture, Network
 from .config import Config
 from .layouts import read_json
 from .opening import open_checkpoint, stored_dtype
-from .reading import read_tensors
+from .reading import StoredTensors, read_tensors
 from .recipes import Recipe, Stored
 from .sources import locate_text_encoder
 
@@ -46,7 +48,8 @@ def load_stage_c(
         source: A preset's name, a weights file, a folder, or a hub repository ("owner/name").
         device: Device of the weights and the computation.
         dtype: Dtype of the weights and the computation. torch.float8_e4m3fn keeps the weights of layers in it and
-            computes in bfloat16, where the device can. None for the stored one; on the CPU None means float32, or
+            computes in bfloat16, where the device can. torch.int8 keeps those of linear layers in it and multiplies in
+            it, see `networks.int8`. None for the stored one; on the CPU None means float32, or
             bfloat16 for networks as large as the published ones if the CPU multiplies in it.
         download: Download files that are not on this machine. Without it nothing is ever downloaded.
         operations: Namespace that layers come from, for hosts that manage weights themselves.
@@ -80,7 +83,7 @@ def load_stage_a(
     download: bool = False,
     operations: Operations = nn,
 ) -> StageA:
-    """Load Stage A (the VQGAN). Arguments and errors as for `load_stage_c`, without float8_e4m3fn."""
+    """Load Stage A (the VQGAN). Arguments and errors as for `load_stage_c`, without those of eight bits."""
     return _load((STAGE_A,), source, device, dtype, download, operations)
 
 
@@ -125,6 +128,7 @@ def load_text_encoder(
         for_stage: Stage that the prompts are for, and whose text encoder a preset's name means.
         device: Device of the weights and the computation.
         dtype: Dtype of the weights and the computation; None for float32 on the CPU, the stored one elsewhere.
+            torch.int8 as for `load_stage_c`.
         download: Download files that are not on this machine.
     Returns:
         TextEncoder: In eval mode, without gradients.
@@ -136,17 +140,20 @@ def load_text_encoder(
     component = components.TEXT_ENCODERS.get(for_stage)
     if component is None:
         raise InputError(f"for_stage is {for_stage!r}; expected 'C' or 'B'.")
-    target, chosen = _device(device), _dtype(dtype)
+    target, chosen = _device(device), _dtype(dtype, INT8)
     files = locate_text_encoder(source, component, download=download)
-    state: dict[str, Tensor] = {}
-    for path in files.tensors:
-        state.update(read_tensors(path))
-    state = text_tensors(state)
+
+    def read() -> dict[str, Tensor]:
+        return text_tensors({key: tensor for path in files.tensors for key, tensor in read_tensors(path).items()})
+
+    state = read()
     config = read_json(files.config) if files.config else None
-    encoder = text_encoder_of(state, config, files.tokenizer, str(files.weights))
+    operations = operations_for(chosen, target)
+    encoder = text_encoder_of(state, config, files.tokenizer, str(files.weights), operations)
     if chosen is None:
         chosen = torch.float32 if target.type == "cpu" else _computed(stored_dtype(state))
-    _fill(encoder.model, state.pop, target, chosen, nn)
+    tensors = StoredTensors(files.tensors, state, read)
+    _fill_stored(encoder.model, tensors, (component.part, files.tensors), target, chosen, operations)
     encoder.for_stage = for_stage
     return encoder.eval().requires_grad_(False)
 
@@ -182,7 +189,12 @@ def make_stage_c(
     with torch.device("meta"):
         network = StageC(recipe.config, operations)
     try:
-        _fill(network, recipe.tensor, target, dtype_for(recipe, target, chosen), operations)
+        kind = dtype_for(recipe, target, chosen)
+        if isinstance(recipe, Stored):
+            where = STAGE_C.component.part, recipe.files.tensors
+            _fill_stored(network, recipe.tensors, where, target, kind, operations)
+        else:
+            _fill(network, recipe.tensor, target, kind, operations)
     finally:
         recipe.release()
     network.latent_rgb, network.previewer = recipe.latent_rgb, recipe.previewer
@@ -207,15 +219,51 @@ def _load(
     target, chosen = _device(device), _dtype(dtype, *architectures[0].stored)
     if operations is nn:
         operations = operations_for(chosen, target)
-    opened = open_checkpoint(architectures, source, download=download, operations=operations)
+    opened = open_checkpoint(architectures, source, download=download)
     network, state = opened.network, opened.checkpoint.state
+    if operations is not nn and isinstance(network, StageA | StageB):
+        with torch.device("meta"):
+            network = type(network)(cast(Any, network.config), operations)
     if isinstance(network, StageB):
         network.latent_rgb = opened.latent_rgb
     if chosen is None:
         weights = sum(tensor.numel() for tensor in state.values())
         chosen = cpu_dtype(weights) if target.type == "cpu" else _computed(stored_dtype(state))
-    _fill(network, state.pop, target, chosen, operations)  # so that each stored tensor is freed once it is converted
-    return network
+    where = opened.part, opened.checkpoint.files.tensors
+    _fill_stored(network, opened.tensors(), where, target, chosen, operations)
+    return cast(Network, network)
+
+
+def _fill_stored(
+    network: nn.Module,
+    tensors: StoredTensors,
+    where: tuple[str, Sequence[Path]],
+    device: torch.device,
+    dtype: torch.dtype,
+    operations: Operations,
+) -> None:
+    """Fill a network from files, or in eight bits from what an earlier start has kept of them.
+
+    Args:
+        network: Network on the meta device.
+        tensors: Content of the files.
+        where: Part of the model, and the files.
+        device: As for `_fill`, like the others.
+    """
+    try:
+        if dtype != INT8 or sum(weight.numel() for weight in network.parameters()) < LARGE:
+            _fill(network, tensors.tensor, device, dtype, operations)
+            return
+        kept = int8_files.file_for(*where, compute_dtype_of(operations) or torch.bfloat16)
+        state = int8_files.read(kept, network.state_dict())
+        if state is None:
+            _fill(network, tensors.tensor, torch.device("cpu"), dtype, operations)
+            int8_files.write(kept, network.state_dict())
+            network.to(device)
+        else:
+            _assign(network, {key: tensor.to(device) for key, tensor in state.items()})
+    finally:
+        tensors.release()
 
 
 def _fill(
@@ -227,11 +275,20 @@ def _fill(
 ) -> None:
     """Give a network on the meta device its weights one by one, in a dtype, and make it ready for use."""
     eight_bits = eight_bit_keys(network) if dtype == FLOAT8 else set[str]()
-    others = (compute_dtype_of(operations) or torch.bfloat16) if eight_bits else dtype
+    others = (compute_dtype_of(operations) or torch.bfloat16) if dtype in (FLOAT8, INT8) else dtype
     state: dict[str, Tensor] = {}
-    for key in network.state_dict():
-        tensor, kind = tensor_of(key), dtype if key in eight_bits else others
-        state[key] = tensor.to(device, kind if tensor.is_floating_point() else tensor.dtype)
+    for key, value in floating_state(network).items():
+        tensor = tensor_of(key)
+        if not isinstance(value, Tensor):  # a layer in eight bits
+            whole, factor = quantized(tensor)
+            state[key], state[f"{key.removesuffix('weight')}factor"] = whole.to(device), factor.to(device)
+        else:
+            kind = dtype if key in eight_bits else others
+            state[key] = tensor.to(device, kind if tensor.is_floating_point() else tensor.dtype)
+    _assign(network, state)
+
+
+def _assign(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     network.load_state_dict(state, strict=True, assign=True)
     network.eval().requires_grad_(False)
 

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..networks.blocks import Operations
 from ..networks.stage_b import StageB
 from ..networks.stage_c import StageC
 from .architectures import Architecture, Network
 from .colours import check_colours
 from .components import Component, describe
 from .config import Config, State, check, config_from
-from .reading import Checkpoint, read_checkpoint
+from .reading import Checkpoint, StoredTensors, read_checkpoint
 from .sources import locate_stage
 
 
@@ -29,11 +28,18 @@ class Opened(Generic[Network]):
         network: The network, on the meta device.
         checkpoint: Its files and tensors, which are mapped into memory where the format allows it.
         latent_rgb (Tensor | None): Colours of its previews.
+        part: Part of the model, as for `read_checkpoint`.
     """
 
     network: Network
     checkpoint: Checkpoint
     latent_rgb: Tensor | None
+    part: str
+
+    def tensors(self) -> StoredTensors:
+        """Return its tensors by their published names, to be read one by one."""
+        files, part, state = self.checkpoint.files, self.part, self.checkpoint.state
+        return StoredTensors(files.tensors, state, lambda: read_checkpoint(files, part).state)
 
 
 def open_checkpoint(
@@ -41,7 +47,6 @@ def open_checkpoint(
     source: str | Path,
     *,
     download: bool = False,
-    operations: Operations = nn,
 ) -> Opened[Network]:
     """Find, map and check a checkpoint.
 
@@ -49,7 +54,6 @@ def open_checkpoint(
         architectures: Networks that it may be of.
         source: A preset's name, a weights file, a folder, or a hub repository ("owner/name").
         download: Download files that are not on this machine.
-        operations: Namespace of the network's layers.
     Raises:
         WeightsMissingError: The checkpoint is not on this machine, or could not be downloaded.
         CheckpointError: It is damaged, unsafe, or of another network.
@@ -59,12 +63,12 @@ def open_checkpoint(
     architecture = next((each for each in architectures if _is_of(each.component, checkpoint)), first)
     _check_stage(architecture.component, checkpoint)
     with torch.device("meta"):
-        network = architecture.network(_config(architecture, checkpoint), operations)
+        network = architecture.network(_config(architecture, checkpoint), nn)
     _check_keys(architecture.component, network, checkpoint)
     colours = checkpoint.latent_rgb if isinstance(network, StageB | StageC) else None
     if colours is not None and isinstance(network, StageB | StageC):
         check_colours(colours, network.config.c_in, checkpoint.files)
-    return Opened(network, checkpoint, colours)
+    return Opened(network, checkpoint, colours, first.component.part)
 
 
 def _is_of(component: Component, checkpoint: Checkpoint) -> bool:

@@ -6,10 +6,11 @@ Runs nothing that a file contains, and builds no network.
 # safetensors does not type the files that safe_open opens
 # pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
 
+import os
 import pickle
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -49,6 +50,52 @@ class Checkpoint:
     config: dict[str, object] | None
     latent_rgb: Tensor | None
     state: dict[str, Tensor]
+
+
+READ_AT_ONCE = 64 * 2**20
+"""Bytes of a file after which it is opened anew, so that what was read no longer counts as memory in use."""
+
+
+class StoredTensors:
+    """Tensors of files on the disk, which are mapped into memory a few at a time.
+
+    Args:
+        files: The files.
+        state: Tensors of all of them.
+        read: Function that reads `state` again.
+    """
+
+    def __init__(self, files: Sequence[Path], state: dict[str, Tensor], read: Callable[[], dict[str, Tensor]]) -> None:
+        self._files, self._read_again = files, read
+        self._state: dict[str, Tensor] | None = state
+        self._stats = self._stats_now()
+        self._read = 0
+
+    def tensor(self, key: str) -> Tensor:
+        """Return a tensor as it is stored. Raises CheckpointError: A file has changed, or is gone."""
+        if self._read > READ_AT_ONCE:
+            self.release()
+        if self._state is None:
+            if self._stats != self._stats_now():
+                raise CheckpointError(f"{self._files[0]} has changed since it was opened. Load it again.")
+            self._state = self._read_again()
+        found = self._state[key]
+        self._read += found.nbytes
+        return found
+
+    def release(self) -> None:
+        """Close the files; `tensor` opens them again."""
+        self._state, self._read = None, 0
+
+    def _stats_now(self) -> list[tuple[int, int]]:
+        try:
+            stats = [os.stat(path) for path in self._files]
+        except OSError as error:
+            raise CheckpointError(
+                f"{self._files[0]} was there when it was opened and is gone ({error.strerror}). Put it back, or load "
+                "another checkpoint."
+            ) from error
+        return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
 
 
 def read_checkpoint(files: StageFiles, part: str) -> Checkpoint:

@@ -4,7 +4,6 @@ A recipe reads one weight at a time. Making or saving a network from it takes th
 weights in hand, however many checkpoints it mixes.
 """
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,17 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..networks.int8 import floating, floating_state
 from ..networks.previewer import Previewer
 from ..networks.stage_c import StageC, StageCConfig
 from .architectures import STAGE_C
 from .colours import load_previewer
 from .layouts import StageFiles
 from .opening import open_checkpoint, stored_dtype
-from .reading import read_checkpoint
-
-READ_AT_ONCE = 64 * 2**20
-"""Bytes of a file after which it is opened anew, so that what was read no longer counts as memory in use."""
+from .reading import StoredTensors
 
 
 class Recipe(ABC):
@@ -80,33 +76,13 @@ class Stored(Recipe):
         self.latent_rgb = opened.latent_rgb
         if self.files.previewer:
             self.previewer = load_previewer(self.files.previewer, self.config.c_in)
-        self._stats = self._stats_now()
-        self._state: dict[str, Tensor] | None = opened.checkpoint.state
-        self._read = 0
+        self.tensors: StoredTensors = opened.tensors()
 
     def tensor(self, key: str) -> Tensor:
-        if self._read > READ_AT_ONCE:
-            self.release()
-        if self._state is None:
-            if self._stats != self._stats_now():
-                raise CheckpointError(f"{self.files.weights} has changed since it was opened. Load it again.")
-            self._state = read_checkpoint(self.files, STAGE_C.component.part).state
-        found = self._state[key]
-        self._read += found.nbytes
-        return found.float()
+        return self.tensors.tensor(key).float()
 
     def release(self) -> None:
-        self._state, self._read = None, 0
-
-    def _stats_now(self) -> list[tuple[int, int]]:
-        try:
-            stats = [os.stat(path) for path in self.files.tensors]
-        except OSError as error:
-            raise CheckpointError(
-                f"{self.files.weights} was there when it was opened and is gone ({error.strerror}). Put it back, or "
-                "load another checkpoint."
-            ) from error
-        return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+        self.tensors.release()
 
 
 class InMemory(Recipe):
@@ -120,12 +96,16 @@ class InMemory(Recipe):
         self.network = network
         self.config = network.config
         self.dtype = network.projection.weight.dtype
-        self.shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}
+        self._state = floating_state(network)
+        own = network.state_dict()
+        self.shapes = {key: own[key].shape for key in self._state}
         self.latent_rgb, self.previewer = network.latent_rgb, network.previewer
-        self._state: dict[str, Tensor] = network.state_dict()
 
     def tensor(self, key: str) -> Tensor:
-        return self._state[key].detach().to("cpu", torch.float32)
+        found = self._state[key]
+        if not isinstance(found, Tensor):
+            found = floating(found, slice(None), torch.float32)
+        return found.detach().to("cpu", torch.float32)
 
     def release(self) -> None:
         pass

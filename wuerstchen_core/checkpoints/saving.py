@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, WuerstchenError
+from ..networks import int8
 from ..networks.cocktail_encoder import CocktailEncoder
 from ..networks.efficientnet import EfficientNetEncoder
 from ..networks.float8 import FLOAT8, eight_bit_keys
@@ -92,7 +94,7 @@ def _save(component: Component, network: Saved | Recipe, path: str | Path, dtype
 
 def _weights_of(network: Saved | Recipe, dtype: torch.dtype | None) -> dict[str, Weight]:
     if not isinstance(network, Recipe):
-        return _of_state(network.state_dict(), dtype)
+        return _of_state(int8.floating_state(network), dtype)
     recipe: Recipe = network
     kind = recipe.dtype if dtype is None else dtype
     with torch.device("meta"):
@@ -107,15 +109,21 @@ def _weights_of(network: Saved | Recipe, dtype: torch.dtype | None) -> dict[str,
     }
 
 
-def _of_state(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Weight]:
+def _of_state(state: Mapping[str, Tensor | int8.Linear], dtype: torch.dtype | None) -> dict[str, Weight]:
     return {
-        key: Weight(
-            tensor.shape,
-            tensor.dtype if dtype is None or not tensor.is_floating_point() else dtype,
-            lambda tensor=tensor: tensor,
-        )
-        for key, tensor in state.items()
+        key: _of_tensor(value, dtype) if isinstance(value, Tensor) else _of_layer(value, dtype)
+        for key, value in state.items()
     }
+
+
+def _of_tensor(tensor: Tensor, dtype: torch.dtype | None) -> Weight:
+    kind = tensor.dtype if dtype is None or not tensor.is_floating_point() else dtype
+    return Weight(tensor.shape, kind, lambda: tensor)
+
+
+def _of_layer(layer: int8.Linear, dtype: torch.dtype | None) -> Weight:
+    kind = dtype or (torch.float32 if layer.bias is None else layer.bias.dtype)
+    return Weight(layer.weight.shape, kind, lambda: int8.floating(layer, slice(None), kind))
 
 
 def _rounded(table: Tensor) -> list[list[float]]:

@@ -19,6 +19,7 @@ _NAMES = {
     torch.bfloat16: "BF16",
     torch.float8_e4m3fn: "F8_E4M3",
     torch.int64: "I64",
+    torch.int8: "I8",
 }
 """Dtype -> its name in the header."""
 

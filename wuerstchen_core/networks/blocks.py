@@ -7,58 +7,15 @@ Feature maps are [batch, channels, height, width] in channels-last memory, so th
 Source: Pernias et al., "Würstchen", ICLR 2024; ConvNeXt V2 (Woo et al., 2023) for GlobalResponseNorm.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from . import int8
 from .attention import attend
 from .functional import add, gelu, spatial_norm, to_channels_first, to_channels_last
-
-
-class Operations(Protocol):
-    """Namespace of the layers that hold most weights: `torch.nn`, or another one with these names.
-
-    A host's layers may keep their weights elsewhere or in another dtype, and fetch them when they compute. The
-    namespace may then carry two more names, which a network reads once, when it is built:
-
-    - `reads_weights(layer) -> bool`: see `reader_of`.
-    - `compute_dtype`: see `compute_dtype_of`.
-    """
-
-    @property
-    def Conv2d(self) -> type[nn.Conv2d]: ...
-    @property
-    def ConvTranspose2d(self) -> type[nn.ConvTranspose2d]: ...
-    @property
-    def Linear(self) -> type[nn.Linear]: ...
-
-
-WeightReader = Callable[[nn.Module], bool]
-"""Function from a layer to True where it computes with its `weight` and `bias` exactly as they are."""
-
-
-def is_plain(layer: nn.Module) -> bool:
-    """Return whether a layer is one of torch.nn's own, which compute with their weights as they are."""
-    return type(layer) in (nn.Linear, nn.Conv2d)
-
-
-def reader_of(operations: Operations) -> WeightReader:
-    """Return the function that says which layers' weights a network may read and fold into others.
-
-    A layer that fetches, casts or patches its weights when it computes must be called instead.
-
-    Returns:
-        WeightReader: `operations.reads_weights` where there is one, else `is_plain`.
-    """
-    return getattr(operations, "reads_weights", is_plain)
-
-
-def compute_dtype_of(operations: Operations) -> torch.dtype | None:
-    """Return the dtype to compute in where layers keep their weights in another; None for that of the weights."""
-    return getattr(operations, "compute_dtype", None)
+from .operations import Operations
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -131,7 +88,7 @@ class Folded:
             layer: First linear layer of a ResBlock.
         """
         narrow = mapper.get_parameter("weight").flatten(1)
-        seen = layer.get_parameter("weight")[:, -len(narrow) :]
+        seen = int8.floating(layer, slice(-len(narrow), None), narrow.dtype)
         return cls(
             to_channels_last(features).flatten(0, 2),
             (seen @ narrow).t(),
@@ -139,7 +96,7 @@ class Folded:
         )
 
     def apply(self, x: Tensor, layer: nn.Module) -> Tensor:
-        """Return the output of the layer for `x` joined with the mapped features.
+        """Return GELU of the layer's output for `x` joined with the mapped features.
 
         Args:
             x (Tensor): [batch, height, width, channels], the channels that are not folded.
@@ -147,8 +104,11 @@ class Folded:
         Returns:
             Tensor: [batch, height, width, 4 * channels].
         """
-        weight = layer.get_parameter("weight")[:, : x.shape[-1]]
-        hidden = torch.addmm(self.bias, self.features, self.weight).addmm_(x.flatten(0, 2), weight.t())
+        rows, hidden = x.flatten(0, 2), torch.addmm(self.bias, self.features, self.weight)
+        if isinstance(layer, int8.Linear):
+            hidden = layer.rows(rows, hidden, activation=gelu)
+        else:
+            hidden = gelu(hidden.addmm_(rows, layer.get_parameter("weight")[:, : x.shape[-1]].t()))
         return torch.unflatten(hidden, 0, x.shape[:-1])
 
 
@@ -196,7 +156,7 @@ class ResBlock(nn.Module):
         if skip is not None:
             h = torch.cat([h, to_channels_last(skip)], dim=-1)
         first, _, *others = self.channelwise
-        h = gelu(first(h) if folded is None else folded.apply(h, first))
+        h = gelu(first(h)) if folded is None else folded.apply(h, first)
         for layer in others:
             h = layer(h)
         return add(x, to_channels_first(h))

@@ -11,9 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import Operations
-from .processor import HAS_BFLOAT16
-
 FLOAT8 = torch.float8_e4m3fn
 """Dtype of the weights: a sign, four bits of exponent and three of fraction, up to 448."""
 
@@ -57,20 +54,6 @@ class Float8Operations:
     Conv2d = Conv2d
     ConvTranspose2d = ConvTranspose2d
     Linear = Linear
-
-
-def compute_dtype(device: torch.device) -> torch.dtype:
-    """Return the dtype to compute in on a device: bfloat16 where it multiplies in it, else float16 or float32."""
-    if device.type == "cpu":
-        return torch.bfloat16 if HAS_BFLOAT16 else torch.float32
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.float16
-    return torch.bfloat16
-
-
-def operations_for(dtype: torch.dtype | None, device: torch.device) -> Operations:
-    """Return the namespace of layers for weights of a dtype: these for float8_e4m3fn, else torch.nn."""
-    return Float8Operations(compute_dtype(device)) if dtype == FLOAT8 else nn
 
 
 def eight_bit_keys(network: nn.Module) -> set[str]:

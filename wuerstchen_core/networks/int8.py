@@ -7,16 +7,18 @@ their product is s(x) s(w) (q(x) . q(w)). Whole numbers add up exactly, so only 
 Source: Dettmers et al., "LLM.int8()", 2022, section 2.1 (row-wise and vector-wise quantization).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .float8 import compute_dtype
+from .operations import is_plain
 from .processor import HAS_INT8
 
+Activation = Callable[[Tensor], Tensor]
 INT8 = torch.int8
 """Dtype of the weights."""
 SMALLEST_INPUT = 128
@@ -64,33 +66,37 @@ class Linear(nn.Linear):
         rows = input.flatten(0, -2)
         return torch.unflatten(self.rows(rows), 0, input.shape[:-1])
 
-    def rows(self, x: Tensor, added: Tensor | None = None, *, gelu: bool = False) -> Tensor:
+    def rows(self, x: Tensor, added: Tensor | None = None, *, activation: Activation | None = None) -> Tensor:
         """Compute the layer for rows of activations, a few of them at a time.
 
         Args:
             x (Tensor): [rows, width]. Where it is narrower than the layer, it meets the first columns of the weight.
-            added (Tensor | None): [rows, outputs], added to the product in place of the bias. Overwritten.
-            gelu: Whether GELU is taken of the result.
+            added (Tensor | None): [rows, outputs], added to the product in place of the bias.
+            activation: Function of the result, which may overwrite it.
         Returns:
             Tensor: [rows, outputs], in the dtype of `x`.
         """
-        if torch.compiler.is_compiling():
-            return self._some(x, added, gelu=gelu)
-        result = x.new_empty(len(x), self.out_features) if added is None else added
-        for begin in range(0, len(x), ROWS_AT_ONCE):
-            part = slice(begin, begin + ROWS_AT_ONCE)
-            self._some(x[part], None if added is None else added[part], gelu=gelu, out=result[part])
+        if torch.compiler.is_compiling():  # whose code goes through the rows once
+            return self._some(x, added, activation)
+        result = x.new_empty(len(x), self.out_features)
+        parts = (each.split(ROWS_AT_ONCE) for each in (x, result, result if added is None else added))
+        for some, out, more in zip(*parts, strict=True):
+            self._some(some, None if added is None else more, activation, out)
         return result
 
-    def _some(self, x: Tensor, added: Tensor | None, *, gelu: bool, out: Tensor | None = None) -> Tensor:
+    def _some(
+        self, x: Tensor, added: Tensor | None, activation: Activation | None, out: Tensor | None = None
+    ) -> Tensor:
         whole, scale = rounded(x)
+        multiply = _opaque if torch.compiler.is_compiling() else _multiply
         product = multiply(whole, self.weight, self.factor, x.dtype)
         if added is None:
             added = self.bias if self.bias is not None else product.new_zeros(1)
         result = torch.addcmul(added, product, scale, out=out)
-        if not gelu:
+        if activation is None:
             return result
-        return F.gelu(result) if out is None else torch.ops.aten.gelu_(result)
+        activated = activation(result)
+        return activated if out is None or activated is out else out.copy_(activated)
 
 
 def rounded(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,20 +107,32 @@ def rounded(x: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         tuple[Tensor, Tensor]: [rows, width] in int8, -LARGEST..LARGEST, and the factors [rows, 1] in the dtype of `x`.
     """
-    scale = (x.abs().amax(dim=1, keepdim=True).float() / LARGEST).clamp(min=1e-30)
+    largest = torch.maximum(x.amax(dim=1, keepdim=True), -x.amin(dim=1, keepdim=True))  # faster than of abs()
+    scale = (largest.float() / LARGEST).clamp(min=1e-30)
     return (x * scale.reciprocal()).round_().to(INT8), scale.to(x.dtype)
 
 
-def dequantized(layer: nn.Module, columns: slice, dtype: torch.dtype) -> Tensor:
-    """Return some columns of a layer's weight in floating point: [outputs, columns]."""
+def floating_state(network: nn.Module) -> dict[str, Tensor | Linear]:
+    """Return the weights of a network by their keys in a checkpoint.
+
+    Returns:
+        dict[str, Tensor | Linear]: A layer in eight bits stands for its weight, which `floating` makes.
+    """
+    state: dict[str, Tensor | Linear] = dict(network.state_dict())
+    for name, layer in network.named_modules():
+        if isinstance(layer, Linear):
+            state[f"{name}.weight"] = layer
+            del state[f"{name}.factor"]
+    return state
+
+
+def floating(layer: nn.Module, columns: slice, dtype: torch.dtype) -> Tensor:
+    """Return some columns of a linear layer's weight in floating point, whatever it is kept in: [outputs, columns]."""
     weight = layer.get_parameter("weight")[:, columns]
-    if not isinstance(layer, Linear):
-        return weight.to(dtype)
-    return (weight * layer.factor[:, None]).to(dtype)
+    return (weight * layer.factor[:, None] if isinstance(layer, Linear) else weight).to(dtype)
 
 
-@torch.library.custom_op("wuerstchen_core::int8_product", mutates_args=())
-def multiply(x: Tensor, weight: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
+def _multiply(x: Tensor, weight: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
     """Multiply whole numbers.
 
     Args:
@@ -138,7 +156,11 @@ def multiply(x: Tensor, weight: Tensor, factor: Tensor, dtype: torch.dtype) -> T
     return (torch.mm(x.float(), columns.float()) * factor).to(dtype)
 
 
-@multiply.register_fake
+_opaque = torch.library.custom_op("wuerstchen_core::int8_product", _multiply, mutates_args=())
+"""`_multiply` as a single operator for torch.compile, which cannot see into packed weights."""
+
+
+@_opaque.register_fake
 def _(x: Tensor, weight: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0], dtype=dtype)
 
@@ -170,9 +192,9 @@ class Int8Operations:
     compute_dtype: torch.dtype
     Conv2d = nn.Conv2d
     ConvTranspose2d = nn.ConvTranspose2d
-    Linear = staticmethod(_linear)
+    Linear = cast("type[nn.Linear]", staticmethod(_linear))  # a function in place of a class
 
-    @classmethod
-    def on(cls, device: torch.device) -> "Int8Operations":
-        """Return the namespace for a device."""
-        return cls(compute_dtype(device))
+    @staticmethod
+    def reads_weights(layer: nn.Module) -> bool:
+        """Return whether the weights of a layer may be folded; see `operations.reader_of`."""
+        return is_plain(layer) or isinstance(layer, Linear)

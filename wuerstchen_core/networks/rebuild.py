@@ -6,7 +6,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from .blocks import Operations
+from .operations import Operations
 from .stage_a import StageA
 from .stage_b import StageB
 from .stage_c import StageC

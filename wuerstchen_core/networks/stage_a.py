@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import LayerNorm2d, Operations, reader_of
+from .blocks import LayerNorm2d
 from .functional import gelu, may_fold, to_channels_first, to_channels_last
+from .operations import Operations, reader_of
 
 POSITIONS_AT_ONCE = 4096
 """Latent positions per band on the CPU. A band's widest map takes 12 MB at the published width in bfloat16."""

@@ -13,13 +13,11 @@ from .blocks import (
     Folded,
     KeysAndValues,
     LayerNorm2d,
-    Operations,
     ResBlock,
     TimestepBlock,
-    compute_dtype_of,
-    reader_of,
 )
 from .functional import may_fold, timestep_embedding
+from .operations import Operations, compute_dtype_of, reader_of
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ class StageB(nn.Module):
     Attributes:
         config (StageBConfig): Shape of the network.
         compute_dtype (torch.dtype | None): Dtype to compute in; None for that of the weights.
-        reads_weights (WeightReader): Says which layers' weights may be folded; see `blocks.reader_of`.
+        reads_weights (WeightReader): Says which layers' weights may be folded; see `operations.reader_of`.
         latent_rgb (Tensor | None): [c_in + 1, 3], linear map from latents to RGB in 0..1 for previews; None where the
             checkpoint has none.
     """

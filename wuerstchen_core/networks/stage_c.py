@@ -9,12 +9,11 @@ from .blocks import (
     AttnBlock,
     KeysAndValues,
     LayerNorm2d,
-    Operations,
     ResBlock,
     TimestepBlock,
-    compute_dtype_of,
 )
 from .functional import timestep_embedding
+from .operations import Operations, compute_dtype_of
 from .previewer import Previewer
 
 

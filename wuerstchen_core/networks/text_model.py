@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import Operations, compute_dtype_of
+from .operations import Operations, compute_dtype_of
 
 
 def quick_gelu(x: Tensor) -> Tensor:

@@ -79,7 +79,9 @@ class Run:
         self.family = suits
         self.seeds = [seed + i for i in range(batch_size)]
         self._model, self._device, self._dtype, self._download = model, device, dtype, download
-        self._small = None if dtype == torch.float8_e4m3fn else dtype  # only Stages C and B are kept in eight bits
+        # Not every part can be kept in eight bits.
+        self._dtype_of_text = None if dtype == torch.float8_e4m3fn else dtype
+        self._dtype_of_stage_a = None if dtype in (torch.float8_e4m3fn, torch.int8) else dtype
         self._strength = strength
         self._stage_c_timesteps = v2_timesteps(whole_steps(steps, strength))
         self._stage_b_timesteps = SCHEDULES[suits.stage_b_schedule](
@@ -105,7 +107,7 @@ class Run:
 
     def stage_a(self) -> StageA:
         """Load Stage A."""
-        return load_stage_a(self._model, device=self._device, dtype=self._small, download=self._download)
+        return load_stage_a(self._model, device=self._device, dtype=self._dtype_of_stage_a, download=self._download)
 
     def sample_stage_c(
         self,
@@ -157,7 +159,7 @@ class Run:
 
     def _encode(self, stage: Literal["C", "B"], texts: Sequence[str]) -> list[Tensor]:
         encoder = load_text_encoder(
-            self._model, for_stage=stage, device=self._device, dtype=self._small, download=self._download
+            self._model, for_stage=stage, device=self._device, dtype=self._dtype_of_text, download=self._download
         )
         if self._reads:
             both = encoder.encode(list(texts), weights=True, embeddings=self._embeddings)

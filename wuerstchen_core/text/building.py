@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, WeightsMissingError
-from ..networks.blocks import Operations
+from ..networks.operations import Operations
 from ..networks.text_model import ACTIVATIONS, TextModel, TextModelConfig
 from .encoder import TextEncoder
 from .tokens import Tokenizer

@@ -9,8 +9,8 @@ from torch import Tensor
 from ..checkpoints.loading import Device, make_stage_c
 from ..checkpoints.recipes import InMemory, Recipe, Source, recipe_of
 from ..errors import CheckpointError, InputError
-from ..networks.blocks import Operations
-from ..networks.float8 import FLOAT8, Float8Operations
+from ..networks.eight_bits import kept_dtype, operations_for
+from ..networks.operations import Operations
 from ..networks.stage_c import StageC
 from .block_weights import EVERYWHERE, BlockWeights
 
@@ -156,11 +156,9 @@ def interpolate(base: StageC, finetuned: StageC, weight: float, *, operations: O
 
 def like(network: StageC, recipe: Recipe, operations: Operations | None = None) -> StageC:
     """Make the network of a recipe on the device and in the dtype of another one. `operations` as for `interpolate`."""
-    weight = network.projection.weight
-    if operations is None and weight.dtype == FLOAT8 and network.compute_dtype:
-        operations = Float8Operations(network.compute_dtype)
-    more = {} if operations is None else {"operations": operations}
-    return make_stage_c(recipe, device=weight.device, dtype=weight.dtype, **more)
+    device, dtype = network.projection.weight.device, kept_dtype(network)
+    operations = operations or operations_for(dtype, device, network.compute_dtype)
+    return make_stage_c(recipe, device=device, dtype=dtype, operations=operations)
 
 
 def check_alike(recipes: Sequence[Recipe], names: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from wuerstchen_core.files import replaced_whole, write_new
+from wuerstchen_core.files import cache_folder, replaced_whole, write_new
 
 from .calls import Outputs
 from .digests import FileDigests
@@ -30,14 +30,6 @@ _STALE_SECONDS = 3600
 _LIMIT = "limit.json"
 """File in the folder with the limit that a person has set, {"bytes": number}."""
 _log = logging.getLogger(__name__)
-
-
-def default_folder() -> Path:
-    """Return $WUERSTCHEN_CACHE, else `wuerstchen-results` in the user's cache folder."""
-    chosen = os.environ.get("WUERSTCHEN_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "wuerstchen-results"
 
 
 @dataclass(frozen=True)
@@ -63,13 +55,13 @@ class DiskCache:
     A cache that cannot be read or written never stops a run: it warns once, and the node runs.
 
     Args:
-        folder: Folder of the entries, made when needed; None for `default_folder()`.
+        folder: Folder of the entries, made when needed; None for `cache_folder()`.
         max_bytes: Limit for all entries together, in bytes; None for the one that `set_limit` has stored in the folder,
             else `MAX_BYTES`. The least recently used are dropped first.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, max_bytes: int | None = None) -> None:
-        self.folder = default_folder() if folder is None else Path(folder).expanduser()
+        self.folder = cache_folder() if folder is None else Path(folder).expanduser()
         self.max_bytes = self._stored_limit() if max_bytes is None else max_bytes
         self.digests = FileDigests(self.folder / "digests")
         self._unseen: int | None = None

@@ -116,7 +116,7 @@ def test_wrong_shape(folder):
 
 
 def test_quantized(folder):
-    save_file(_state(**{"out.1.bias": torch.ones(32, dtype=torch.int8)}), folder / WEIGHTS)
+    save_file(_state(**{"out.1.bias": torch.ones(32, dtype=torch.int16)}), folder / WEIGHTS)
     assert "Quantized checkpoints are not supported" in _refusal(folder)
 
 
@@ -301,5 +301,5 @@ def test_bad_index_of_shards(folder, index, expected):
 def test_bad_device_and_dtype(folder):
     with pytest.raises(InputError, match="device is 'abacus'"):
         load_stage_c(folder, device="abacus")
-    with pytest.raises(InputError, match=r"dtype is torch.int8; expected one of torch.float32"):
-        load_stage_c(folder, dtype=torch.int8)
+    with pytest.raises(InputError, match=r"dtype is torch.int16; expected one of torch.float32"):
+        load_stage_c(folder, dtype=torch.int16)

@@ -23,7 +23,8 @@ from wuerstchen_core import (
 from wuerstchen_core.checkpoints.saving import save_stage_b
 from wuerstchen_core.errors import InputError
 from wuerstchen_core.networks.compiling import compiled
-from wuerstchen_core.networks.float8 import FLOAT8, Float8Operations, compute_dtype, eight_bit_keys
+from wuerstchen_core.networks.float8 import FLOAT8, Float8Operations, eight_bit_keys
+from wuerstchen_core.networks.operations import compute_dtype
 
 Inputs = tuple[Tensor, ...]
 Case = tuple[Callable[..., Any], Path, Inputs]

@@ -10,7 +10,8 @@ from torch import nn
 
 from support import tiny
 from wuerstchen_core import StageC
-from wuerstchen_core.networks.blocks import Folded, is_plain
+from wuerstchen_core.networks.blocks import Folded
+from wuerstchen_core.networks.operations import is_plain
 from wuerstchen_core.networks.rebuild import rebuild
 
 NETWORKS = pytest.mark.parametrize("build", [tiny.stage_a, tiny.stage_b, tiny.stage_c])
