@@ -55,9 +55,10 @@ def lazy_of(stage_c: Any) -> LazyStageC:
     if isinstance(stage_c, LazyStageC):
         return stage_c
     from wuerstchen_core.checkpoints.recipes import InMemory
+    from wuerstchen_core.networks.eight_bits import kept_dtype
 
     network = host().network_of(stage_c)
-    return LazyStageC(InMemory(network), network.projection.weight.dtype)
+    return LazyStageC(InMemory(network), kept_dtype(network))
 
 
 def compiled(stage_c: Any) -> Any:

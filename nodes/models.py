@@ -12,7 +12,7 @@ from wuerstchen_core.checkpoints.layouts import PREVIEWER_FILES
 from wuerstchen_core.checkpoints.presets import PRESETS, preset, preset_names, published_file
 from wuerstchen_core.checkpoints.sources import locate
 from wuerstchen_core.errors import CheckpointError, InputError, WeightsMissingError
-from wuerstchen_core.networks.processor import HAS_BFLOAT16, LARGE
+from wuerstchen_core.networks.processor import HAS_BFLOAT16, HAS_INT8, LARGE
 
 from .host import current_host, host
 
@@ -27,8 +27,10 @@ _INDEX = ".index.json"
 
 DTYPE_NAMES = ["default", "float32", "bfloat16", "float16"]
 """Choices of a loader's `dtype`."""
-STORED_NAMES = [*DTYPE_NAMES, "float8_e4m3fn"]
-"""Choices where weights may be kept in a dtype that nothing computes in: for Stages C and B."""
+TEXT_NAMES = [*DTYPE_NAMES, "int8"]
+"""Choices for text encoders."""
+STORED_NAMES = [*TEXT_NAMES, "float8_e4m3fn"]
+"""Choices for Stages C and B."""
 
 
 def names_in(files: Iterable[str]) -> list[str]:
@@ -178,6 +180,8 @@ def precision_of(name: str, dtype: str, stage: str) -> str:
     Raises:
         WeightsMissingError, CheckpointError: As for `source_files`.
     """
+    if dtype == "int8":
+        return "int8" if HAS_INT8 else "int8 without int8 products"
     if dtype != "default":
         return dtype
     chosen = host().dtype(stage)

@@ -39,6 +39,7 @@ CORE = {
 
 HEADLESS = {
     "errors": set(),
+    "threads": set(),
     "extras": {"errors"},
     "report": {"errors"},
     "output_files": {"errors"},
@@ -48,10 +49,10 @@ HEADLESS = {
     "stock": {"execution", "workflow", "host", "output_files", "errors"},
     "run": {"stock", "execution", "workflow", "host", "output_files", "errors"},
     "server": {"run", "stock", "execution", "workflow", "host", "output_files", "extras", "errors"},
-    "batch": {"run", "stock", "execution", "workflow", "host", "output_files", "report", "extras", "errors"},
+    "batch": {"run", "stock", "execution", "workflow", "host", "output_files", "report", "threads", "extras", "errors"},
     "cli": {
         *("batch", "server", "run", "stock", "execution", "workflow"),
-        *("host", "output_files", "report", "extras", "errors"),
+        *("host", "output_files", "report", "threads", "extras", "errors"),
     },
 }
 """Room of `nodes/headless` -> rooms that it may import."""

@@ -22,10 +22,10 @@ from server import PromptServer
 from torch import nn
 
 from wuerstchen_core import ImageEncoder, StageA, StageB, StageC
-from wuerstchen_core.networks import float8
 from wuerstchen_core.networks.compiling import compiled
 from wuerstchen_core.networks.float8 import FLOAT8
-from wuerstchen_core.networks.operations import Operations
+from wuerstchen_core.networks.int8 import INT8
+from wuerstchen_core.networks.operations import Operations, compute_dtype
 
 from .. import embeddings, models
 from . import keeping
@@ -118,6 +118,8 @@ class ComfyHost:
         return dtype if dtype in (*_COMPUTABLE, FLOAT8) else torch.float32
 
     def operations(self, dtype: torch.dtype | None) -> Operations:
+        if dtype == INT8:
+            return operations_for(dtype, management.get_torch_device())
         compute_dtype = None if dtype is None else _compute_dtype(dtype)
         layers = comfy.ops.pick_operations(dtype, compute_dtype)
         return ComfyOperations(layers.Conv2d, layers.ConvTranspose2d, layers.Linear, compute_dtype)
@@ -198,7 +200,7 @@ def _compute_dtype(weights: torch.dtype) -> torch.dtype:
     """Return the dtype that the device computes in for weights of a dtype."""
     device = management.get_torch_device()
     if weights == FLOAT8:
-        return float8.compute_dtype(device)
+        return compute_dtype(device)
     if device.type == "cpu":  # ComfyUI would pick float32 always; a processor can compute in the dtype asked for
         return weights
     return management.unet_manual_cast(weights, device, _COMPUTABLE) or weights

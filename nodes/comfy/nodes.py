@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from wuerstchen_core.errors import InputError
 from wuerstchen_core.geometry import STAGE_B_CHANNELS, STAGE_C_CHANNELS, Size, stage_b_size
+from wuerstchen_core.networks.eight_bits import kept_dtype
+from wuerstchen_core.networks.int8 import INT8
 
 from ..host import host
 from ..lazy import kept_of
@@ -24,8 +27,14 @@ CATEGORY = "wuerstchen/native"
 
 
 def _operations(network: torch.nn.Module) -> Operations:
-    """Return the host's layers for the dtype of a network."""
-    return host().operations(next(network.parameters()).dtype)
+    """Return the host's layers for the dtype of a network. Raises InputError: It is int8."""
+    dtype = kept_dtype(network)
+    if dtype == INT8:
+        raise InputError(
+            "The network is loaded in int8, which ComfyUI's own nodes cannot patch; expected another dtype. Choose "
+            "float8_e4m3fn in its loader, or sample it with this pack's nodes."
+        )
+    return host().operations(dtype)
 
 
 class StageCToModel:

@@ -6,12 +6,9 @@ from torch import nn
 from .float8 import FLOAT8, Float8Operations
 from .int8 import INT8, Int8Operations
 from .operations import Operations, compute_dtype
-from .stage_a import StageA
-from .stage_b import StageB
-from .stage_c import StageC
 
 
-def kept_dtype(network: StageA | StageB | StageC) -> torch.dtype:
+def kept_dtype(network: nn.Module) -> torch.dtype:
     """Return the dtype that a network keeps the weights of its layers in."""
     dtypes = {weight.dtype for weight in network.parameters()}
     return next((each for each in (INT8, FLOAT8) if each in dtypes), next(iter(dtypes)))

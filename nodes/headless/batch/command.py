@@ -1,6 +1,5 @@
 """`wuerstchen batch`, from the table to the manifest."""
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from ..extras import require
 from ..report import Report
 from ..run import host_for, resolve
 from ..stock.nodes import default_catalog
+from ..threads import usable_cores
 from ..workflow.catalog import Catalog
 from ..workflow.documents import Workflow
 from .rows.names import DEFAULT_PATTERN
@@ -232,5 +232,4 @@ def _engine(
 
 def _share_of_cores(workers: int) -> int:
     """Return the number of CPU threads for each of so many workers."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // workers)
+    return max(1, usable_cores() // workers)

@@ -21,6 +21,7 @@ from ..stock.nodes import default_catalog
 from ..workflow.catalog import Catalog, catalog_of_server
 from ..workflow.convert import convert
 from ..workflow.documents import Workflow
+from ..workflow.overrides import dtype_settings
 from ..workflow.prompt import Prompt, title_of
 from .checks import Weights, report_missing, warnings_of, weights_of
 from .sweep import Axis, axes, label, points
@@ -60,6 +61,7 @@ class RunJob:
         server: ComfyUI server that runs it; None for this process.
         prints_paths: Whether the path of each image is reported.
         compiles: Whether networks run through torch.compile; without effect on a server.
+        dtype: Dtype of all loaders; None leaves theirs.
     """
 
     workflow: Workflow
@@ -74,6 +76,14 @@ class RunJob:
     server: Server | None = None
     prints_paths: bool = True
     compiles: bool = False
+    dtype: str | None = None
+
+    def in_dtype(self, host: HeadlessHost, catalog: Catalog) -> "RunJob":
+        """Return the job with `dtype` among its settings, which say more."""
+        if self.dtype is None:
+            return self
+        prompt = resolve(self.workflow, host=host, catalog=catalog).prompt
+        return replace(self, settings={**dtype_settings(prompt, catalog, self.dtype), **self.settings})
 
 
 class _Watch:
@@ -134,6 +144,7 @@ def run_all(job: RunJob) -> list[Path]:
     else:
         catalog = catalog_of_server(job.server.object_info(), job.server.url)
         executing = partial(execute_on, job.server, catalog)
+    job = job.in_dtype(host, catalog)
     found = _axes(job, host, catalog)
     variants = _variants(job, found)
     if job.grid is not None:
@@ -173,6 +184,7 @@ def dry_run(job: RunJob) -> None:
     """
     host = host_for(job.workflow, job.files)
     executor = Executor(default_catalog(), job.cache, keep_networks=bool(job.sweep))
+    job = job.in_dtype(host, executor.catalog)
     known: set[str] = set()
     weights: list[Weights] = []
     for index, variant in enumerate(_variants(job, _axes(job, host, executor.catalog)), 1):

@@ -26,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.verb is None:
         parser.error("what to do is missing; expected a verb such as run or generate")
     from ..report import Report
+    from ..threads import share_processor
 
+    share_processor(getattr(options, "threads", None))
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     with Report(as_json=options.json, quiet=options.quiet, debug=options.debug) as report:
         try:

@@ -22,6 +22,13 @@ _COMPILE = (
     "run Stages B and C through torch.compile; the first image of each size waits for the compiler, which needs a C++ "
     "compiler on a CPU"
 )
+DTYPES = ["float32", "bfloat16", "float16", "float8_e4m3fn", "int8"]
+"""Choices of --dtype."""
+_DTYPE = (
+    "precision of every loader that offers it; int8 and float8_e4m3fn take half the memory of bfloat16, int8 is the "
+    "fastest on a processor, and images change a little (default: as the workflow says)"
+)
+_THREADS = "processor threads (default: $OMP_NUM_THREADS, or as many as this process may use)"
 _SEED = (
     "seed for every seed input; `random` draws one and prints it; different seeds in a workflow stay different: N, "
     "N+1, ..."
@@ -107,6 +114,8 @@ def build_parser() -> Parser:
     speed = Parser(add_help=False)
     computing = speed.add_argument_group("speed")
     computing.add_argument("--compile", action="store_true", help=_COMPILE)
+    computing.add_argument("--dtype", choices=DTYPES, help=_DTYPE)
+    computing.add_argument("--threads", type=count, metavar="N", help=_THREADS)
     computing.add_argument("--cache", metavar="DIR", help=_CACHE)
     computing.add_argument("--no-cache", action="store_true", help="neither read nor write cached results")
     backend = Parser(add_help=False)

@@ -48,6 +48,7 @@ def run(options: argparse.Namespace, report: Report) -> int:
         grid=grid,
         server=server,
         compiles=options.compile,
+        dtype=options.dtype,
     )
     if options.dry_run and server is not None:
         raise UsageError("--dry-run asks the cache of this program, and cannot ask a server's; leave one of them out.")
@@ -99,7 +100,16 @@ def _draw(
         report.warn(text)
     cache, server = _cache(options), _server(options)
     job = RunJob(
-        workflow, settings, seed, out, report, cache, variants=variants, server=server, compiles=options.compile
+        workflow,
+        settings,
+        seed,
+        out,
+        report,
+        cache,
+        variants=variants,
+        server=server,
+        compiles=options.compile,
+        dtype=options.dtype,
     )
     if not to_stdout:
         run_all(job)

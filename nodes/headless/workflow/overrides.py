@@ -86,6 +86,21 @@ def slots(prompt: Mapping[str, Any], catalog: Catalog) -> list[tuple[str, Input,
     ]
 
 
+def dtype_settings(prompt: Mapping[str, Any], catalog: Catalog, dtype: str | None) -> dict[str, str]:
+    """Return settings that give every loader a dtype, as far as it offers that one; none for None.
+
+    Args:
+        prompt: The workflow in the API format.
+        catalog: Node classes.
+        dtype: Name of a dtype, such as "int8".
+    """
+    return {
+        f"{node_id}.{declared.name}": dtype
+        for node_id, declared, _ in slots(prompt, catalog)
+        if dtype is not None and declared.name == "dtype" and dtype in (declared.choices or ())
+    }
+
+
 def find_input(prompt: Mapping[str, Any], catalog: Catalog, key: str, *, option: str = "--set") -> tuple[str, Input]:
     """Return the node id and the input that "NODE.input" names.
 

@@ -15,6 +15,7 @@ from typing import Any
 from wuerstchen_core.errors import WuerstchenError
 
 from ...report import LOGGERS
+from ...threads import share_processor
 from ..queue import TaskQueue
 from ..tasks import Event, Failed, Setup, Started, Task
 
@@ -48,6 +49,7 @@ class LocalEngine:
     """
 
     def __init__(self, setup: Setup, workers: int) -> None:
+        share_processor()  # the processes inherit it, and load torch after it is set
         self._setup = setup
         self._count = workers
         self._workers: dict[int, _Worker] = {}
