@@ -24,6 +24,14 @@ settings.register_profile("fixed", deadline=None, derandomize=True)
 settings.register_profile("ci", deadline=None, derandomize=False, database=None, print_blob=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_server_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Commands find no warm server but those that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        yield
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all", action="store_true", help="run the long tests, those of a real ComfyUI and those on Ray, too"

@@ -23,6 +23,7 @@ from torch import nn
 
 from wuerstchen_core import ImageEncoder, StageA, StageB, StageC
 from wuerstchen_core.networks.compiling import compiled
+from wuerstchen_core.networks.eight_bits import operations_for
 from wuerstchen_core.networks.float8 import FLOAT8
 from wuerstchen_core.networks.int8 import INT8
 from wuerstchen_core.networks.operations import Operations, compute_dtype

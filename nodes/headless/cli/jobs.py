@@ -62,6 +62,7 @@ class RunJob:
         prints_paths: Whether the path of each image is reported.
         compiles: Whether networks run through torch.compile; without effect on a server.
         dtype: Dtype of all loaders; None leaves theirs.
+        executor: Executor of a warm server, which keeps networks from one command to the next; None for a new one.
     """
 
     workflow: Workflow
@@ -77,6 +78,7 @@ class RunJob:
     prints_paths: bool = True
     compiles: bool = False
     dtype: str | None = None
+    executor: Executor | None = None
 
     def in_dtype(self, host: HeadlessHost, catalog: Catalog) -> "RunJob":
         """Return the job with `dtype` among its settings, which say more."""
@@ -139,7 +141,10 @@ def run_all(job: RunJob) -> list[Path]:
     host = host_for(job.workflow, job.files, quiet=job.report.quiet, compiles=job.compiles)
     if job.server is None:
         catalog = default_catalog()
-        executor = Executor(catalog, job.cache, keep_networks=bool(job.sweep) or len(job.variants) > 1)
+        keeps = bool(job.sweep) or len(job.variants) > 1
+        executor = (
+            job.executor.use_cache(job.cache) if job.executor else Executor(catalog, job.cache, keep_networks=keeps)
+        )
         executing = partial(execute, executor=executor)
     else:
         catalog = catalog_of_server(job.server.object_info(), job.server.url)

@@ -1,11 +1,17 @@
 """Entry point of the command `wuerstchen`: parse the command line, run the verb, return the exit code."""
 
+import argparse
 import gc
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from . import warm
 from .parser import build_parser
+
+if TYPE_CHECKING:
+    from ..execution.executor import Executor
 
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 """Threshold of the garbage collector. With the default of 700, collections take a tenth of a short run."""
@@ -25,11 +31,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if options.verb is None:
         parser.error("what to do is missing; expected a verb such as run or generate")
-    from ..report import Report
+    if options.verb in warm.VERBS and options.threads is None and not options.no_server:
+        code = warm.hand_over(arguments)
+        if code is not None:
+            return code
     from ..threads import share_processor
 
     share_processor(getattr(options, "threads", None))
+    options.run_warm = run_warm  # for `serve`
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    return _run(options)
+
+
+def run_warm(arguments: list[str], executor: "Executor") -> int:
+    """Run a command of another process, which a warm server has taken, and return its exit code."""
+    options = build_parser().read(arguments)
+    options.executor = executor
+    return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ..report import Report
+
     with Report(as_json=options.json, quiet=options.quiet, debug=options.debug) as report:
         try:
             from . import verbs

@@ -85,6 +85,10 @@ examples:
     "download": """\
 example:
   wuerstchen download v2-interpolated""",
+    "serve": """\
+examples:
+  wuerstchen serve --idle 1h &
+  wuerstchen serve --stop""",
     "train": train_verb.EXAMPLES,
     "completion": """\
 examples:
@@ -101,6 +105,7 @@ def build_parser() -> Parser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(executor=None)
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     common = Parser(add_help=False)
     printing = common.add_argument_group("output")
@@ -117,6 +122,7 @@ def build_parser() -> Parser:
     computing.add_argument("--dtype", choices=DTYPES, help=_DTYPE)
     computing.add_argument("--threads", type=count, metavar="N", help=_THREADS)
     computing.add_argument("--cache", metavar="DIR", help=_CACHE)
+    computing.add_argument("--no-server", action="store_true", help="do not use the server that `serve` has started")
     computing.add_argument("--no-cache", action="store_true", help="neither read nor write cached results")
     backend = Parser(add_help=False)
     servers = backend.add_argument_group("backend")
@@ -229,6 +235,15 @@ def build_parser() -> Parser:
     download = add("download", "PRESET", "download a published checkpoint")
     download.add_argument("--to", metavar="FOLDER", help="model folder; $WUERSTCHEN_MODELS or the cache otherwise")
     download.add_argument("preset", metavar="PRESET", choices=list(PRESETS), help=f"one of {', '.join(PRESETS)}")
+    serve = add("serve", "", "keep models in memory, so that run, generate and vary in other shells start at once")
+    serve.add_argument(
+        "--idle",
+        type=duration,
+        metavar="TIME",
+        default="15m",
+        help="end after so long without a command (default: 15m)",
+    )
+    serve.add_argument("--stop", action="store_true", help="end the server that is running")
     train = add("train", "lora|stage-c --pictures FOLDER --out DIR", "finetune Stage C on captioned pictures")
     train_verb.add_options(train)
     completion = add("completion", "SHELL", "print a script that completes this command in a shell")

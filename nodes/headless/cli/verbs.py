@@ -49,6 +49,7 @@ def run(options: argparse.Namespace, report: Report) -> int:
         server=server,
         compiles=options.compile,
         dtype=options.dtype,
+        executor=options.executor,
     )
     if options.dry_run and server is not None:
         raise UsageError("--dry-run asks the cache of this program, and cannot ask a server's; leave one of them out.")
@@ -110,6 +111,7 @@ def _draw(
         server=server,
         compiles=options.compile,
         dtype=options.dtype,
+        executor=options.executor,
     )
     if not to_stdout:
         run_all(job)
@@ -224,6 +226,17 @@ def download(options: argparse.Namespace, report: Report) -> int:
     return 0
 
 
+def serve(options: argparse.Namespace, report: Report) -> int:
+    """Keep networks in memory, and run the commands of other shells; or end the server that does."""
+    from .serve import Server, ask_to_end
+
+    if options.stop:
+        report.result("The server ends" if ask_to_end() else "There is no server", event="stopped")
+        return 0
+    Server(options.run_warm, report, options.idle).serve()
+    return 0
+
+
 def train(options: argparse.Namespace, report: Report) -> int:
     """Train a LoRA, or Stage C."""
     from . import train as train_verb
@@ -251,6 +264,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Report], int]] = {
     "info": info,
     "cache": cache,
     "download": download,
+    "serve": serve,
     "train": train,
     "completion": completion,
 }

@@ -54,6 +54,11 @@ class Executor:
         self._results = Results(cache)
         self._networks: dict[str, Outputs] = {}
 
+    def use_cache(self, cache: DiskCache | None) -> "Executor":
+        """Change the cache on disk, and forget the results in memory. Networks are kept."""
+        self.cache, self._results = cache, Results(cache)
+        return self
+
     def reread(self) -> Catalog:
         """Return the catalog of the next run, whose classes are asked for their inputs again."""
         self.catalog = self.catalog.reread()

@@ -13,9 +13,10 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ...errors import BackendError, UsageError
+from ...threads import POLICY
 
 _FORWARDED = ("WUERSTCHEN_MODELS", "HF_HOME")
-"""Environment variables that name the folders of weights; actors get them, too."""
+"""Environment variables that name the folders of weights; actors get them, too, and those of `threads.POLICY`."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def join(address: str | None, cpus: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None and not _can_keep_token():
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    forwarded = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
+    forwarded = {**POLICY, **{name: os.environ[name] for name in (*_FORWARDED, *POLICY) if name in os.environ}}
     own: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False} if address is None else {}
     try:
         ray.init(

@@ -1,0 +1,185 @@
+"""`wuerstchen serve`: a process that keeps networks in memory and runs the commands of this user's other shells."""
+
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ..errors import UsageError
+from ..execution.executor import Executor
+from ..report import Report
+from ..stock.nodes import default_catalog
+from .warm import ACCEPTED, INTERRUPT, REFUSED, fingerprint, is_private, place, receive, send
+
+_ASK_TO_END = "end"
+"""Verb of the message that asks a server to end."""
+
+RunCommand = Callable[[list[str], Executor], int]
+"""Function that runs a command line with an executor that keeps networks, and returns the exit code."""
+
+
+class Server:
+    """Server on a socket of the user's own.
+
+    Args:
+        run: Runs a command.
+        report: Output of the server itself.
+        idle: Seconds without a command after which it ends.
+    """
+
+    def __init__(self, run: RunCommand, report: Report, idle: float) -> None:
+        self._run, self._report, self._idle = run, report, idle
+        self._executor = Executor(default_catalog(), None, keep_networks=True)
+        self._fingerprint = fingerprint()
+        self._listener: socket.socket
+
+    def serve(self) -> None:
+        """Run commands until nobody has asked for so long, or the user ends it."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
+        with _listening() as self._listener:
+            self._report.result(f"Serving on {place()}", event="serving", socket=str(place()))
+            self._report.note(
+                f"run, generate and vary use it by themselves. It ends after {self._idle:g} s without one."
+            )
+            while select.select([self._listener], [], [], self._idle)[0]:
+                connection, _ = self._listener.accept()
+                with connection:
+                    if not self._answer(connection):
+                        return
+
+    def _answer(self, connection: socket.socket) -> bool:
+        """Run the command of a connection. Returns False where it asks to end."""
+        connection.settimeout(5)
+        try:
+            message = receive(connection) if _is_of_this_user(connection) else None
+            if message is not None and message.get("verb") == _ASK_TO_END:
+                connection.sendall(ACCEPTED)
+                return False
+            if message is None or message["fingerprint"] != self._fingerprint:
+                connection.sendall(REFUSED)
+                return True
+            connection.sendall(ACCEPTED)
+            _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+        except (OSError, ValueError, KeyError):
+            return True
+        with _in_place_of(message, streams):
+            code = self._command(connection, message["arguments"])
+        with suppress(OSError):
+            send(connection, {"exit_code": code})
+        return True
+
+    def _command(self, connection: socket.socket, arguments: list[str]) -> int:
+        """Run a command while a thread refuses other clients and passes on an interruption."""
+        wake, woken = socket.socketpair()
+        with wake, woken:
+            watch = threading.Thread(target=self._watch, args=(connection, woken), daemon=True)
+            watch.start()
+            try:
+                return self._run(arguments, self._executor)
+            except SystemExit as ended:
+                return ended.code if isinstance(ended.code, int) else 1
+            finally:
+                wake.send(b".")
+                with suppress(KeyboardInterrupt):  # it came after the end of the command
+                    watch.join()
+
+    def _watch(self, connection: socket.socket, woken: socket.socket) -> None:
+        sources = [connection, self._listener, woken]
+        main = threading.main_thread().ident or 0
+        while True:
+            ready = select.select(sources, [], [])[0]
+            if woken in ready:
+                return
+            if self._listener in ready:
+                other, _ = self._listener.accept()
+                with other, suppress(OSError):
+                    other.sendall(REFUSED)
+            if connection in ready:
+                with suppress(OSError):
+                    asked = connection.recv(1)
+                    if asked in (INTERRUPT, b""):  # or the client has gone
+                        signal.pthread_kill(main, signal.SIGINT)
+                    if not asked:
+                        sources.remove(connection)
+
+
+def ask_to_end() -> bool:
+    """Ask the user's server to end. Returns False where there is none."""
+    if not is_private(place().parent):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(str(place()))
+            send(connection, {"verb": _ASK_TO_END})
+            return connection.recv(1) == ACCEPTED
+        except OSError:
+            return False
+
+
+@contextmanager
+def _listening() -> Generator[socket.socket]:
+    """Listen on the user's socket. Raises UsageError: there is a server, or no place for one."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise UsageError("serve needs sockets in the file system, which Python on this system does not offer.")
+    where = place()
+    where.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not is_private(where.parent):
+        raise UsageError(f"{where.parent} is not yours alone; expected a folder that only you can enter. Delete it.")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other, suppress(OSError):
+        other.connect(str(where))
+        raise UsageError(f"A server is there already, on {where}. `wuerstchen serve --stop` ends it.")
+    with suppress(FileNotFoundError):
+        where.unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(where))
+        listener.listen()
+        try:
+            yield listener
+        finally:
+            with suppress(FileNotFoundError):
+                where.unlink()
+
+
+def _is_of_this_user(connection: socket.socket) -> bool:
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True  # the folder of the socket is closed to others
+    _, user, _ = struct.unpack(
+        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    )
+    return user == os.getuid()
+
+
+@contextmanager
+def _in_place_of(message: dict[str, Any], streams: list[int]) -> Generator[None]:
+    """Take the place of a client: its standard streams, its folder, its environment."""
+    own = [os.dup(number) for number in range(3)]
+    folder, environment, mask = os.getcwd(), dict(os.environ), os.umask(message["umask"])
+    objects = sys.stdin, sys.stdout, sys.stderr
+    try:
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+        sys.stdout = open(1, "w", closefd=False, encoding=objects[1].encoding)  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False, encoding=objects[2].encoding, buffering=1)  # noqa: SIM115
+        os.chdir(message["folder"])
+        os.environ.clear()
+        os.environ.update(message["environment"])
+        yield
+    finally:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+        sys.stdin, sys.stdout, sys.stderr = objects
+        for number, stream in enumerate(own):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.umask(mask)
