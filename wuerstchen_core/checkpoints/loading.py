@@ -153,6 +153,7 @@ def load_text_encoder(
     if chosen is None:
         chosen = torch.float32 if target.type == "cpu" else _computed(stored_dtype(state))
     tensors = StoredTensors(files.tensors, state, read)
+    del state  # so that `tensors` alone keeps the files in memory
     _fill_stored(encoder.model, tensors, (component.part, files.tensors), target, chosen, operations)
     encoder.for_stage = for_stage
     return encoder.eval().requires_grad_(False)
@@ -229,8 +230,9 @@ def _load(
     if chosen is None:
         weights = sum(tensor.numel() for tensor in state.values())
         chosen = cpu_dtype(weights) if target.type == "cpu" else _computed(stored_dtype(state))
-    where = opened.part, opened.checkpoint.files.tensors
-    _fill_stored(network, opened.tensors(), where, target, chosen, operations)
+    where, tensors = (opened.part, opened.checkpoint.files.tensors), opened.tensors()
+    del opened, state  # so that `tensors` alone keeps the files in memory
+    _fill_stored(network, tensors, where, target, chosen, operations)
     return cast(Network, network)
 
 
@@ -259,9 +261,8 @@ def _fill_stored(
         if state is None:
             _fill(network, tensors.tensor, torch.device("cpu"), dtype, operations)
             int8_files.write(kept, network.state_dict())
-            network.to(device)
-        else:
-            _assign(network, {key: tensor.to(device) for key, tensor in state.items()})
+            state = int8_files.read(kept, network.state_dict()) or network.state_dict()  # mapped, if it was written
+        _assign(network, {key: tensor.to(device) for key, tensor in state.items()})
     finally:
         tensors.release()
 
