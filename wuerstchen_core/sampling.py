@@ -62,7 +62,10 @@ class NoiseSource:
 
     def draw(self) -> Tensor:
         """Return new standard normal noise [batch, channels, height, width], float32."""
-        return torch.cat([torch.randn(self._shape, generator=g) for g in self._generators]).to(self._device)
+        noise = torch.cat([torch.randn(self._shape, generator=g) for g in self._generators])
+        if torch.device(self._device).type == "cuda":  # from pinned memory a copy does not wait for the card
+            noise = noise.pin_memory()
+        return noise.to(self._device, non_blocking=True)
 
 
 Condition = tuple[Tensor | None, ...]

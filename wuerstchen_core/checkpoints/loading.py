@@ -285,7 +285,8 @@ def _fill(
             state[key], state[f"{key.removesuffix('weight')}factor"] = whole.to(device), factor.to(device)
         else:
             kind = dtype if key in eight_bits else others
-            state[key] = tensor.to(device, kind if tensor.is_floating_point() else tensor.dtype)
+            # A copy beside eight bits, since a tensor that is used as it is keeps its whole file in memory.
+            state[key] = tensor.to(device, kind if tensor.is_floating_point() else tensor.dtype, copy=dtype == INT8)
     _assign(network, state)
 
 

@@ -13,6 +13,9 @@ import torch
 from torch import nn
 
 from .blocks import AttnBlock, ResBlock, TimestepBlock
+from .stage_b import StageB
+from .stage_c import StageC
+from .step_graph import StepGraph
 
 FORMS_OF_A_BLOCK = 64
 """Combinations of width, size and batch that one kind of block may be compiled for in a process."""
@@ -21,7 +24,7 @@ FORMS_OF_A_BLOCK = 64
 def compile_blocks(network: nn.Module) -> None:
     """Compile every block of a Stage B or Stage C on its first run. Weights and their keys do not change.
 
-    Stage A has no such blocks and is not compiled.
+    On a graphics card a step also becomes a CUDA graph. Stage A has no such blocks and is not compiled.
 
     Args:
         network: Network to change in place.
@@ -29,6 +32,8 @@ def compile_blocks(network: nn.Module) -> None:
     torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, FORMS_OF_A_BLOCK)
     for block in _blocks(network):
         block.compile(dynamic=False)
+    if isinstance(network, StageB | StageC) and all(weight.is_cuda for weight in network.parameters()):
+        network.predict = StepGraph(network.predict)
 
 
 @contextmanager
@@ -40,6 +45,7 @@ def compiled(network: nn.Module) -> Generator[None]:
     finally:
         for block in _blocks(network):
             block._compiled_call_impl = None
+        network.__dict__.pop("predict", None)  # the step graph, which keeps the memory of a step
 
 
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:

@@ -40,9 +40,14 @@ def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
         tuple[Tensor, Tensor]: [outputs, inputs] in int8, -LARGEST_WEIGHT..LARGEST_WEIGHT, and the factors [outputs] in
             float32: weight is about the first times the second.
     """
-    weight = weight.float()
-    factor = weight.abs().amax(dim=1).clamp(min=1e-30) / LARGEST_WEIGHT
-    return (weight / factor[:, None]).round_().to(INT8), factor
+    whole, factor = weight.new_empty(weight.shape, dtype=INT8), weight.new_empty(len(weight), dtype=torch.float32)
+    parts = (each.split(ROWS_AT_ONCE) for each in (weight, whole, factor))
+    for some, out, largest in zip(*parts, strict=True):
+        some = some.float()
+        torch.amax(some.abs(), dim=1, out=largest)
+        largest.clamp_(min=1e-30).div_(LARGEST_WEIGHT)
+        out.copy_((some / largest[:, None]).round_())
+    return whole, factor
 
 
 class Linear(nn.Linear):
