@@ -31,10 +31,14 @@ from wuerstchen_core import (
 )
 from wuerstchen_core.geometry import Size, stage_b_size
 from wuerstchen_core.networks.compiling import compile_blocks
+from wuerstchen_core.networks.eight_bits import operations_for
+from wuerstchen_core.networks.int8 import floating_state, quantized
+from wuerstchen_core.networks.operations import compute_dtype
 from wuerstchen_core.sampling import with_guidance
 from wuerstchen_core.schedule import linear_timesteps
 
-Side = Literal["ours", "diffusers"]
+Side = Literal["ours", "plain", "diffusers"]
+"""This project, this project in the dtype that int8 computes in beside its products, and diffusers."""
 Work = Callable[[], Tensor]
 """Does it once and returns its result."""
 
@@ -49,10 +53,13 @@ class Settings:
     """size: of a square picture, in pixels. batch: pictures at once. tiny: networks of a few thousand weights.
 
     folder: where the networks lie as files, for what is timed from files. steps: (Stage C's, Stage B's) of a picture.
-    cpu_clock: whether a side's own processor time is taken, which others on the machine do not lengthen.
+    dtype: torch.int8 for this project alone; the others then run in its `plain` one. spins: whether threads that wait
+    for work keep their core busy, as torch's do by themselves. cpu_clock: whether a side's own processor time is taken,
+    which others on the machine do not lengthen.
     """
 
     dtype: torch.dtype = torch.bfloat16
+    spins: bool = False
     device: str = "cpu"
     size: int = 1024
     batch: int = 1
@@ -61,6 +68,16 @@ class Settings:
     folder: str = ""
     steps: tuple[int, int] = (1, 1)
     cpu_clock: bool = False
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """Those that are compared."""
+        return ("ours", "plain", "diffusers") if self.dtype == torch.int8 else ("ours", "diffusers")
+
+    @property
+    def plain(self) -> torch.dtype:
+        """Dtype of the sides that do not run in int8."""
+        return compute_dtype(torch.device(self.device)) if self.dtype == torch.int8 else self.dtype
 
     def config(self, kind: type) -> Any:
         small = {StageA: tiny.STAGE_A, StageB: tiny.STAGE_B, StageC: tiny.STAGE_C}
@@ -71,11 +88,28 @@ class Settings:
 def network(kind: type, settings: Settings, side: Side) -> Any:
     """A network with its random weights, in this project's form or in diffusers'."""
     with torch.device("meta"):
-        built = kind(settings.config(kind)) if side == "ours" else tiny.diffusers_form(kind, settings.config(kind))
-    built = fill(built.to(settings.dtype), settings.device)
+        own = side != "diffusers"
+        built = kind(settings.config(kind)) if own else tiny.diffusers_form(kind, settings.config(kind))
+    built = fill(built.to(settings.plain), settings.device)
+    if side == "ours" and settings.dtype == torch.int8 and kind is not StageA:
+        built = in_eight_bits(built)
     if settings.compile:
-        compile_blocks(built) if side == "ours" else built.compile()
+        compile_blocks(built) if own else built.compile()
     return built
+
+
+def in_eight_bits(built: Any) -> Any:
+    """The same network with its linear layers in int8."""
+    with torch.device("meta"):
+        result = type(built)(built.config, operations_for(torch.int8, torch.device("cpu")))
+    own, state = built.state_dict(), {}
+    for key, value in floating_state(result).items():
+        if isinstance(value, Tensor):
+            state[key] = own[key]
+        else:
+            state[key], state[key.removesuffix("weight") + "factor"] = quantized(own[key])
+    result.load_state_dict(state, strict=True, assign=True)
+    return result.eval().requires_grad_(False)
 
 
 def fill(built: nn.Module, device: str) -> nn.Module:
@@ -114,13 +148,13 @@ def stage_c(side: Side, settings: Settings) -> Work:
     config = settings.config(StageC)
     x = _noise(settings, settings.batch, config.c_in, *Size(settings.size, settings.size).stage_c)
     positive, negative = _noise(settings, 2, settings.batch, TOKENS, config.c_cond, seed=2)
-    if side == "ours":
+    if side != "diffusers":
         denoise = with_guidance(built.predict, (positive,), (negative,), GUIDANCE, built.condition)
         return lambda: denoise(x, _ratio(settings, settings.batch))
-    text, x = torch.cat([positive, negative]).to(settings.dtype), x.to(settings.dtype)
+    text, x = torch.cat([positive, negative]).to(settings.plain), x.to(settings.plain)
 
     def step() -> Tensor:
-        ratio = _ratio(settings, 2 * settings.batch).to(settings.dtype)
+        ratio = _ratio(settings, 2 * settings.batch).to(settings.plain)
         with_text, without = built(torch.cat([x, x]), r=ratio, c=text).chunk(2)
         return torch.lerp(without, with_text, GUIDANCE)
 
@@ -136,10 +170,10 @@ def stage_b(side: Side, settings: Settings) -> Work:
     embeddings = _noise(settings, settings.batch, config.effnet_embd, *small, seed=3)
     text = _noise(settings, settings.batch, TOKENS, config.clip_embd, seed=4)
     ratio = _ratio(settings, settings.batch)
-    if side == "ours":
+    if side != "diffusers":
         condition = built.condition(embeddings, text, x.shape[-2:])
         return lambda: built.predict(x, ratio, condition)
-    x, ratio, embeddings, text = (each.to(settings.dtype) for each in (x, ratio, embeddings, text))
+    x, ratio, embeddings, text = (each.to(settings.plain) for each in (x, ratio, embeddings, text))
     return lambda: built(x, ratio, embeddings, text)
 
 
@@ -149,33 +183,44 @@ def stage_a(side: Side, settings: Settings) -> Work:
     config = settings.config(StageA)
     size = stage_b_size(*Size(settings.size, settings.size).stage_c)
     latents = _noise(settings, settings.batch, config.latent_channels, *size)
-    if side == "ours":
+    if side != "diffusers":
         return lambda: torch.cat([decode_stage_a(built, one) for one in latents.split(1)])
-    scaled = (latents * config.scale_factor).to(settings.dtype)
+    scaled = (latents * config.scale_factor).to(settings.plain)
     return lambda: built.decode(scaled).sample.clamp(0, 1)
 
 
 def load(side: Side, settings: Settings) -> Work:
     """Stage C from its file to a network whose every weight has been read once."""
     folder = Path(settings.folder) / "prior"
-    if side == "ours":
+    dtype = settings.dtype if side == "ours" else settings.plain
+    if side != "diffusers":
 
         def build() -> Any:
-            return load_stage_c(folder, device=settings.device, dtype=settings.dtype)
+            return load_stage_c(folder, device=settings.device, dtype=dtype)
 
     else:
         kind = tiny.diffusers_class(StageC)
 
         def build() -> Any:
-            return kind.from_pretrained(folder, torch_dtype=settings.dtype).to(settings.device)
+            return kind.from_pretrained(folder, torch_dtype=dtype).to(settings.device)
 
-    return lambda: torch.stack([weight.sum() for weight in build().parameters()])
+    # The biases are the same in every dtype, but for its rounding.
+    return lambda: torch.stack([weight.float().sum() for key, weight in sorted(read(build())) if key.endswith("bias")])
+
+
+def read(network: nn.Module) -> list[tuple[str, Tensor]]:
+    """Weights by name, each of which is read once."""
+    for weight in network.parameters():
+        weight.sum()
+    return list(network.named_parameters())
 
 
 def picture(side: Side, settings: Settings) -> Work:
     """From text embeddings to pixels, from files. This project has one stage in memory at a time, as its pipeline and
     its nodes do; diffusers holds all three at once, as its pipelines do."""
-    return _picture_by_ours(settings) if side == "ours" else _picture_by_diffusers(settings)
+    if side == "diffusers":
+        return _picture_by_diffusers(settings)
+    return _picture_by_ours(settings, settings.dtype if side == "ours" else settings.plain)
 
 
 def _texts(settings: Settings) -> tuple[Tensor, Tensor]:
@@ -184,9 +229,10 @@ def _texts(settings: Settings) -> tuple[Tensor, Tensor]:
     return text_c, text_b
 
 
-def _picture_by_ours(settings: Settings) -> Work:
+def _picture_by_ours(settings: Settings, dtype: torch.dtype) -> Work:
     folder, seeds = Path(settings.folder), list(range(settings.batch))
-    how: Any = {"device": settings.device, "dtype": settings.dtype}
+    how: Any = {"device": settings.device, "dtype": dtype}
+    plain: Any = {"device": settings.device, "dtype": settings.plain}
     c_timesteps, b_timesteps = (linear_timesteps(steps) for steps in settings.steps)
     text_c, text_b = _texts(settings)
 
@@ -203,7 +249,7 @@ def _picture_by_ours(settings: Settings) -> Work:
         stage_b = load_stage_b(folder / "decoder", **how)
         latents = sample_stage_b(stage_b, embeddings, text_b, seeds=seeds, timesteps=b_timesteps)
         del stage_b
-        return decode_stage_a(load_stage_a(folder / "vqgan", **how), latents)
+        return decode_stage_a(load_stage_a(folder / "vqgan", **plain), latents)
 
     return draw
 
@@ -211,21 +257,21 @@ def _picture_by_ours(settings: Settings) -> Work:
 def _picture_by_diffusers(settings: Settings) -> Work:
     folder, count = Path(settings.folder), settings.batch
     prior, decoder, vqgan = (
-        tiny.diffusers_class(kind).from_pretrained(folder / part, torch_dtype=settings.dtype).to(settings.device)
+        tiny.diffusers_class(kind).from_pretrained(folder / part, torch_dtype=settings.plain).to(settings.device)
         for kind, part in ((StageC, "prior"), (StageB, "decoder"), (StageA, "vqgan"))
     )
     scheduler = tiny.diffusers().DDPMWuerstchenScheduler()
-    text_c, text_b = (text.to(settings.dtype).expand(count, -1, -1) for text in _texts(settings))
+    text_c, text_b = (text.to(settings.plain).expand(count, -1, -1) for text in _texts(settings))
     both = torch.cat([text_c, torch.zeros_like(text_c)])
     small = Size(settings.size, settings.size).stage_c
 
     def loop(predict: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], steps: int) -> Tensor:
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in range(count)]
         x = torch.cat([torch.randn(1, *shape, generator=each) for each in generators])
-        x = x.to(settings.device, settings.dtype)
+        x = x.to(settings.device, settings.plain)
         scheduler.set_timesteps(steps)
         for t in scheduler.timesteps[:-1]:
-            ratio = t.expand(count).to(settings.device, settings.dtype)
+            ratio = t.expand(count).to(settings.device, settings.plain)
             x = scheduler.step(predict(x, ratio), ratio, x, generator=generators).prev_sample
         return x
 
@@ -244,7 +290,7 @@ def _picture_by_diffusers(settings: Settings) -> Work:
 
 def cold(side: Side, settings: Settings) -> Work:
     """A process of its own that draws one picture with cocktail, 256x256 in 29 + 12 steps, the imports included."""
-    if side == "ours":
+    if side != "diffusers":
         command = [sys.executable, "-m", "wuerstchen_nodes.headless.cli", "run", "text_to_image"]
         command += ["--no-cache", "--out", str(Path(settings.folder) / "cold.png")]
         command += ["--set", "Stage B Decode.steps=12", "--set", "Stage B Decode.schedule=linear"]

@@ -1,9 +1,11 @@
 """Timing two sides in turn, each in a process of its own, and what this machine could do at best."""
 
 import multiprocessing
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,8 +16,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from contenders import ROWS, Settings, Side
+from wuerstchen_nodes.headless.threads import POLICY
 
-SIDES: tuple[Side, Side] = ("ours", "diffusers")
+WAITS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""Variables that say whether threads that wait for work keep their core busy."""
+BUSY = 0.1
+"""Share of the processor that others may use."""
 
 
 @dataclass(frozen=True)
@@ -41,24 +47,23 @@ class Times:
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of work on both sides.
+    """One kind of work on all sides.
 
-    difference: root mean square of the results' difference, relative to diffusers' result. flops: of our form.
+    times: of each side. differences: root mean square of each side's difference from diffusers' result, relative to
+    that. flops: of our form.
     """
 
-    ours: Times
-    diffusers: Times
-    difference: float
+    times: dict[Side, Times]
+    differences: dict[Side, float]
     flops: int
 
-    @property
-    def ratio(self) -> float:
-        """Return the ratio of the best times, diffusers by ours: above 1 ours is faster."""
-        return self.diffusers.best / self.ours.best
+    def ratio(self, to: Side = "diffusers") -> float:
+        """Return the ratio of the best times, another side's by ours: above 1 ours is faster."""
+        return self.times[to].best / self.times["ours"].best
 
 
 def compare(row: str, settings: Settings, rounds: int) -> Row:
-    """Let both sides do a row's work in turn, `rounds` times after one that does not count.
+    """Let all sides do a row's work in turn, `rounds` times after one that does not count.
 
     Raises:
         RuntimeError: a side failed.
@@ -68,17 +73,18 @@ def compare(row: str, settings: Settings, rounds: int) -> Row:
     processes = []
     results: dict[Side, Any] = {}
     try:
-        for side in SIDES:
+        for side in settings.sides:
             connections[side], theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, row, side, settings), daemon=False)
-            process.start()
+            with waiting(settings.spins):
+                process.start()
             processes.append(process)
             theirs.close()
             results[side] = _ask(connections[side], side)
-        seconds: dict[Side, list[float]] = {side: [] for side in SIDES}
+        seconds: dict[Side, list[float]] = {side: [] for side in settings.sides}
         peaks = {}
         for _ in range(rounds):
-            for side in SIDES:
+            for side in settings.sides:
                 _send(connections[side], side)
                 took, peaks[side] = _ask(connections[side], side)
                 seconds[side].append(took)
@@ -87,10 +93,44 @@ def compare(row: str, settings: Settings, rounds: int) -> Row:
             connection.close()
         for process in processes:
             process.join()
-    ours, theirs = (results[side]["result"].float() for side in SIDES)
-    difference = float((ours - theirs).square().mean().sqrt() / theirs.square().mean().sqrt().clamp(min=1e-12))
-    times = {side: Times(seconds[side], peaks[side]) for side in SIDES}
-    return Row(times["ours"], times["diffusers"], difference, results["ours"]["flops"])
+    drawn = {side: results[side]["result"].float() for side in settings.sides}
+    theirs = drawn["diffusers"]
+    scale = theirs.square().mean().sqrt().clamp(min=1e-12)
+    differences = {side: float((drawn[side] - theirs).square().mean().sqrt() / scale) for side in settings.sides}
+    times = {side: Times(seconds[side], peaks[side]) for side in settings.sides}
+    counted = "plain" if "plain" in results else "ours"  # products in eight bits are not counted
+    return Row(times, differences, results[counted]["flops"])
+
+
+@contextmanager
+def waiting(spins: bool) -> Generator[None]:
+    """Let processes that are started here have threads that keep their core busy while they wait, or that sleep."""
+    before = {name: os.environ.pop(name, None) for name in WAITS}
+    if not spins:
+        os.environ.update(POLICY)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def others_share(seconds: float = 2.0) -> float | None:
+    """Return the share of the processor that other programs use, 0..1, while this one sleeps; None where unknown."""
+    try:
+        before = _ticks()
+        time.sleep(seconds)
+        after = _ticks()
+    except (OSError, ValueError, IndexError):
+        return None
+    total = sum(after) - sum(before)
+    return 1 - (after[3] + after[4] - before[3] - before[4]) / max(total, 1)  # idle, and waiting for a disk
+
+
+def _ticks() -> list[int]:
+    return [int(each) for each in Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]]
 
 
 def _send(connection: Connection, side: Side) -> None:
@@ -168,7 +208,7 @@ def clock_of(settings: Settings) -> Callable[[], float]:
 @torch.inference_mode()
 def product_rate(settings: Settings, side: int = 3072) -> float:
     """FLOP/s of a large matrix product, the best of a few."""
-    a, b = (torch.randn(side, side, device=settings.device).to(settings.dtype) for _ in range(2))
+    a, b = (torch.randn(side, side, device=settings.device).to(settings.plain) for _ in range(2))
     return 2 * side**3 / _best_of(lambda: a @ b, settings)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from contenders import Settings
-from measuring import SIDES, compare
+from measuring import compare
 
 STEPS = {"stage_c": 29, "stage_b": 12, "stage_a": 1}
 """Of a whole picture, as published."""
@@ -25,23 +25,27 @@ def plot(settings: Settings, path: Path, sizes: Sequence[int], batches: Sequence
     wanted = [(size, 1) for size in sizes] + [(smallest, batch) for batch in batches if batch > 1]
     points: list[dict[str, Any]] = []
     for size, batch in wanted:
-        point: dict[str, Any] = {"size": size, "batch": batch, **dict.fromkeys(SIDES, 0.0)}
+        point: dict[str, Any] = {"size": size, "batch": batch, **dict.fromkeys(settings.sides, 0.0)}
         try:
             for name, count in STEPS.items():
                 row = compare(name, replace(settings, size=size, batch=batch), rounds=1)
-                for side in SIDES:
-                    point[side] += count * getattr(row, side).best / batch
+                for side in settings.sides:
+                    point[side] += count * row.times[side].best / batch
         except RuntimeError as error:  # as a side that runs out of memory; the other points are worth having
             print(f"a picture of {size}x{size} in a batch of {batch} is left out: {error}", flush=True)
             continue
         points.append(point)
-        told = ", ".join(f"{side} {point[side]:.1f} s" for side in SIDES)
+        told = ", ".join(f"{side} {point[side]:.1f} s" for side in settings.sides)
         print(f"a picture of {size}x{size} in a batch of {batch}: {told}", flush=True)
-    _draw(points, smallest, path)
+    _draw(points, smallest, settings, path)
     return points
 
 
-def _draw(points: list[dict[str, Any]], smallest: int, path: Path) -> None:
+LABELS = {"ours": "this project", "plain": "this project without int8"}
+"""Labels of sides; others are called as they are."""
+
+
+def _draw(points: list[dict[str, Any]], smallest: int, settings: Settings, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -53,12 +57,15 @@ def _draw(points: list[dict[str, Any]], smallest: int, path: Path) -> None:
         (by_batch, "batch", f"pictures at once, {smallest}x{smallest}", together),
     )
     for axis, key, label, shown in axes:
-        for side in SIDES:
-            label_of_side = "this project" if side == "ours" else side
-            axis.plot([each[key] for each in shown], [each[side] for each in shown], marker="o", label=label_of_side)
+        for side in settings.sides:
+            named = LABELS.get(side, side)
+            axis.plot([each[key] for each in shown], [each[side] for each in shown], marker="o", label=named)
         axis.set_xlabel(label)
         axis.set_ylabel("seconds a picture, 29 + 12 steps")
         axis.set_xticks([each[key] for each in shown])
         axis.set_ylim(bottom=0)
     by_size.legend()
+    where = "CPU" if settings.device == "cpu" else settings.device
+    dtype = str(settings.dtype).removeprefix("torch.")
+    figure.suptitle(f"Seconds for a picture on a {where}, {dtype}: lower is better")
     figure.savefig(path, dpi=130)
