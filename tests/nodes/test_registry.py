@@ -13,7 +13,7 @@ from wuerstchen_nodes.registry import NODE_CLASS_MAPPINGS
 
 # id: (display name, inputs in the editor's order, outputs). Saved workflows store widgets by position: append only.
 NODES = {
-    "WuerstchenLoadTextEncoder": ("Load Text Encoder", ["model", "for_stage"], ["WUERSTCHEN_TEXT_ENCODER"]),
+    "WuerstchenLoadTextEncoder": ("Load Text Encoder", ["model", "for_stage", "dtype"], ["WUERSTCHEN_TEXT_ENCODER"]),
     "WuerstchenLoadStageC": ("Load Stage C", ["model", "dtype"], ["WUERSTCHEN_STAGE_C"]),
     "WuerstchenLoadStageB": ("Load Stage B", ["model", "dtype"], ["WUERSTCHEN_STAGE_B"]),
     "WuerstchenLoadStageA": ("Load Stage A", ["model", "dtype"], ["WUERSTCHEN_STAGE_A"]),

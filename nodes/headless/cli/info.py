@@ -20,7 +20,7 @@ from ..execution.disk_cache import DiskCache
 from ..host import HeadlessHost
 from ..report import size_text
 
-_PACKAGES = ("wuerstchen", "torch", "transformers", "safetensors", "huggingface_hub")
+_PACKAGES = ("wuerstchen", "torch", "tokenizers", "safetensors", "huggingface_hub")
 
 
 def lines() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -25,9 +25,9 @@ from ..workflow.catalog import Catalog
 from ..workflow.prompt import Link, is_link, links_of
 from .calls import Hidden, arguments_of, call
 
-_FORMAT = 4
+_FORMAT = 5
 """Version of the keys. It goes up when they cover something else."""
-_LIBRARIES = ("torch", "transformers")
+_LIBRARIES = ("torch", "tokenizers")
 _NOT_COVERED = frozenset({"training", "cli"})
 """Folders of code that decides no result."""
 
