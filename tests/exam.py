@@ -1,6 +1,6 @@
 """Examines cocktail on scenes it was never trained on.
 
-    python tests/exam.py [--count 200] [--model cocktail] [--size 256 256] [--sheet FILE.png]
+    python tests/exam.py [--count 200] [--model cocktail] [--size 256 256] [--dtype int8] [--sheet FILE.png]
     python tests/exam.py --stages [--count 48] [--sheet FILE.png]
 
 prints which share of the pictures got each part right, "outline" being the stricter judgement of the shape; the tests
@@ -54,11 +54,16 @@ def scenes(count: int, model: str = "cocktail") -> list[Scene]:
 
 
 def pictures(
-    asked: list[Scene], model: str, width: int, height: int, lora: Lora | None = None
+    asked: list[Scene],
+    model: str,
+    width: int,
+    height: int,
+    lora: Lora | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """A picture [height, width, 3] in 0..1 for each scene, with the settings of the bundled workflow; seed i for i."""
-    text_c, text_b = load_text_encoder(model, for_stage="C"), load_text_encoder(model, for_stage="B")
-    stage_c, stage_b, stage_a = load_stage_c(model), load_stage_b(model), load_stage_a(model)
+    text_c, text_b = (load_text_encoder(model, for_stage=stage, dtype=dtype) for stage in ("C", "B"))
+    stage_c, stage_b, stage_a = load_stage_c(model, dtype=dtype), load_stage_b(model, dtype=dtype), load_stage_a(model)
     if lora is not None:
         stage_c, text_c.added_words, text_b.added_words = apply_lora(stage_c, lora), lora.words, lora.words
     for start in range(0, len(asked), BATCH):
@@ -146,21 +151,25 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--model", default="cocktail")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "int8"], default="float32")
     parser.add_argument("--stages", action="store_true", help="redraw scenes stage by stage")
     parser.add_argument("--sheet", help="save the first 48 pictures side by side")
     arguments = parser.parse_args()
     if arguments.stages:
         drawn = _report_stages(redraw(arguments.count))
     else:
-        drawn = _report_exam(scenes(arguments.count, arguments.model), arguments.model, *arguments.size)
+        asked, dtype = scenes(arguments.count, arguments.model), getattr(torch, arguments.dtype)
+        drawn = _report_exam(asked, arguments.model, *arguments.size, dtype)
     if arguments.sheet:
         rows = [np.concatenate(drawn[i : i + 8], axis=1) for i in range(0, min(48, len(drawn) // 8 * 8), 8)]
         Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(arguments.sheet)
 
 
-def _report_exam(asked: list[Scene], model: str, width: int, height: int) -> list[NDArray[np.float32]]:
+def _report_exam(
+    asked: list[Scene], model: str, width: int, height: int, dtype: torch.dtype
+) -> list[NDArray[np.float32]]:
     """Print the shares, and the prompts that went wrong. Return the pictures."""
-    drawn = list(pictures(asked, model, width, height))
+    drawn = list(pictures(asked, model, width, height, dtype=dtype))
     verdicts = [judge(picture, scene) for picture, scene in zip(drawn, asked, strict=True)]
     for scene, verdict in zip(asked, verdicts, strict=True):
         wrong = [part for part in PARTS if getattr(verdict, part) is False]

@@ -1,4 +1,4 @@
-"""How a run shares the processor with other programs. It is set before torch loads, which reads it once."""
+"""Environment of torch that lets a run share the processor with other programs, set before torch loads."""
 
 import math
 import os

@@ -96,9 +96,11 @@ def compare(row: str, settings: Settings, rounds: int) -> Row:
     drawn = {side: results[side]["result"].float() for side in settings.sides}
     theirs = drawn["diffusers"]
     scale = theirs.square().mean().sqrt().clamp(min=1e-12)
-    differences = {side: float((drawn[side] - theirs).square().mean().sqrt() / scale) for side in settings.sides}
-    times = {side: Times(seconds[side], peaks[side]) for side in settings.sides}
-    counted = "plain" if "plain" in results else "ours"  # products in eight bits are not counted
+    differences: dict[Side, float] = {
+        side: float((drawn[side] - theirs).square().mean().sqrt() / scale) for side in settings.sides
+    }
+    times: dict[Side, Times] = {side: Times(seconds[side], peaks[side]) for side in settings.sides}
+    counted: Side = "plain" if "plain" in results else "ours"  # products in eight bits are not counted
     return Row(times, differences, results[counted]["flops"])
 
 

@@ -1,4 +1,4 @@
-"""How a run shares the processor: its environment before torch loads, and the limits of a container."""
+"""Sharing the processor: the environment before torch loads, and the limits of a container."""
 
 import os
 import subprocess

@@ -15,6 +15,7 @@ from ..networks import int8
 from ..networks.cocktail_encoder import CocktailEncoder
 from ..networks.efficientnet import EfficientNetEncoder
 from ..networks.float8 import FLOAT8, eight_bit_keys
+from ..networks.operations import compute_dtype
 from ..networks.stage_a import StageA
 from ..networks.stage_b import StageB
 from ..networks.stage_c import StageC
@@ -122,7 +123,7 @@ def _of_tensor(tensor: Tensor, dtype: torch.dtype | None) -> Weight:
 
 
 def _of_layer(layer: int8.Linear, dtype: torch.dtype | None) -> Weight:
-    kind = dtype or (torch.float32 if layer.bias is None else layer.bias.dtype)
+    kind = dtype or compute_dtype(torch.device("cpu"))
     return Weight(layer.weight.shape, kind, lambda: int8.floating(layer, slice(None), kind))
 
 

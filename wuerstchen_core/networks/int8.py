@@ -9,7 +9,7 @@ Source: Dettmers et al., "LLM.int8()", 2022, section 2.1 (row-wise and vector-wi
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,12 +41,11 @@ def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
             float32: weight is about the first times the second.
     """
     whole, factor = weight.new_empty(weight.shape, dtype=INT8), weight.new_empty(len(weight), dtype=torch.float32)
-    parts = (each.split(ROWS_AT_ONCE) for each in (weight, whole, factor))
-    for some, out, largest in zip(*parts, strict=True):
-        some = some.float()
-        torch.amax(some.abs(), dim=1, out=largest)
-        largest.clamp_(min=1e-30).div_(LARGEST_WEIGHT)
-        out.copy_((some / largest[:, None]).round_())
+    for begin in range(0, len(weight), ROWS_AT_ONCE):
+        part = slice(begin, begin + ROWS_AT_ONCE)
+        some = weight[part].float()
+        factor[part] = some.abs().amax(dim=1).clamp_(min=1e-30).div_(LARGEST_WEIGHT)
+        whole[part] = (some / factor[part, None]).round_()
     return whole, factor
 
 
@@ -84,9 +83,9 @@ class Linear(nn.Linear):
         if torch.compiler.is_compiling():  # whose code goes through the rows once
             return self._some(x, added, activation)
         result = x.new_empty(len(x), self.out_features)
-        parts = (each.split(ROWS_AT_ONCE) for each in (x, result, result if added is None else added))
-        for some, out, more in zip(*parts, strict=True):
-            self._some(some, None if added is None else more, activation, out)
+        for begin in range(0, len(x), ROWS_AT_ONCE):
+            part = slice(begin, begin + ROWS_AT_ONCE)
+            self._some(x[part], None if added is None else added[part], activation, result[part])
         return result
 
     def _some(
@@ -95,9 +94,8 @@ class Linear(nn.Linear):
         whole, scale = rounded(x)
         multiply = _opaque if torch.compiler.is_compiling() else _multiply
         product = multiply(whole, self.weight, self.factor, x.dtype)
-        if added is None:
-            added = self.bias if self.bias is not None else product.new_zeros(1)
-        result = torch.addcmul(added, product, scale, out=out)
+        base = added if added is not None else self._parameters["bias"]
+        result = torch.addcmul(product.new_zeros(1) if base is None else base, product, scale, out=out)
         if activation is None:
             return result
         activated = activation(result)
@@ -157,7 +155,7 @@ def _multiply(x: Tensor, weight: Tensor, factor: Tensor, dtype: torch.dtype) -> 
         return linear(shifted, 1.0, 128, packed, factor, zeros, None, 1.0, 0, dtype, "none", [], "")
     columns = weight[:, :width].t()
     if x.device.type == "cuda" and len(x) > 16 and not (width % 8 or len(weight) % 8):  # the limits of cuBLAS
-        return (torch._int_mm(x, columns) * factor).to(dtype)
+        return (_int_mm(x, columns) * factor).to(dtype)
     return (torch.mm(x.float(), columns.float()) * factor).to(dtype)
 
 
@@ -170,7 +168,8 @@ def _(x: Tensor, weight: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0], dtype=dtype)
 
 
-_packings: "WeakTensorKeyDictionary" = WeakTensorKeyDictionary()
+_int_mm = cast("Callable[[Tensor, Tensor], Tensor]", vars(torch)["_int_mm"])  # torch has no public name for it
+_packings: Any = WeakTensorKeyDictionary()
 """Weight -> {width: its first columns in the order in which oneDNN reads them}. An entry goes with its weight."""
 
 

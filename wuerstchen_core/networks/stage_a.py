@@ -1,3 +1,5 @@
+# pyright: reportUnknownMemberType=false
+# torch types nn.Embedding.from_pretrained in part only.
 """Stage A, the VQGAN: decodes a 4-channel latent, a quarter of the image's side, to pixels ("vqgan" in diffusers)."""
 
 from dataclasses import dataclass
@@ -168,7 +170,7 @@ class VectorQuantizer(nn.Module):
         table = torch.empty(num_embeddings, channels)
         if not table.is_meta:  # where nn.Embedding would import torch's compiler to draw values
             table.normal_()
-        self.embedding = nn.Embedding.from_pretrained(table, freeze=False)
+        self.embedding: nn.Embedding = nn.Embedding.from_pretrained(table, freeze=False)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Return the nearest codebook vector at each position, for latents [batch, channels, height, width]."""

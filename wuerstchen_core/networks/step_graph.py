@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 Predict = Callable[[Tensor, Tensor, Any], Tensor]
 """Function (x, timestep ratio, condition) -> noise, such as `StageC.predict`."""
 Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], object], Tensor]]
-"""Function that records the kernels of some work and returns a function that repeats them, and where the result lies."""
+"""Function that records the kernels of some work; returns a function that repeats them, and where the result lies."""
 
 
 class StepGraph:

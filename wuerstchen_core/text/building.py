@@ -90,7 +90,7 @@ def _read(raw: Mapping[str, object]) -> TextModelConfig:
     values: dict[str, Any] = {}
     for field in fields(TextModelConfig):
         if field.name in given:
-            values[field.name] = _value(field.name, given[field.name], type(field.default))
+            values[field.name] = _value(field.name, given[field.name], cast("type[object]", type(field.default)))
     shape = TextModelConfig(**values)
     if shape.hidden_act not in ACTIVATIONS:
         raise ValueError(f"hidden_act is {shape.hidden_act!r}; expected {' or '.join(ACTIVATIONS)}")

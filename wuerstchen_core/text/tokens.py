@@ -65,8 +65,8 @@ class Tokenizer:
         self.start, self.end, self.pad = (cast(int, tokens.token_to_id(each)) for each in (start, end, pad))
         longest = settings.get("model_max_length", MAX_TOKENS)
         self.max_tokens = longest if isinstance(longest, int) and 2 < longest < 10**6 else MAX_TOKENS
-        words = settings.get(WORDS, [])
-        self.words: list[str] = [str(word) for word in words] if isinstance(words, list) else []
+        words: object = settings.get(WORDS, [])
+        self.words = [str(word) for word in cast("list[object]", words)] if isinstance(words, list) else []
 
     def __len__(self) -> int:
         return self._tokens.get_vocab_size()

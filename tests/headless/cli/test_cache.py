@@ -43,6 +43,15 @@ def test_old_ones_and_all_of_them_are_dropped(cache, wuerstchen):
     assert list(cache.folder.glob("*.safetensors")) == []
 
 
+def test_weights_in_int8_are_listed_and_cleared(cache, wuerstchen):
+    (cache.folder / "int8").mkdir()
+    (cache.folder / "int8" / "C-1-2.safetensors").write_bytes(b"x" * 2000)
+    assert wuerstchen("cache").lines[-2] == "1 network rounded to int8, 2.0 kB"
+    assert wuerstchen("cache", "--json").events("int8") == [{"event": "int8", "networks": 1, "bytes": 2000}]
+    assert wuerstchen("cache", "--clear").lines[-1].startswith("0 results")
+    assert not (cache.folder / "int8").exists()
+
+
 def test_a_limit_is_remembered_and_drops_what_is_beyond_it(cache, wuerstchen):
     for index, key in enumerate("abc"):
         os.utime(cache.folder / f"{key * 64}.safetensors", (index, index))

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from wuerstchen_core.files import cache_folder
 from wuerstchen_nodes.headless.execution.calls import Outputs
-from wuerstchen_nodes.headless.execution.disk_cache import DiskCache, default_folder
+from wuerstchen_nodes.headless.execution.disk_cache import DiskCache
 
 
 def result(number: float, length: int = 16) -> Outputs:
@@ -162,10 +163,10 @@ def test_a_folder_that_cannot_be_written_is_one_warning(tmp_path, caplog):
 
 def test_the_folder_is_the_users_own_unless_it_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("WUERSTCHEN_CACHE", str(tmp_path / "mine"))
-    assert default_folder() == tmp_path / "mine"
+    assert cache_folder() == tmp_path / "mine"
     monkeypatch.delenv("WUERSTCHEN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "wuerstchen-results"
+    assert cache_folder() == tmp_path / "wuerstchen-results"
 
 
 WRITER = """
