@@ -159,7 +159,8 @@ def main() -> None:
         drawn = _report_stages(redraw(arguments.count))
     else:
         asked, dtype = scenes(arguments.count, arguments.model), getattr(torch, arguments.dtype)
-        drawn = _report_exam(asked, arguments.model, *arguments.size, dtype)
+        width, height = arguments.size
+        drawn = _report_exam(asked, arguments.model, width, height, dtype)
     if arguments.sheet:
         rows = [np.concatenate(drawn[i : i + 8], axis=1) for i in range(0, min(48, len(drawn) // 8 * 8), 8)]
         Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(arguments.sheet)
