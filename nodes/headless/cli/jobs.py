@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ... import host as hosts
+from ...models import read_files
 from ..errors import describe
 from ..execution.disk_cache import DiskCache
 from ..execution.executor import Executor
+from ..execution.read_ahead import read_ahead
 from ..host import HeadlessHost
 from ..output_files import OutputFiles
 from ..report import Report, size_text
@@ -106,12 +109,15 @@ class _Watch:
         self._catalog = catalog
         self._host = host
         self._weights: dict[str, Weights] = {}
+        self._to_read: dict[str, Weights] = {}
+        self._prompt: Prompt = {}
         self._announced = False
 
     def on_prepared(self, prompt: Prompt) -> None:
         """Report the size of the job, and sizes of images that do not suit the model."""
         weights = weights_of(prompt, self._catalog)
         self._weights = {each.node_id: each for each in weights}
+        self._to_read, self._prompt = dict(self._weights), prompt
         files = {path: path.stat().st_size for each in weights for path in each.files or ()}
         if not self._announced:
             self._announced = True
@@ -125,6 +131,8 @@ class _Watch:
         weights = self._weights.get(node_id)
         if state == "running" and weights is not None and weights.files is not None:
             self._report.note(f"Loading {weights.title}, {size_text(weights.size)}")
+        if state == "done" and weights is not None and self._job.server is None:
+            self._read_ahead(node_id)
         self._report.event(event="node", node=node_id, state=state, **self.fields)
         if not self._job.prints_paths:
             return
@@ -133,6 +141,16 @@ class _Watch:
         for text in ui.get("text", []):
             self._report.note(f"Node {node_id}: {text}")
             self._report.event(event="text", node=node_id, text=text)
+
+    def _read_ahead(self, loaded: str) -> None:
+        """Let the system read what is loaded next, while the network that has just been loaded computes."""
+        self._to_read.pop(loaded, None)
+        files: list[Path] = []
+        with hosts.using(self._host), suppress(OSError):
+            for node_id, each in self._to_read.items():
+                dtype = str(self._prompt[node_id]["inputs"].get("dtype", ""))
+                files += read_files(each.files or (), each.part, dtype)
+        read_ahead(files)
 
 
 def run_all(job: RunJob) -> list[Path]:

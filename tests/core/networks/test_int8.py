@@ -123,7 +123,7 @@ def test_compiled_is_the_same(networks, kind):
     with torch.inference_mode():
         eager = small(*given)
         with compiled(small):
-            assert tiny.relative_error(small(*given), eager) < 0.02
+            assert tiny.relative_error(small(*given), eager) < 0.05
 
 
 def test_a_text_encoder_in_eight_bits():
