@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .operations import is_plain
-from .processor import HAS_INT8
+from .processor import HAS_INT8, IS_X86
 
 Activation = Callable[[Tensor], Tensor]
 INT8 = torch.int8
@@ -147,7 +147,7 @@ def _multiply(x: Tensor, weight: Tensor, factor: Tensor, dtype: torch.dtype) -> 
         Tensor: [rows, outputs].
     """
     width = x.shape[1]
-    if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
+    if x.device.type == "cpu" and IS_X86 and torch.backends.mkldnn.is_available():
         packed = _packed(weight, width)
         zeros = torch.zeros(len(factor), dtype=torch.int32)
         linear = torch.ops.onednn.qlinear_pointwise

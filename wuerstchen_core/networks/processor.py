@@ -39,5 +39,7 @@ HAS_BFLOAT16 = HAS_BFLOAT16_TILES or _has("avx512_bf16")
 """True if the processor has bfloat16 products. One without them takes ten times as long as in float32."""
 LARGE = 100_000_000
 """Number of weights from which a network runs in bfloat16 on a CPU that supports it; smaller ones run in float32."""
+IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
+"""True if the processor is one of Intel's kind."""
 HAS_INT8 = HAS_BFLOAT16_TILES or _has("avx512_vnni") or _has("avx_vnni")
 """True if the processor multiplies eight bits and adds up in 32 (VNNI or AMX)."""
