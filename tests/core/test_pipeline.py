@@ -164,7 +164,7 @@ def test_the_natural_size_is_drawn_unless_told(monkeypatch):
         ({"seed": 1.5}, "seed is 1.5"),
         ({"steps": 0}, "steps is 0"),
         ({"stage_b_steps": -2}, "steps is -2"),
-        ({"dtype": torch.int8}, "dtype is torch.int8"),
+        ({"dtype": torch.int16}, "dtype is torch.int16"),
         ({"device": "abacus"}, "device is 'abacus'"),
     ],
 )

@@ -108,8 +108,8 @@ def test_presets_and_missing_files_have_a_fingerprint_too(fake_host: FakeHost):
 def test_dtypes(fake_host: FakeHost):
     assert models.dtype_of("default", "C") == fake_host.dtype("C")
     assert models.dtype_of("float16", "C") == torch.float16
-    with pytest.raises(InputError, match="dtype is 'int8'; expected one of default, float32, bfloat16, float16"):
-        models.dtype_of("int8", "A")
+    with pytest.raises(InputError, match="dtype is 'int4'; expected one of default, float32, bfloat16, float16"):
+        models.dtype_of("int4", "A")
 
 
 def test_source_files_are_the_files_that_loading_reads(fake_host: FakeHost):
