@@ -70,7 +70,7 @@ def test_a_missing_model_is_one_clear_error(folder, nowhere):
         LoadStageB().load("gone.pt", "default")
     with pytest.raises(WeightsMissingError, match=r"model.safetensors of warp-ai/.* is missing, 3.97 GB\. Get "):
         LoadStageC().load("v2-base", "default")
-    with pytest.raises(InputError, match="dtype is torch.int8"):
+    with pytest.raises(InputError, match=r"dtype is torch\.int8"):
         LoadStageA().load("a", "int8")
 
 
