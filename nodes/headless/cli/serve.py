@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..execution.executor import Executor
-from ..report import Report
+from ..report import INTERRUPTED, Report
 from ..stock.nodes import default_catalog
 from .warm import ACCEPTED, INTERRUPT, REFUSED, fingerprint, is_private, place, receive, send
 
@@ -84,10 +84,12 @@ class Server:
                 return self._run(arguments, self._executor)
             except SystemExit as ended:
                 return ended.code if isinstance(ended.code, int) else 1
+            except KeyboardInterrupt:  # before the command had begun, or after its end
+                return INTERRUPTED
             finally:
-                wake.send(b".")
-                with suppress(KeyboardInterrupt):  # it came after the end of the command
-                    watch.join()
+                for last in (lambda: wake.send(b"."), watch.join):
+                    with suppress(KeyboardInterrupt):
+                        last()
 
     def _watch(self, connection: socket.socket, woken: socket.socket) -> None:
         sources = [connection, self._listener, woken]

@@ -20,10 +20,7 @@ from wuerstchen_nodes.headless.report import Report
 
 def run(arguments, executor):
     print("taken", flush=True)
-    try:
-        time.sleep(60 if "slow" in arguments else 0)
-    except KeyboardInterrupt:
-        return 130
+    time.sleep(60 if "slow" in arguments else 0)
     return 7
 
 Server(run, Report(), 30).serve()
