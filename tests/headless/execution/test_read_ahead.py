@@ -4,7 +4,6 @@ import os
 
 import pytest
 
-from wuerstchen_nodes.headless.execution import read_ahead as module
 from wuerstchen_nodes.headless.execution.read_ahead import read_ahead
 
 
@@ -28,5 +27,5 @@ def test_files_are_asked_for_in_order_while_there_is_room(tmp_path, monkeypatch)
 
 
 def test_other_systems_are_not_asked(monkeypatch, tmp_path):
-    monkeypatch.delattr(module.os, "posix_fadvise", raising=False)
+    monkeypatch.delattr(os, "posix_fadvise", raising=False)
     assert read_ahead([tmp_path]) is None
