@@ -52,12 +52,16 @@ class Checkpoint:
     state: dict[str, Tensor]
 
 
+_OLD_PICKLE = b"\x80"
+"""First byte of a file of torch's older form, a pickle without a zip file around it."""
 READ_AT_ONCE = 64 * 2**20
 """Bytes of a file after which it is opened anew, so that what was read no longer counts as memory in use."""
 
 
 class StoredTensors:
     """Tensors of files on the disk, which are mapped into memory a few at a time.
+
+    Files of an older form of torch cannot be mapped. They are read whole, and each tensor is let go once it is given.
 
     Args:
         files: The files.
@@ -67,19 +71,20 @@ class StoredTensors:
 
     def __init__(self, files: Sequence[Path], state: dict[str, Tensor], read: Callable[[], dict[str, Tensor]]) -> None:
         self._files, self._read_again = files, read
+        self._mapped = not any(_first_bytes(path).startswith(_OLD_PICKLE) for path in files)
         self._state: dict[str, Tensor] | None = state
         self._stats = self._stats_now()
         self._read = 0
 
     def tensor(self, key: str) -> Tensor:
         """Return a tensor as it is stored. Raises CheckpointError: A file has changed, or is gone."""
-        if self._read > READ_AT_ONCE:
+        if self._mapped and self._read > READ_AT_ONCE:
             self.release()
-        if self._state is None:
+        if self._state is None or key not in self._state:
             if self._stats != self._stats_now():
                 raise CheckpointError(f"{self._files[0]} has changed since it was opened. Load it again.")
             self._state = self._read_again()
-        found = self._state[key]
+        found = self._state[key] if self._mapped else self._state.pop(key)
         self._read += found.nbytes
         return found
 
@@ -135,7 +140,7 @@ def read_tensors(path: Path, wrappers: Sequence[str] = WRAPPERS) -> dict[str, Te
             raise CheckpointError(f"{path} is {explanation}.")
     if start[8:9] == b"{":  # after the length of the header in 8 bytes
         return _read_safetensors(path)
-    if start.startswith((b"PK", b"\x80")):
+    if start.startswith((b"PK", _OLD_PICKLE)):
         return _read_torch(path, wrappers, is_zip=start.startswith(b"PK"))
     raise CheckpointError(
         f"{path} is neither a safetensors nor a PyTorch file (it begins with {start[:8]!r}). "

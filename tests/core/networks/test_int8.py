@@ -5,7 +5,7 @@ import logging
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from support import tiny
 from wuerstchen_core import (
@@ -20,7 +20,7 @@ from wuerstchen_core import (
     load_text_encoder,
     save_stage_c,
 )
-from wuerstchen_core.checkpoints import int8_files, loading
+from wuerstchen_core.checkpoints import int8_files, loading, opening, reading
 from wuerstchen_core.networks import int8
 from wuerstchen_core.networks.compiling import compiled
 from wuerstchen_core.networks.eight_bits import kept_dtype, operations_for
@@ -169,10 +169,6 @@ def kept_on_disk(tmp_path, monkeypatch):
     return tmp_path / "cache" / "int8"
 
 
-def _state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return network.state_dict()
-
-
 def _same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     return all(torch.equal(one.state_dict()[key], value) for key, value in other.state_dict().items())
 
@@ -218,3 +214,19 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch, cap
     with caplog.at_level(logging.WARNING):
         load_stage_c("cocktail", dtype=INT8)
     assert "cannot be written" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["safetensors", "zip", "old pickle"])
+def test_files_of_every_form_are_read(kept_on_disk, tmp_path, form, monkeypatch):
+    """Files that can be mapped are opened again and again, so that little of them is in memory; others once."""
+    plain, opened = load_stage_b("cocktail"), []
+    file = tmp_path / ("b.safetensors" if form == "safetensors" else "b.pt")
+    if form == "safetensors":
+        save_file(plain.state_dict(), file)
+    else:
+        torch.save({"state_dict": plain.state_dict()}, file, _use_new_zipfile_serialization=form == "zip")
+    read = opening.read_checkpoint
+    monkeypatch.setattr(reading, "READ_AT_ONCE", 500_000)
+    monkeypatch.setattr(opening, "read_checkpoint", lambda *given: opened.append(given) or read(*given))
+    assert _same(load_stage_b(file), plain)
+    assert len(opened) == 1 if form == "old pickle" else len(opened) > 3
