@@ -64,8 +64,8 @@ class NoiseSource:
         """Return new standard normal noise [batch, channels, height, width], float32."""
         noise = torch.cat([torch.randn(self._shape, generator=g) for g in self._generators])
         if torch.device(self._device).type == "cuda":  # from pinned memory a copy does not wait for the card
-            noise = noise.pin_memory()
-        return noise.to(self._device, non_blocking=True)
+            return noise.pin_memory().to(self._device, non_blocking=True)
+        return noise.to(self._device)
 
 
 Condition = tuple[Tensor | None, ...]
