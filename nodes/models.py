@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -104,23 +104,25 @@ def source_files(name: str, part: str) -> list[Path]:
     return list(locate(source_of(name, part), part).paths)
 
 
-def read_files(files: Sequence[Path], part: str, dtype: str) -> list[Path]:
+def read_files(name: str, part: str, dtype: str) -> list[Path]:
     """Return the files whose weights a loader reads: rounded ones of an earlier start, where it has kept them.
 
     Args:
-        files: From `source_files`.
+        name: Name of the model.
         part: Name of the part.
         dtype: Value of the loader's `dtype`.
+    Raises:
+        WeightsMissingError, CheckpointError: As for `source_files`.
     """
+    files = locate(source_of(name, part), part)
     if dtype == "int8":
         from wuerstchen_core.checkpoints.int8_files import file_for
         from wuerstchen_core.networks.operations import compute_dtype
 
-        tensors = [path for path in files if path.suffix.lower() in WEIGHT_SUFFIXES]
-        kept = file_for(part, tensors, compute_dtype(host().device()))
+        kept = file_for(part, files.tensors, compute_dtype(host().device()))
         if kept.is_file():
             return [kept]
-    return list(files)
+    return list(files.tensors)
 
 
 def missing_parts(name: str) -> list[str]:

@@ -7,7 +7,8 @@ import torch
 
 from support import tiny
 from support.hosts import FakeHost
-from wuerstchen_core import save_stage_c
+from wuerstchen_core import load_stage_c, save_stage_c
+from wuerstchen_core.checkpoints import loading
 from wuerstchen_core.checkpoints.layouts import PREVIEWER_FILES
 from wuerstchen_core.checkpoints.presets import preset_names
 from wuerstchen_core.errors import InputError, WeightsMissingError
@@ -126,3 +127,12 @@ def test_source_files_are_the_files_that_loading_reads(fake_host: FakeHost):
     assert all(path.is_file() for path in cocktail)
     with pytest.raises(WeightsMissingError, match=r"'gone\.pt'"):
         models.source_files("gone.pt", "C")
+
+
+def test_what_a_loader_reads_is_what_an_earlier_start_has_kept(fake_host: FakeHost, tmp_path, monkeypatch):
+    monkeypatch.setenv("WUERSTCHEN_CACHE", str(tmp_path))
+    monkeypatch.setattr(loading, "LARGE", 1000)
+    plain = models.read_files("cocktail", "C", "int8")
+    assert plain == models.read_files("cocktail", "C", "default") and plain[0].name.endswith(".safetensors")
+    load_stage_c("cocktail", dtype=torch.int8)
+    assert models.read_files("cocktail", "C", "int8") == list((tmp_path / "int8").iterdir())

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from wuerstchen_core.errors import WuerstchenError
+
 from ... import host as hosts
 from ...models import read_files
 from ..errors import describe
@@ -146,10 +148,10 @@ class _Watch:
         """Let the system read what is loaded next, while the network that has just been loaded computes."""
         self._to_read.pop(loaded, None)
         files: list[Path] = []
-        with hosts.using(self._host), suppress(OSError):
+        with hosts.using(self._host), suppress(OSError, WuerstchenError):  # which loading raises, too
             for node_id, each in self._to_read.items():
                 dtype = str(self._prompt[node_id]["inputs"].get("dtype", ""))
-                files += read_files(each.files or (), each.part, dtype)
+                files += read_files(each.model, each.part, dtype) if each.part else each.files or ()
         read_ahead(files)
 
 
