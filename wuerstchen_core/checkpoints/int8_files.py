@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..files import cache_folder, replaced_whole
+from ..files import int8_folder, replaced_whole
 from ..networks.int8 import LARGEST_WEIGHT
 from .writing import Weight, write_tensors
 
@@ -34,7 +34,7 @@ def file_for(part: str, files: Sequence[Path], dtype: torch.dtype) -> Path:
     places = [str(path.resolve()) for path in files]
     stats = [(path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     content = [FORMAT, LARGEST_WEIGHT, str(dtype), torch.__version__, stats]
-    return cache_folder() / "int8" / f"{part}-{_digest(places)}-{_digest(content)}.safetensors"
+    return int8_folder() / f"{part}-{_digest(places)}-{_digest(content)}.safetensors"
 
 
 def read(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

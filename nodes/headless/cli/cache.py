@@ -3,7 +3,8 @@
 import argparse
 import shutil
 import time
-from pathlib import Path
+
+from wuerstchen_core.files import int8_folder
 
 from ..errors import UsageError
 from ..execution.disk_cache import DiskCache, Entry
@@ -22,8 +23,8 @@ def cache(options: argparse.Namespace, report: Report) -> int:
             found.set_limit(options.limit)
         if options.clear or options.older is not None:
             count = found.clear() if options.older is None else _drop_older(found, options.older)
-            if options.clear:
-                shutil.rmtree(_weights(found), ignore_errors=True)
+            if options.clear and not options.cache:
+                shutil.rmtree(int8_folder(), ignore_errors=True)
             report.result(f"Dropped {_counted(count)}", event="dropped", results=count)
             entries = found.entries()
         else:
@@ -34,8 +35,8 @@ def cache(options: argparse.Namespace, report: Report) -> int:
                 )
     except OSError as error:
         raise UsageError(f"The cache in {found.folder} cannot be changed: {error.strerror or error}.") from error
-    weights = [path.stat().st_size for path in _weights(found).glob("*.safetensors")]
-    if weights:
+    weights = [path.stat().st_size for path in int8_folder().glob("*.safetensors")]
+    if weights and not options.cache:
         told = f"{_counted(len(weights), 'network')} rounded to int8, {size_text(sum(weights))}"
         report.result(told, event="int8", networks=len(weights), bytes=sum(weights))
     size = sum(entry.size for entry in entries)
@@ -48,11 +49,6 @@ def cache(options: argparse.Namespace, report: Report) -> int:
         limit=found.max_bytes,
     )
     return 0
-
-
-def _weights(found: DiskCache) -> Path:
-    """Return the folder of rounded weights, see `wuerstchen_core.checkpoints.int8_files`."""
-    return found.folder / "int8"
 
 
 def _drop_older(found: DiskCache, seconds: float) -> int:

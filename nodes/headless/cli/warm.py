@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import wuerstchen_core
+
 ACCEPTED, REFUSED, INTERRUPT = b"y", b"n", b"i"
 """Bytes between the two: the server takes the command, or does not; the client was interrupted."""
 VERBS = frozenset({"run", "generate", "vary"})
@@ -40,8 +42,8 @@ def is_private(folder: Path) -> bool:
 def fingerprint() -> str:
     """Return a text that differs between a client and a server of other code, another Python, or other threads."""
     package = Path(__file__).parents[2]
-    core = __import__("wuerstchen_core").__path__[0]
-    files = sorted(path for folder in (package, Path(core)) for path in folder.rglob("*.py"))
+    core = Path(wuerstchen_core.__path__[0])
+    files = sorted(path for folder in (package, core) for path in folder.rglob("*.py"))
     content = [sys.executable, os.environ.get("OMP_NUM_THREADS")]
     content += [(str(path), path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

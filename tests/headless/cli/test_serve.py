@@ -120,6 +120,16 @@ def test_a_busy_server_leaves_others_to_themselves(slow_server):
     client.communicate(timeout=30)
 
 
+def test_a_server_that_dies_is_told_in_one_line(slow_server):
+    client = subprocess.Popen(
+        [sys.executable, "-c", CLIENT, "slow"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert client.stdout is not None and client.stdout.readline() == "taken\n"
+    slow_server.kill()
+    out, err = client.communicate(timeout=30)
+    assert (out, err) == ("code 1\n", "wuerstchen: error: the server ended before the command did. Run it again.\n")
+
+
 def test_other_code_and_other_threads_are_refused(slow_server, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert _client("fast").communicate(timeout=30)[0] == "code None\n"
