@@ -104,10 +104,22 @@ def pytest_testnodedown(node: Any) -> None:
     counts |= Counter(getattr(node, "workeroutput", {}).get("left out", {}))
 
 
+def _say_what_was_tried(terminalreporter: pytest.TerminalReporter) -> None:
+    """Sum what the tests of `faults` have counted with `tried`."""
+    reports = [each for kind in terminalreporter.stats.values() for each in kind if hasattr(each, "user_properties")]
+    tried = {each.nodeid: dict(each.user_properties).get("inputs", 0) for each in reports if each.when == "teardown"}
+    if not any(tried.values()):
+        return
+    failed = {each.nodeid for each in reports if each.failed and "/faults/" in each.nodeid}
+    ends = f"{len(failed)} tests failed" if failed else "0 tracebacks, 0 hangs, 0 escapes, 0 lost or doubled pictures"
+    terminalreporter.write_line(f"Bad inputs and faults: {sum(tried.values()):,} tried, {ends}.")
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
-    """Say what was left out, and how to run it."""
+    """Say how many bad inputs were tried, what was left out, and how to run it."""
     yield
+    _say_what_was_tried(terminalreporter)
     counts = config.stash[LEFT_OUT]
     words = {kind: f"{counts[kind]} {KINDS[kind]}" for kind in KINDS if counts[kind]}
     if not words:

@@ -26,10 +26,13 @@ CORE = {
     "previews": {"networks"},
     "networks": {"geometry", "errors"},
     "checkpoints": {"networks", "geometry", "text", "files", "errors"},
-    "text": {"networks", "errors"},
+    "text": {"networks", "files", "errors"},
     "weights": {"checkpoints", "networks", "text", "errors"},
     "stages": {"images", "sampling", "networks", "geometry", "schedule", "errors"},
-    "pipeline": {"stages", "images", "checkpoints", "networks", "sampling", "geometry", "schedule", "errors"},
+    "pipeline": {
+        *("stages", "images", "checkpoints", "networks"),
+        *("sampling", "geometry", "schedule", "files", "errors"),
+    },
     "training": {
         *("stages", "checkpoints", "networks", "weights"),
         *("text", "previews", "geometry", "schedule", "files", "errors"),

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from string import Formatter
 
 from wuerstchen_core.errors import InputError, WuerstchenError
-from wuerstchen_core.files import write_new
+from wuerstchen_core.files.writing import write_new
 
 from .errors import UsageError
 

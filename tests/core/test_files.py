@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from wuerstchen_core.files import replaced_whole, write_new
+from wuerstchen_core.files.writing import replaced_whole, write_new
 
 
 def test_a_file_is_new_complete_and_as_readable_as_others(tmp_path):

@@ -13,7 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..files import int8_folder, replaced_whole
+from ..files.places import int8_folder
+from ..files.writing import replaced_whole
 from ..networks.int8 import LARGEST_WEIGHT
 from .writing import Weight, write_tensors
 

@@ -1,6 +1,5 @@
 """Pictures of Pillow to tensors and back."""
 
-import warnings
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..files.pictures import TooLargeError, read_picture
 from ..geometry import MAX_SIZE, Size
 from .advice import warn
 
@@ -32,15 +32,13 @@ def open_picture(picture: "Image | str | PathLike[str]", name: str = "image") ->
         opened = picture
     else:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                opened = Image.open(Path(picture).expanduser())
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            opened = read_picture(Path(picture).expanduser())
+        except TooLargeError as error:
             raise InputError(
                 f"{name} is {picture!r}, which has too many pixels; expected at most {MAX_SIZE} on a side. Make it "
                 "smaller."
             ) from error
-        except (OSError, ValueError, TypeError, SyntaxError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise InputError(
                 f"{name} is {picture!r}, which cannot be read as a picture: {error}. Give a PNG, JPEG or WebP file, or "
                 "a PIL.Image."

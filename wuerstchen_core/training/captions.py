@@ -1,12 +1,12 @@
 """Find captioned pictures: a folder with a text file beside each, or a table of paths and captions."""
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
 from ..errors import InputError
+from ..files.untrusted import MAX_TEXT_BYTES, parse_json, read_bytes
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 """Suffixes of pictures."""
@@ -109,8 +109,8 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, object]]]:
         if not line.strip():
             continue
         try:
-            row: object = json.loads(line)
-        except (ValueError, RecursionError):
+            row: object = parse_json(line)
+        except ValueError:
             row = None
         if not isinstance(row, dict):
             raise InputError(
@@ -126,7 +126,7 @@ def _cell(row: dict[str, object], names: tuple[str, ...]) -> str | None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_bytes(path, MAX_TEXT_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
     except OSError as error:

@@ -22,7 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import replaced_whole
+from ..files.pictures import read_picture
+from ..files.untrusted import open_file
+from ..files.writing import replaced_whole
 from ..geometry import STEP
 from .captions import Captioned
 
@@ -60,11 +62,10 @@ def fitted(path: Path, sizes: Sequence[tuple[int, int]]) -> Tensor:
         InputError: It is no picture, or has too many pixels.
     """
     try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            size = bucket_for(*upright.size, sizes)
-            pixels = np.asarray(ImageOps.fit(upright, size, Image.Resampling.LANCZOS), np.float32) / 255
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        upright = read_picture(path).convert("RGB")
+        size = bucket_for(*upright.size, sizes)
+        pixels = np.asarray(ImageOps.fit(upright, size, Image.Resampling.LANCZOS), np.float32) / 255
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a picture ({error}). Convert it to PNG, or take it out.") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
@@ -74,7 +75,7 @@ def digest(*parts: object) -> str:
     found = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
-            with part.open("rb") as file:
+            with open_file(part) as file:
                 while block := file.read(2**20):
                     found.update(block)
         else:

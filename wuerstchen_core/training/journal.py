@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import replaced_whole
+from ..files.writing import replaced_whole
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..errors import InputError
-from ..files import replaced_whole
+from ..files.writing import replaced_whole
 from ..networks.processor import HAS_BFLOAT16
 
 if TYPE_CHECKING:

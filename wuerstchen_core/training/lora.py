@@ -15,7 +15,7 @@ from torch import nn
 from ..checkpoints.lora import WORDS_METADATA
 from ..checkpoints.writing import Weight, write_tensors
 from ..errors import InputError
-from ..files import replaced_whole
+from ..files.writing import replaced_whole
 from ..networks.stage_c import StageC
 
 Layers = Literal["attention", "all"]

@@ -10,9 +10,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ImageOps
 from torch import Tensor
 
+from ..files.pictures import read_picture
 from .captions import captioned_pictures
 from .fields import features
 from .phrases import phrase
@@ -188,9 +189,8 @@ class FolderPictures:
 
     def sample(self, rng: np.random.Generator, width: int, height: int) -> Sample:
         path, caption = self._pairs[rng.integers(len(self._pairs))]
-        with Image.open(path) as image:
-            whole = max(width, WHOLE), max(height, WHOLE)
-            fitted = np.asarray(ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), whole))
+        whole = max(width, WHOLE), max(height, WHOLE)
+        fitted = np.asarray(ImageOps.fit(read_picture(path).convert("RGB"), whole))
         top, left = (
             int(rng.integers(more - side + 1)) for more, side in zip(whole[::-1], (height, width), strict=True)
         )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..files import replaced_whole
+from ..files.writing import replaced_whole
 from ..networks.processor import HAS_BFLOAT16
 from .pictures import SIZES, Batch, Pictures, batch_of, draw_batch, random_size
 

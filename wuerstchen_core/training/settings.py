@@ -9,7 +9,8 @@ from typing import Any, Literal, cast
 from ..checkpoints.presets import PRESETS
 from ..checkpoints.sources import locate
 from ..errors import InputError
-from ..files import replaced_whole
+from ..files.untrusted import read_json
+from ..files.writing import replaced_whole
 from ..geometry import STEP
 from .lora import LAYERS, Layers
 
@@ -127,7 +128,7 @@ def claim(settings: Finetuning, *, pictures: str, keep: str | None) -> None:
             with replaced_whole(path) as partial:
                 partial.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
             return
-        found: object = json.loads(path.read_text(encoding="utf-8"))
+        found: object = read_json(path)
     except ValueError:
         found = None
     except OSError as error:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..checkpoints.loading import load_stage_a, load_stage_b, load_text_encoder
 from ..checkpoints.presets import family
-from ..files import replaced_whole
+from ..files.writing import replaced_whole
 from ..networks.stage_c import StageC
 from ..schedule import SCHEDULES
 from ..stages import decode_stage_a, sample_stage_b, sample_stage_c

@@ -4,7 +4,7 @@ import argparse
 import shutil
 import time
 
-from wuerstchen_core.files import int8_folder
+from wuerstchen_core.files.places import int8_folder
 
 from ..errors import UsageError
 from ..execution.disk_cache import DiskCache, Entry

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from wuerstchen_core.files import replaced_whole
+from wuerstchen_core.files.writing import replaced_whole
 
 from ..errors import UsageError
 from .grid import GAP, INK, PAPER, Font, fitting

@@ -5,7 +5,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from wuerstchen_core.files import replaced_whole
+from wuerstchen_core.files.writing import replaced_whole
 
 _SMALL = 2**18
 """Size in bytes below which reading a file is faster than looking up its digest."""

@@ -18,7 +18,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from wuerstchen_core.files import cache_folder, replaced_whole, write_new
+from wuerstchen_core.files.places import cache_folder
+from wuerstchen_core.files.writing import replaced_whole, write_new
 
 from .calls import Outputs
 from .digests import FileDigests

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from wuerstchen_core.errors import InputError
+from wuerstchen_core.files.pictures import TooLargeError, read_frames
+from wuerstchen_core.files.untrusted import sha256_of
 
 from ..execution.packing import Array
 from ..host import current
@@ -102,13 +102,12 @@ class LoadImage:
 
     @classmethod
     def IS_CHANGED(cls, image: str) -> str:
-        return hashlib.sha256(find_input(image).read_bytes()).hexdigest()
+        return sha256_of(find_input(image))
 
     def load(self, image: str) -> tuple[Tensor, Tensor]:
         """Return the image [frames, height, width, 3] in 0..1 and its transparency [frames, height, width], 1 clear."""
-        path = find_input(image)
-        with opened(path) as file:
-            frames = [_pixels(frame) for frame in ImageSequence.Iterator(file)]
+        with explained(find_input(image)) as path:
+            frames = [_pixels(frame) for frame in read_frames(path)]
         frames = [frame for frame in frames if frame[0].shape == frames[0][0].shape]
         import torch
 
@@ -117,24 +116,19 @@ class LoadImage:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image to be read while the context lasts.
+def explained(path: Path) -> Iterator[Path]:
+    """Yield the path of a picture to be read while the context lasts.
 
     Raises:
         InputError: It cannot be read, or has so many pixels that it may be an attack.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                yield file
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"{path} is too large an image; expected at most {Image.MAX_IMAGE_PIXELS} pixels in all. Scale it down "
-            "first."
-        ) from error
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
-        raise InputError(f"{path} cannot be read as an image: {error}. Give a PNG, JPEG or WebP file.") from error
+        yield path
+    except TooLargeError as error:
+        raise InputError(f"{path} is too large an image: {error}. Scale it down first.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read as an image: {reason}. Give a PNG, JPEG or WebP file.") from error
 
 
 def metadata_texts(prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:
@@ -144,7 +138,6 @@ def metadata_texts(prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> dict
 
 
 def _pixels(frame: Image.Image) -> tuple[Array, Array]:
-    frame = ImageOps.exif_transpose(frame)
     if frame.mode.startswith("I"):  # 16 bits a pixel
         frame = frame.convert("I").point(lambda value: value * (1 / 255))
     rgb = numpy.array(frame.convert("RGB"), dtype=numpy.float32) / 255

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy
-from PIL import ImageOps
+
+from wuerstchen_core.files.pictures import read_picture
+from wuerstchen_core.files.untrusted import sha256_of
 
 from ...pictures import MASK_KEY
-from .images import IMAGE_SUFFIXES, opened
+from .images import IMAGE_SUFFIXES, explained
 from .input_files import explain_missing, find_input, names_of_inputs
 
 if TYPE_CHECKING:
@@ -42,12 +43,12 @@ class LoadImageMask:
 
     @classmethod
     def IS_CHANGED(cls, image: str, channel: str) -> str:
-        return hashlib.sha256(find_input(image).read_bytes()).hexdigest()
+        return sha256_of(find_input(image))
 
     def load(self, image: str, channel: str) -> tuple[Tensor]:
         """Return the mask [1, height, width] in 0..1."""
-        with opened(find_input(image)) as file:
-            picture = ImageOps.exif_transpose(file)
+        with explained(find_input(image)) as path:
+            picture = read_picture(path)
             if picture.mode.startswith("I"):  # 16 bits a pixel
                 picture = picture.convert("I").point(lambda value: value * (1 / 255))
             values = picture.convert("RGBA").getchannel(channel[0].upper())

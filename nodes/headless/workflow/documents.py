@@ -3,23 +3,23 @@
 Node classes are not needed here; `convert` needs them to turn an editor document into the API format.
 """
 
+import errno
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from wuerstchen_core.errors import WorkflowError
+from wuerstchen_core.files.untrusted import MAX_TEXT_BYTES, check_json, parse_json, read_bytes
 
 from ..errors import UsageError
 from .editor import Document, read_document
 from .examples import locate
 from .prompt import Prompt
 
-MAX_BYTES = 64 * 2**20
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _EXPECTED = (
     'expected the editor\'s format ({"nodes": [...], "links": [...]}) or the API format '
@@ -65,7 +65,12 @@ def load_workflow(source: str | os.PathLike[str] | Mapping[str, Any]) -> Workflo
         WorkflowError: The file is none of these.
     """
     if isinstance(source, Mapping):
-        return _classify(dict(source), "The workflow", Path.cwd())
+        document = dict(source)
+        try:
+            check_json(document)
+        except ValueError as error:
+            raise WorkflowError(f"The workflow cannot be read: {error}; {_EXPECTED}") from error
+        return _classify(document, "The workflow", Path.cwd())
     path = locate(source)
     data = _read(path)
     if data.startswith(_PNG_SIGNATURE):
@@ -76,51 +81,45 @@ def load_workflow(source: str | os.PathLike[str] | Mapping[str, Any]) -> Workflo
         raise WorkflowError(
             f"{path} is not UTF-8 text (byte {error.start} is {data[error.start]:#04x}) and not a PNG; {_EXPECTED}"
         ) from error
-    return _classify(parse_json(text, str(path)), str(path), path.parent)
+    return _classify(_parse(text, str(path)), str(path), path.parent)
 
 
-def parse_json(text: str, name: str) -> Any:
+def _parse(text: str, name: str) -> Any:
     """Parse JSON from a user.
 
     Raises:
         WorkflowError: It is damaged; the message gives the line and column.
     """
     try:
-        return json.loads(text)
+        return parse_json(text)
     except json.JSONDecodeError as error:
         raise WorkflowError(
             f"{name} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; {_EXPECTED}"
         ) from error
-    except RecursionError as error:
-        raise WorkflowError(f"{name} is nested too deeply to be a workflow; {_EXPECTED}") from error
-    except ValueError as error:  # an integer of thousands of digits
+    except ValueError as error:
         raise WorkflowError(f"{name} is not JSON that can be read: {error}; {_EXPECTED}") from error
 
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        return read_bytes(path, MAX_TEXT_BYTES)
     except OSError as error:
         reason = error.strerror or str(error)
+        if error.errno == errno.EFBIG:
+            raise WorkflowError(f"{path} is no workflow: {reason}; {_EXPECTED}") from error
         raise UsageError(f"{path} cannot be opened: {reason}. Give the path of a workflow .json or .png.") from error
     except ValueError as error:  # a null character in the path
         raise UsageError(f"{str(path)!r} is not a path: {error}. Give the path of a workflow .json or .png.") from error
-    if len(data) > MAX_BYTES:
-        raise WorkflowError(f"{path} is larger than {MAX_BYTES // 2**20} MiB; that is no workflow. {_EXPECTED}")
-    return data
 
 
 def _from_png(data: bytes, path: Path) -> Workflow:
-    from PIL import Image
+    from wuerstchen_core.files.pictures import read_picture
 
     try:
-        with Image.open(BytesIO(data)) as image:
-            image.load()
-            found = {key: value for key, value in image.info.items() if isinstance(value, str)}
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        found = {key: value for key, value in read_picture(data).info.items() if isinstance(value, str)}
+    except ValueError as error:
         raise WorkflowError(f"{path} is a damaged PNG: {error}. Use the file as it was first saved.") from error
-    parts = {key: parse_json(found[key], f"{path} ({key})") for key in ("prompt", "workflow") if found.get(key)}
+    parts = {key: _parse(found[key], f"{path} ({key})") for key in ("prompt", "workflow") if found.get(key)}
     if not parts:
         raise WorkflowError(
             f"{path} is a PNG without a workflow in it: it has no `prompt` and no `workflow` text. "

@@ -179,7 +179,7 @@ CIRCLE = {
         ("{", ["is not JSON"]),
         ("[]", ["holds a list at the top"]),
         ('{"1": {"inputs": {}}}', ["without class_type"]),
-        ("[" * 100_000, ["nested too deeply"]),
+        ("[" * 100_000, ["more than 100 levels deep"]),
         (json.dumps({"nodes": [{"id": 1}]}), ["nodes.0.type"]),
         (json.dumps(LATENT_TO_IMAGE), ["received_type(INT) mismatch input_type(LATENT)"]),
         (json.dumps(CIRCLE), ['2 "Two" (WuerstchenStageBDecode) -> 2 "Two"']),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from wuerstchen_core.files import cache_folder
+from wuerstchen_core.files.places import cache_folder
 from wuerstchen_nodes.headless.execution.calls import Outputs
 from wuerstchen_nodes.headless.execution.disk_cache import DiskCache
 

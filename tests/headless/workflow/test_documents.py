@@ -54,8 +54,8 @@ def test_a_png_carries_both_formats(tmp_path):
         (b"{", "not JSON: .* line 1, column 2"),
         (b"", "not JSON"),
         (b"\xff\xfe{\x00}\x00", "not UTF-8"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b"[" * 5_000 + b"]" * 5_000, "nested too deeply|a list at the top"),
+        (b"[" * 100_000, "more than 100 levels deep"),
+        (b"[" * 5_000 + b"]" * 5_000, "more than 100 levels deep"),
         (b'{"1": ' + b"9" * 5_000 + b"}", "cannot be|can be read|is a number"),
         (b"[]", "holds a list at the top"),
         (b'"x"', "holds a text at the top"),
@@ -95,7 +95,7 @@ def test_a_path_that_cannot_be_opened_is_bad_usage(tmp_path, path):
 
 
 def test_a_file_too_large_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "MAX_BYTES", 10)
+    monkeypatch.setattr(documents, "MAX_TEXT_BYTES", 10)
     with pytest.raises(WorkflowError, match="larger than"):
         load_workflow(write(tmp_path / "w.json", PROMPT))
 

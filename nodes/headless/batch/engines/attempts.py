@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from wuerstchen_core.files import replaced_whole
+from wuerstchen_core.files.writing import replaced_whole
 
 from ..tasks import MAX_DEATHS, Failed, Task
 

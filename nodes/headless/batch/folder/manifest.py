@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
-from wuerstchen_core.files import replaced_whole
+from wuerstchen_core.files.writing import replaced_whole
 
 from .results import Result
 

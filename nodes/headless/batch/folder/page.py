@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from wuerstchen_core.files import replaced_whole
+from wuerstchen_core.files.writing import replaced_whole
 
 from .results import Result
 

@@ -1,0 +1,114 @@
+"""Reading of files from strangers: regular files, bounded sizes, JSON that is what it seems."""
+
+import os
+from io import BytesIO
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from support.attacks import within
+from wuerstchen_core.files import untrusted
+from wuerstchen_core.files.pictures import TooLargeError, read_frames, read_picture
+from wuerstchen_core.files.untrusted import check_json, open_file, parse_json, read_bytes, read_json, sha256_of
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_only_regular_files_are_opened_and_none_is_waited_for(tmp_path, kind):
+    path = tmp_path / "file"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    for read in (open_file, sha256_of, read_json, lambda each: read_bytes(each, 10), read_picture):
+        with within(5), pytest.raises(OSError, match=r"not a file|Is a directory"):
+            read(path)
+
+
+def test_a_file_is_read_up_to_its_limit(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert read_bytes(path, 5) == b"12345"
+    with pytest.raises(OSError, match="larger than 4 bytes"):
+        read_bytes(path, 4)
+    assert sha256_of(path) == "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"a": 1, "a": 2}', "the key 'a' twice"),
+        ("[" * 101 + "]" * 101, "more than 100 levels"),
+        ("[" * 100_000 + "]" * 100_000, "more than 100 levels"),
+        ('{"a":' * 600 + "1" + "}" * 600, "more than 100 levels"),
+        (r'["\ud83d"]', "half a character"),
+        (r'{"\udc00": 1}', "half a character"),
+        ("[" + "0," * 2_000_001 + "0]", "more than 2,000,000 values"),
+        ("1" * 5000, "digits"),
+    ],
+)
+def test_json_that_is_not_what_it_seems_is_refused(text, problem):
+    with pytest.raises(ValueError, match=problem):
+        parse_json(text)
+
+
+def test_json_within_the_limits_is_read(tmp_path):
+    deep = "[" * 100 + "]" * 100
+    path = tmp_path / "file.json"
+    path.write_text('\ufeff{"a": ' + deep[1:-1] + r', "b": "\ud83d\ude00", "c": NaN}', encoding="utf-8")
+    found = read_json(path)
+    assert found["b"] == "\U0001f600" and found["c"] != found["c"]
+    with pytest.raises(ValueError, match="levels"):
+        check_json(_chain(200))
+
+
+def _chain(length: int) -> list:
+    chain: list = []
+    for _ in range(length):
+        chain = [chain]
+    return chain
+
+
+def test_a_document_that_holds_itself_is_too_deep():
+    document: dict = {}
+    document["self"] = document
+    with pytest.raises(ValueError, match="levels"):
+        check_json(document)
+
+
+def _png(**texts: str) -> bytes:
+    info = PngInfo()
+    for key, text in texts.items():
+        info.add_text(key, text, zip=True)
+    data = BytesIO()
+    Image.new("RGB", (3, 2)).save(data, "PNG", pnginfo=info)
+    return data.getvalue()
+
+
+def test_compressed_texts_may_be_as_large_as_a_workflow(monkeypatch):
+    data = _png(prompt="x" * 2 * 2**20)
+    assert len(read_picture(data).info["prompt"]) == 2 * 2**20
+    monkeypatch.setattr("wuerstchen_core.files.pictures.MAX_TEXT_BYTES", 2**20)
+    with pytest.raises(ValueError, match="too large"):
+        read_picture(data)
+
+
+def test_frames_may_have_as_many_pixels_as_one_picture(monkeypatch):
+    data = BytesIO()
+    frames = [Image.new("L", (10, 10), shade) for shade in (0, 99, 200)]
+    frames[0].save(data, "GIF", save_all=True, append_images=frames[1:])
+    assert len(read_frames(data.getvalue())) == 3
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 250)
+    with pytest.raises(TooLargeError):
+        read_frames(data.getvalue())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 90)
+    with pytest.raises(TooLargeError):
+        read_picture(data.getvalue())
+
+
+def test_sizes_are_named_in_whole_units():
+    assert [untrusted.size_text(size) for size in (10, 2**10, 64 * 2**20, 2**31)] == [
+        *("10 bytes", "1 KiB", "64 MiB", "2 GiB")
+    ]

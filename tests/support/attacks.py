@@ -1,0 +1,145 @@
+"""Attacks on the command, and what each of them has to end in."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wuerstchen_nodes.headless import cli
+from wuerstchen_nodes.headless.report import BACKEND_UNAVAILABLE, BAD_USAGE, FAILED, INVALID_WORKFLOW, WEIGHTS_MISSING
+
+REFUSALS = frozenset({FAILED, BAD_USAGE, INVALID_WORKFLOW, WEIGHTS_MISSING, BACKEND_UNAVAILABLE})
+"""Exit codes of a command that says in one line what is wrong."""
+SECONDS = 10
+"""Longest time that an attack may take."""
+MEBIBYTES = 1024
+"""Most memory that a process may have taken at its peak."""
+
+
+class HangError(BaseException):
+    """An attack took too long; no code catches it."""
+
+
+@contextmanager
+def within(seconds: float = SECONDS) -> Iterator[None]:
+    """End what takes longer than it may. Raises: HangError."""
+
+    def end(*_: object) -> None:
+        raise HangError(f"more than {seconds} seconds")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def check_refusal(code: Any, error: str, codes: frozenset[int] = REFUSALS) -> None:
+    """Check that a command has ended with one of the exit codes and says why in one clear line."""
+    assert "Traceback" not in error and "unexpected " not in error, error[-2000:]
+    assert code in codes, f"exit code {code}: {error[-2000:]}"
+    errors = [line for line in error.splitlines() if line.startswith("wuerstchen: error: ")]
+    assert len(errors) == 1 and len(errors[0]) > len("wuerstchen: error: "), error[-2000:]
+    assert len(error) < 20_000, f"{len(error)} characters"
+
+
+class Attack:
+    """Runs the command against bad input, and counts how often.
+
+    Attributes:
+        inputs: Number of inputs that were tried.
+    """
+
+    def __init__(self, capsys: Any) -> None:
+        self.inputs = 0
+        self._capsys = capsys
+
+    def here(self, *arguments: object, codes: frozenset[int] = REFUSALS, may_succeed: bool = False) -> tuple[int, str]:
+        """Run the command in this process; return its exit code and its stderr.
+
+        Args:
+            arguments: Arguments of `wuerstchen`.
+            codes: Exit codes that are right.
+            may_succeed: Whether exit code 0 is right, too.
+        """
+        self.inputs += 1
+        with within():
+            try:
+                code: Any = cli.main([str(each) for each in arguments])
+            except SystemExit as end:
+                code = end.code
+        error = self._capsys.readouterr().err
+        if not (may_succeed and code == 0):
+            check_refusal(code, error, codes)
+        return code, error
+
+    def alone(
+        self,
+        *arguments: object,
+        codes: frozenset[int] = REFUSALS,
+        may_succeed: bool = False,
+        stdin: bytes = b"",
+        seconds: float = SECONDS,
+        environment: Mapping[str, str] | None = None,
+    ) -> tuple[int, str]:
+        """Run the command in a process of its own, whose time and memory are bounded. Arguments as for `here`.
+
+        Args:
+            stdin: What is piped into it.
+            seconds: Longest time that it may take.
+            environment: Further environment variables.
+        """
+        self.inputs += 1
+        command = [sys.executable, "-m", "wuerstchen_nodes", *(os.fsencode(str(each)) for each in arguments)]
+        code, error, peak = run_alone(command, stdin, seconds, environment)
+        assert peak < MEBIBYTES, f"{peak} MiB"
+        if not (may_succeed and code == 0):
+            check_refusal(code, error, codes)
+        return code, error
+
+
+def run_alone(
+    command: list[Any], stdin: bytes = b"", seconds: float = SECONDS, environment: Mapping[str, str] | None = None
+) -> tuple[int, str, int]:
+    """Run a program; return its exit code, its stderr and the MiB of memory that it took at its peak."""
+    log = Path("stderr.txt")
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            env={**os.environ, **(environment or {})},
+        )
+        assert process.stdin is not None
+        try:
+            process.stdin.write(stdin)
+            process.stdin.close()
+        except BrokenPipeError:
+            pass
+        deadline = time.monotonic() + seconds
+        while True:
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if ended:
+                break
+            if time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                raise HangError(f"{command[2:]}: more than {seconds} seconds")
+            time.sleep(0.01)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    error = log.read_text(encoding="utf-8", errors="replace")
+    log.unlink()
+    return process.returncode, error, usage.ru_maxrss // 1024
+
+
+def files_outside(folder: Path, allowed: Callable[[Path], bool]) -> list[Path]:
+    """Return the files below a folder that were not allowed there."""
+    return [path for path in folder.rglob("*") if path.is_file() and not allowed(path)]

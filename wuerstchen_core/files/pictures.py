@@ -1,0 +1,87 @@
+"""Reading of pictures that may come from strangers, with Pillow."""
+
+import warnings
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, TypeVar
+
+from .untrusted import MAX_TEXT_BYTES, open_file
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Read = TypeVar("Read")
+_LIMITS = RLock()
+"""Held while Pillow's limit of texts is another one, since it is global."""
+
+
+class TooLargeError(ValueError):
+    """A picture has so many pixels that it may be an attack."""
+
+
+def read_picture(source: Path | bytes) -> "Image":
+    """Read a picture, the first one of several frames, into memory, and turn it upright.
+
+    PNGs may carry compressed texts as large as a workflow may be; Pillow alone takes 1 MiB.
+
+    Args:
+        source: A file, or its content.
+    Returns:
+        Image: In its own mode, with its texts and other facts in `info`.
+    Raises:
+        TooLargeError: It has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels.
+        ValueError: It is damaged, or no picture.
+        OSError: It cannot be opened, or is no regular file.
+    """
+
+    from PIL import ImageOps
+
+    return _read(source, ImageOps.exif_transpose)
+
+
+def read_frames(source: Path | bytes) -> "list[Image]":
+    """Read every frame of a picture as `read_picture` does. All of them together may have as many pixels as one.
+
+    Args and errors as for `read_picture`.
+    """
+    from PIL import Image, ImageOps, ImageSequence
+
+    def read(picture: Image.Image) -> list[Image.Image]:
+        frames: list[Image.Image] = []
+        room = Image.MAX_IMAGE_PIXELS or float("inf")
+        for frame in ImageSequence.Iterator(picture):
+            room -= frame.width * frame.height
+            if room < 0:
+                raise TooLargeError(_too_large())
+            frames.append(ImageOps.exif_transpose(frame))
+        return frames
+
+    return _read(source, read)
+
+
+def _read(source: Path | bytes, read: "Callable[[Image], Read]") -> Read:
+    from PIL import Image, PngImagePlugin
+
+    with _LIMITS, BytesIO(source) if isinstance(source, bytes) else open_file(source) as file:
+        usual = PngImagePlugin.MAX_TEXT_CHUNK
+        PngImagePlugin.MAX_TEXT_CHUNK = max(usual, MAX_TEXT_BYTES)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                return read(Image.open(file))
+        except TooLargeError:
+            raise
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise TooLargeError(_too_large()) from error
+        except Exception as error:  # Pillow raises all kinds of errors at damaged files
+            raise ValueError(str(error) or type(error).__name__) from error
+        finally:
+            PngImagePlugin.MAX_TEXT_CHUNK = usual
+
+
+def _too_large() -> str:
+    from PIL import Image
+
+    return f"it has too many pixels; expected at most {Image.MAX_IMAGE_PIXELS} in all"
