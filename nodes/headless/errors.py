@@ -9,6 +9,11 @@ from typing import Any
 
 from wuerstchen_core.errors import WorkflowError, WuerstchenError
 
+MAX_FAULTY = 100
+"""Most nodes whose errors are reported at once."""
+MAX_LINES = 20
+"""Most errors that a message lists."""
+
 
 class UsageError(WuerstchenError):
     """The caller named a node, an input, a file or a value that does not exist or cannot be used."""
@@ -36,14 +41,21 @@ class InvalidWorkflowError(WorkflowError):
         self.node_errors = dict(node_errors or {})
 
     @classmethod
-    def of_nodes(cls, node_errors: Mapping[str, dict[str, Any]]) -> "InvalidWorkflowError":
-        """Make one error of the errors of several nodes; `title` in an entry names the node in the message."""
+    def of_nodes(cls, node_errors: Mapping[str, dict[str, Any]], *, more: int = 0) -> "InvalidWorkflowError":
+        """Make one error of the errors of several nodes, the first of which are in its message.
+
+        Args:
+            node_errors: As the attribute, with the `title` of each node for the message.
+            more: Number of further nodes with errors, which are left out.
+        """
         lines = [
             f"Node {describe(node_id, entry['class_type'], entry.get('title'))}: {error['message']}: {error['details']}"
             for node_id, entry in node_errors.items()
             for error in entry["errors"]
         ]
-        details = "\n".join(lines)
+        left = len(lines) - MAX_LINES
+        rest = [f"... and {left} more errors"] * (left > 0) + [f"... and {more} more nodes with errors"] * (more > 0)
+        details = "\n".join([*lines[:MAX_LINES], *rest])
         error = node_error("prompt_outputs_failed_validation", "Prompt outputs failed validation", details)
         plain = {
             node_id: {key: value for key, value in entry.items() if key != "title"}

@@ -10,6 +10,7 @@ from typing import Any
 from wuerstchen_core.checkpoints.presets import DEFAULT_MODEL, PRESETS, Family, family
 
 from ...registry import NODE_CLASS_MAPPINGS
+from ...widgets import LARGEST_SEED
 from ..errors import UsageError, did_you_mean
 from ..host import HeadlessHost
 from ..workflow.documents import Workflow
@@ -108,7 +109,7 @@ def variants_for(prompts: Sequence[str], seed: int, count: int) -> list[Variant]
     found: list[Variant] = []
     several = len(prompts) * count > 1
     for prompt in prompts:
-        for each in range(seed, seed + count):
+        for each in (number % (LARGEST_SEED + 1) for number in range(seed, seed + count)):
             label = f"{prompt}, seed {each}" if several else ""
             fields = {"point": len(found) + 1, "prompt": prompt, "seed": each} if several else {}
             found.append(Variant({PROMPT: prompt}, each, label, fields))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
@@ -26,7 +27,7 @@ class Input:
     options: Mapping[str, Any]
     choices: list[Any] | None = None
 
-    @property
+    @cached_property
     def is_widget(self) -> bool:
         """Return whether the editor shows a field for it. Any other input takes a link only."""
         return self.type in WIDGET_TYPES and not self.options.get("forceInput", False)

@@ -9,12 +9,13 @@ from typing import Any
 from wuerstchen_core.errors import WorkflowError
 from wuerstchen_core.text.prompts import resolve_choices
 
-from ..errors import InvalidWorkflowError, describe, node_error
+from ..errors import MAX_FAULTY, InvalidWorkflowError, describe, node_error
 from .catalog import Catalog
 from .documents import Workflow
 from .dynamic_text import fill_file_name
 from .editor import BYPASSED, MUTED, Node
 from .flatten import CUT, Constant, Output, Scope, is_virtual
+from .limits import check_count
 from .prompt import Prompt, title_of
 from .widgets import widget_values
 
@@ -39,16 +40,19 @@ def convert(workflow: Workflow, catalog: Catalog, *, repeatable: bool = False) -
         WorkflowError: The document is damaged.
     """
     if workflow.prompt is not None:
+        check_count(len(workflow.prompt))
         _check_classes(workflow, workflow.prompt, catalog)
         return workflow.prompt
     nodes = list(_running_nodes(Scope.top(workflow.document), workflow.name))
-    unknown = {
-        scope.path_of(node): _unknown_class(node.type, catalog, node.title, node.pack)
-        for scope, node in nodes
-        if node.type not in catalog.classes
-    }
+    unknown = [(scope, node) for scope, node in nodes if node.type not in catalog.classes]
     if unknown:
-        raise InvalidWorkflowError.of_nodes(unknown)
+        raise InvalidWorkflowError.of_nodes(
+            {
+                scope.path_of(node): _unknown_class(node.type, catalog, node.title, node.pack)
+                for scope, node in unknown[:MAX_FAULTY]
+            },
+            more=max(0, len(unknown) - MAX_FAULTY),
+        )
     chance = random.Random(json.dumps(workflow.editor, sort_keys=True)) if repeatable else random.Random()
     prompt = {
         scope.path_of(node): {
@@ -102,12 +106,16 @@ def _inputs(scope: Scope, node: Node, catalog: Catalog, chance: random.Random) -
 
 def _fill_file_names(prompt: Prompt, nodes: list[tuple[Scope, Node]], catalog: Catalog) -> None:
     """Insert fields of other nodes into file names, for the classes for which the page does so."""
-    fields = {scope.path_of(node): (node, widget_values(node, catalog.inputs(node.type))) for scope, node in nodes}
+    by_class: dict[str, Node] = {}
+    by_title: dict[str, Node] = {}
+    for _, node in nodes:
+        for names, name in ((by_class, node.properties.get("Node name for S&R")), (by_title, node.title)):
+            if isinstance(name, str):
+                names.setdefault(name, node)
 
     def value_of(name: str, field: str) -> Any:
-        by_class = [values for node, values in fields.values() if node.properties.get("Node name for S&R") == name]
-        by_title = [values for node, values in fields.values() if node.title == name]
-        return next(iter(by_class or by_title), {}).get(field)
+        found = by_class.get(name) or by_title.get(name)
+        return None if found is None else widget_values(found, catalog.inputs(found.type)).get(field)
 
     for node in prompt.values():
         prefix = node["inputs"].get("filename_prefix")
@@ -124,8 +132,9 @@ def _check_classes(workflow: Workflow, prompt: Mapping[str, Any], catalog: Catal
                 node_id: _unknown_class(
                     prompt[node_id]["class_type"], catalog, title_of(prompt, node_id), packs.get(node_id)
                 )
-                for node_id in unknown
-            }
+                for node_id in unknown[:MAX_FAULTY]
+            },
+            more=max(0, len(unknown) - MAX_FAULTY),
         )
 
 

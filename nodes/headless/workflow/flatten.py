@@ -1,13 +1,17 @@
 """Resolve links through nodes that exist in the editor only: reroutes, primitives, bypassed nodes and subgraphs."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Any, Literal
 
 from wuerstchen_core.errors import WorkflowError
 
 from ..errors import describe
-from .editor import BYPASSED, MUTED, Document, Link, Node, NodeId, Socket, Subgraph
+from .editor import BYPASSED, MUTED, Document, Link, Node, NodeId, Socket
+from .limits import check_size
 
 _NOTES = frozenset({"Note", "MarkdownNote"})
 _REROUTE, _PRIMITIVE = "Reroute", "PrimitiveNode"
@@ -49,13 +53,36 @@ def is_virtual(node: Node) -> bool:
     return node.type in _NOTES or node.type in (_REROUTE, _PRIMITIVE)
 
 
-class Scope:
-    """One graph: the workflow itself, or one copy of a subgraph.
+class Graph:
+    """Nodes and links of the workflow or of a subgraph, by their ids; every copy of a subgraph shares them.
 
     Args:
         nodes: Nodes of the graph.
         links: Links of the graph.
-        subgraphs: Subgraphs that the document defines, by id.
+    Attributes:
+        twice: Id that two nodes have; None if there is none.
+    """
+
+    def __init__(self, nodes: list[Node], links: list[Link]) -> None:
+        self.nodes: dict[NodeId, Node] = {node.id: node for node in nodes}
+        self.links = {link.id: link for link in links}
+        self.twice: NodeId | None = None
+        if len(self.nodes) < len(nodes):
+            self.twice = next(each for each, times in Counter(node.id for node in nodes).items() if times > 1)
+
+    @cached_property
+    def to_output(self) -> dict[int, int]:
+        """Id of the link to each output of a subgraph, by its slot."""
+        ends = ((link.target_slot, link.id) for link in self.links.values() if link.target_id == _SUBGRAPH_OUTPUT)
+        return dict(reversed(list(ends)))  # the first of several counts
+
+
+class Scope:
+    """One graph: the workflow itself, or one copy of a subgraph.
+
+    Args:
+        graph: Its nodes and links.
+        subgraphs: Graphs of the subgraphs that the document defines, by id.
         prefix: Beginning of the ids of its nodes: "" at the top, "12:" inside node 12.
         outer: Scope and node that this graph is inside; None at the top.
     Raises:
@@ -64,44 +91,38 @@ class Scope:
 
     def __init__(
         self,
-        nodes: list[Node],
-        links: list[Link],
-        subgraphs: dict[str, Subgraph],
+        graph: Graph,
+        subgraphs: Mapping[str, Graph],
         prefix: str = "",
         outer: tuple["Scope", Node] | None = None,
     ) -> None:
-        self.nodes: dict[NodeId, Node] = {node.id: node for node in nodes}
-        self.links = {link.id: link for link in links}
+        self.nodes, self.links = graph.nodes, graph.links
         self.subgraphs = subgraphs
         self.prefix = prefix
         self.outer = outer
-        if len(self.nodes) < len(nodes):
-            ids = [node.id for node in nodes]
-            twice = next(each for each in ids if ids.count(each) > 1)
-            raise WorkflowError(f"Two nodes have the id {prefix}{twice}; expected one each. Save the file again.")
+        self._graph = graph
+        self._inside: dict[NodeId, Scope] = {}
+        self._ends: dict[tuple[int, str], Output | Constant | _Primitive | Literal[_Cut.CUT] | None] = {}
+        if graph.twice is not None:
+            raise WorkflowError(f"Two nodes have the id {prefix}{graph.twice}; expected one each. Save the file again.")
 
     @classmethod
     def top(cls, document: Document) -> "Scope":
-        """Return the scope of the whole document."""
-        subgraphs = {subgraph.id: subgraph for subgraph in document.definitions.subgraphs}
-        return cls(document.nodes, document.links, subgraphs)
-
-    def inside(self, node: Node) -> "Scope":
-        """Return the scope inside a subgraph node.
+        """Return the scope of the whole document.
 
         Raises:
-            WorkflowError: The subgraph contains itself.
+            WorkflowError: A subgraph contains itself, or subgraphs make too many nodes.
         """
-        scope: Scope | None = self
-        while scope is not None and scope.outer is not None:
-            scope, container = scope.outer
-            if container.type == node.type:
-                raise WorkflowError(
-                    f"Subgraph {self.subgraphs[node.type].name!r} (node {self.path_of(node)}) contains itself; "
-                    "expected an end to it. Remove the inner copy in the editor."
-                )
-        subgraph = self.subgraphs[node.type]
-        return Scope(subgraph.nodes, subgraph.links, self.subgraphs, f"{self.path_of(node)}:", (self, node))
+        check_size(document)
+        subgraphs = {each.id: Graph(each.nodes, each.links) for each in document.definitions.subgraphs}
+        return cls(Graph(document.nodes, document.links), subgraphs)
+
+    def inside(self, node: Node) -> "Scope":
+        """Return the scope inside a subgraph node."""
+        if node.id not in self._inside:
+            graph = self.subgraphs[node.type]
+            self._inside[node.id] = Scope(graph, self.subgraphs, f"{self.path_of(node)}:", (self, node))
+        return self._inside[node.id]
 
     def path_of(self, node: Node) -> str:
         """Return the id of a node in the API format."""
@@ -119,40 +140,63 @@ class Scope:
         Raises:
             WorkflowError: The link or its first node is not in the file, or reroutes form a cycle.
         """
-        scope: Scope = self
-        seen: set[tuple[str, int]] = set()
-        following: int | None = link_id
-        while following is not None:
-            if (scope.prefix, following) in seen:
+        found = self._end(link_id, wanted)
+        if isinstance(found, _Primitive):  # it gives its value to fields that are linked to it directly
+            return _constant(found.node) if found.scope is self and found.link == link_id else None
+        return found
+
+    def _end(self, link_id: int, wanted: Any) -> "Output | Constant | _Primitive | Literal[_Cut.CUT] | None":
+        """Follow a link to its end. The ends of all links on the way are remembered."""
+        way: list[tuple[Scope, tuple[int, str]]] = []
+        seen: set[tuple[str, tuple[int, str]]] = set()
+        step: _Step = self, link_id, wanted
+        while True:
+            scope, following, wanted = step
+            key = (following, repr(wanted))
+            if key in scope._ends:
+                end = scope._ends[key]
+                break
+            if (scope.prefix, key) in seen:
                 raise WorkflowError(
                     f"Link {following} leads back to itself through reroutes or bypassed nodes; expected a source. "
                     "Unplug it in the editor."
                 )
-            seen.add((scope.prefix, following))
-            link = scope._link(following)
-            if link.origin_id == _SUBGRAPH_INPUT and scope.outer is not None:
-                scope, container = scope.outer
-                following = _link_at(container, link.origin_slot)
-                if following is None:
-                    return _shown_value(container, link.origin_slot)
-                wanted = container.inputs[link.origin_slot].type
-                continue
-            node = scope._origin(link)
-            if node.type == _PRIMITIVE:
-                return _constant(node) if scope is self and following == link_id else None
-            if node.mode == BYPASSED:
-                socket = _passed_through(node, link.origin_slot, wanted)
-                following, wanted = (socket.link, socket.type) if socket else (None, wanted)
-            elif node.type == _REROUTE:
-                following = _link_at(node, 0)
-            elif node.mode == MUTED:
-                return CUT
-            elif node.type in scope.subgraphs:
-                scope = scope.inside(node)
-                following = scope._link_to_output(link.origin_slot)
-            else:
-                return Output(scope.path_of(node), link.origin_slot)
-        return None
+            seen.add((scope.prefix, key))
+            way.append((scope, key))
+            found = scope._behind(following, wanted)
+            if not isinstance(found, tuple):
+                end = found
+                break
+            step = found
+        for scope, key in way:
+            scope._ends[key] = end
+        return end
+
+    def _behind(self, link_id: int, wanted: Any) -> "_Step | Output | Constant | _Primitive | Literal[_Cut.CUT] | None":
+        """Return the next link on the way to the source of one, or its end."""
+        link = self._link(link_id)
+        if link.origin_id == _SUBGRAPH_INPUT and self.outer is not None:
+            outside, container = self.outer
+            beyond = _link_at(container, link.origin_slot)
+            if beyond is None:
+                return _shown_value(container, link.origin_slot)
+            return outside, beyond, container.inputs[link.origin_slot].type
+        node = self._origin(link)
+        if node.type == _PRIMITIVE:
+            return _Primitive(node, self, link_id)
+        if node.mode == BYPASSED:
+            socket = _passed_through(node, link.origin_slot, wanted)
+            return None if socket is None or socket.link is None else (self, socket.link, socket.type)
+        if node.type == _REROUTE:
+            beyond = _link_at(node, 0)
+            return None if beyond is None else (self, beyond, wanted)
+        if node.mode == MUTED:
+            return CUT
+        if node.type in self.subgraphs:
+            inner = self.inside(node)
+            beyond = inner._graph.to_output.get(link.origin_slot)
+            return None if beyond is None else (inner, beyond, wanted)
+        return Output(self.path_of(node), link.origin_slot)
 
     def _link(self, link_id: int) -> Link:
         if link_id not in self.links:
@@ -173,9 +217,24 @@ class Scope:
             )
         return self.nodes[link.origin_id]
 
-    def _link_to_output(self, slot: int) -> int | None:
-        to_output = (link for link in self.links.values() if link.target_id == _SUBGRAPH_OUTPUT)
-        return next((link.id for link in to_output if link.target_slot == slot), None)
+
+@dataclass(frozen=True)
+class _Primitive:
+    """Primitive node at the end of a link.
+
+    Attributes:
+        node: The node.
+        scope: Scope of the node.
+        link: Id of the link that leaves it.
+    """
+
+    node: Node
+    scope: Scope
+    link: int
+
+
+_Step = tuple[Scope, int, Any]
+"""Scope and id of a link, and the type that is wanted of it."""
 
 
 def _link_at(node: Node, slot: int) -> int | None:

@@ -1,6 +1,5 @@
 """Set inputs from outside: `NODE.input=value` and seeds."""
 
-import copy
 import difflib
 import json
 import random
@@ -14,8 +13,8 @@ from ...widgets import LARGEST_SEED
 from ..errors import UsageError, describe
 from .catalog import Catalog, Input
 from .documents import Workflow
-from .prompt import Prompt, links_of, title_of
-from .widgets import set_widget
+from .prompt import Prompt, copied, links_of, title_of
+from .widgets import set_widgets
 
 _TEXTS = {"PrimitiveString": "value", "PrimitiveStringMultiline": "value"}
 """Classes of nodes that hold a text, and the input that it is in."""
@@ -34,20 +33,20 @@ def apply(
         settings: {"NODE.input": value}; NODE is an id, a title, a class or a display name. A text is converted to the
             type of the input. A linked input is unplugged.
         seed: Value for every seed input. Different seeds stay different: the first becomes `seed`, the next
-            `seed + 1`, and so on. None leaves them.
+            `seed + 1`, and so on; 0 comes after LARGEST_SEED. None leaves them.
     Raises:
         UsageError: There is no such node or input, there are several, or the value is not of the input's type.
     """
-    workflow = replace(workflow, editor=copy.deepcopy(workflow.editor))
-    changed = copy.deepcopy(dict(prompt))
+    workflow = replace(workflow, editor=copied(workflow.editor))
+    changed: Prompt = copied(dict(prompt))
     values = _seeds(changed, catalog, seed) if seed is not None else {}
     for key, value in settings.items():
         node_id, declared = find_input(changed, catalog, key)
         values[node_id, declared.name] = typed(value, declared, key)
     for (node_id, name), value in values.items():
         changed[node_id].setdefault("inputs", {})[name] = value
-        if workflow.editor is not None:
-            set_widget(workflow.editor, catalog, node_id, name, value)
+    if workflow.editor is not None and values:
+        set_widgets(workflow.editor, catalog, values)
     _resolve_choices(changed, catalog, set(values))
     return workflow, changed
 
@@ -208,5 +207,5 @@ def _seeds(prompt: Mapping[str, Any], catalog: Catalog, seed: int) -> dict[tuple
     for node_id, declared, value in slots(prompt, catalog):
         if declared.is_seed:
             place = order.setdefault(json.dumps(value, default=repr), len(order))
-            values[node_id, declared.name] = seed + place
+            values[node_id, declared.name] = (seed + place) % (LARGEST_SEED + 1)
     return values

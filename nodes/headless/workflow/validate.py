@@ -1,17 +1,17 @@
 """Check a workflow in the API format before anything runs, with the error shapes of ComfyUI's server."""
 
-import copy
 import difflib
 import inspect
 import math
 from collections.abc import Mapping
+from itertools import islice
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidWorkflowError, describe, node_error
+from ..errors import MAX_FAULTY, InvalidWorkflowError, describe, node_error
 from .catalog import Catalog, Input
-from .prompt import Prompt, ancestors, constant, is_link, links_of, title_of, wrapped
+from .prompt import Prompt, ancestors, constant, copied, is_link, links_of, title_of, wrapped
 
 
 def validate(prompt: Mapping[str, Any], catalog: Catalog) -> Prompt:
@@ -23,7 +23,7 @@ def validate(prompt: Mapping[str, Any], catalog: Catalog) -> Prompt:
     Returns:
         Prompt: A copy with every value in the type of its input.
     Raises:
-        InvalidWorkflowError: It cannot run; every error of every node is listed.
+        InvalidWorkflowError: It cannot run; every error of every node is listed, of the first MAX_FAULTY nodes.
     """
     outputs = [node_id for node_id, node in prompt.items() if catalog.is_output(node["class_type"])]
     if not outputs:
@@ -31,24 +31,47 @@ def validate(prompt: Mapping[str, Any], catalog: Catalog) -> Prompt:
             "The workflow has no output: none of its nodes saves or shows anything. Add a Save Image node.",
             node_error("prompt_no_outputs", "Prompt has no outputs", ""),
         )
-    checked = {node_id: {**node, "inputs": copy.deepcopy(node.get("inputs", {}))} for node_id, node in prompt.items()}
-    reached = {output: ancestors(checked, [output]) for output in outputs}
-    needed = [node_id for node_id in checked if any(node_id in nodes for nodes in reached.values())]
+    checked = {node_id: {**node, "inputs": copied(node.get("inputs", {}))} for node_id, node in prompt.items()}
+    reached = ancestors(checked, outputs)
+    needed = [node_id for node_id in checked if node_id in reached]
     _check_cycles(checked, needed)
     found = {node_id: errors for node_id in needed if (errors := _check_node(checked, node_id, catalog))}
     if found:
+        users = _users(checked, needed)
         raise InvalidWorkflowError.of_nodes(
             {
                 node_id: {
                     "errors": errors,
-                    "dependent_outputs": [output for output in outputs if node_id in reached[output]],
+                    "dependent_outputs": _dependent(node_id, users, outputs),
                     "class_type": checked[node_id]["class_type"],
                     "title": title_of(checked, node_id),
                 }
-                for node_id, errors in found.items()
-            }
+                for node_id, errors in islice(found.items(), MAX_FAULTY)
+            },
+            more=max(0, len(found) - MAX_FAULTY),
         )
     return checked
+
+
+def _users(prompt: Prompt, node_ids: list[str]) -> dict[str, list[str]]:
+    """Return the nodes that take a result of each node."""
+    found: dict[str, list[str]] = {node_id: [] for node_id in node_ids}
+    for node_id in node_ids:
+        for link in links_of(prompt, node_id):
+            found[link.source].append(node_id)
+    return found
+
+
+def _dependent(node_id: str, users: Mapping[str, list[str]], outputs: list[str]) -> list[str]:
+    """Return the outputs that need a node."""
+    found: set[str] = set()
+    waiting = [node_id]
+    while waiting:
+        each = waiting.pop()
+        if each not in found:
+            found.add(each)
+            waiting += users[each]
+    return [output for output in outputs if output in found]
 
 
 def _check_cycles(prompt: Prompt, needed: list[str]) -> None:

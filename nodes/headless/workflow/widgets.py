@@ -44,40 +44,45 @@ def widget_values(node: Node, declared: Mapping[str, Input]) -> dict[str, Any]:
     return {name: wrapped(found.get(name, widget.default)) for name, widget in widgets.items()}
 
 
-def set_widget(editor: dict[str, Any], catalog: Catalog, node_id: str, name: str, value: Any) -> None:
-    """Set a field of an editor document and unplug its link, so that a saved image carries the settings that made it.
+def set_widgets(editor: dict[str, Any], catalog: Catalog, values: Mapping[tuple[str, str], Any]) -> None:
+    """Set fields of an editor document and unplug their links, so that a saved image carries the settings that made it.
 
     Nodes inside subgraphs are left as they are, since other copies of the subgraph share them.
 
     Args:
-        editor: The editor's document; changed in place.
+        editor: The editor's document, which `convert` has read; changed in place.
         catalog: Node classes.
-        node_id: Id of the node in the API format.
-        name: Input to set.
-        value: New value.
+        values: {(node id in the API format, input): new value}.
     """
-    node = next((node for node in editor["nodes"] if str(node.get("id")) == node_id), None)
-    if node is None or node.get("type") not in catalog.classes:
-        return
-    values = node["widgets_values"] = node.get("widgets_values") or []
-    if isinstance(values, dict):
-        values[name] = value
-    else:
-        position = widget_positions(catalog.inputs(node["type"]), values).get(name)
-        if position is not None:
-            values[position] = value
-    for socket in node.get("inputs") or []:
-        if socket.get("name") == name and socket.get("link") is not None:
-            _remove_link(editor, socket["link"])
-            socket["link"] = None
+    nodes = {str(node.get("id")): node for node in editor["nodes"]}
+    unplugged: set[Any] = set()
+    for (node_id, name), value in values.items():
+        node = nodes.get(node_id)
+        if node is None or node.get("type") not in catalog.classes:
+            continue
+        fields = node["widgets_values"] = node.get("widgets_values") or []
+        if isinstance(fields, dict):
+            fields[name] = value
+        else:
+            position = widget_positions(catalog.inputs(node["type"]), fields).get(name)
+            if position is not None:
+                fields[position] = value
+        for socket in node.get("inputs") or []:
+            if socket.get("name") == name and socket.get("link") is not None:
+                unplugged.add(socket["link"])
+                socket["link"] = None
+    if unplugged:
+        _remove_links(editor, unplugged)
 
 
-def _remove_link(editor: dict[str, Any], link_id: int) -> None:
+def _remove_links(editor: dict[str, Any], removed: set[Any]) -> None:
     links = editor.get("links") or []
     links = links.values() if isinstance(links, dict) else links
     editor["links"] = [
-        link for link in links if link and (link[0] if isinstance(link, list) else link["id"]) != link_id
+        link for link in links if link and (link[0] if isinstance(link, list) else link["id"]) not in removed
     ]
     for node in editor["nodes"]:
         for socket in node.get("outputs") or []:
-            socket["links"] = [each for each in socket.get("links") or [] if each != link_id]
+            ends = socket.get("links")
+            if isinstance(ends, list):
+                socket["links"] = [each for each in ends if not isinstance(each, int) or each not in removed]

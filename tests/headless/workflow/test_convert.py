@@ -7,7 +7,7 @@ from wuerstchen_core.errors import WorkflowError
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError
 from wuerstchen_nodes.headless.workflow.convert import convert
 from wuerstchen_nodes.headless.workflow.documents import load_workflow
-from wuerstchen_nodes.headless.workflow.widgets import set_widget, widget_positions
+from wuerstchen_nodes.headless.workflow.widgets import set_widgets, widget_positions
 
 MUTED, BYPASSED = 2, 4
 
@@ -180,8 +180,7 @@ def test_a_widget_set_from_outside_is_written_back_and_unplugged():
     pair = editor_node(1, "Pair", widgets_values=["x"], outputs=[{"name": "t", "type": "STRING", "links": [1]}])
     workflow = load_workflow(editor([pair, thing], [[1, 1, 0, 2, 4, "STRING"]]))
     assert workflow.editor is not None
-    set_widget(workflow.editor, toys(), "2", "text", "new")
-    set_widget(workflow.editor, toys(), "2", "mode", "fast")
+    set_widgets(workflow.editor, toys(), {("2", "text"): "new", ("2", "mode"): "fast"})
     inputs = convert(workflow, toys())["2"]["inputs"]
     assert (inputs["text"], inputs["mode"], inputs["strength"]) == ("new", "fast", 0.5)
     assert workflow.editor is not None
@@ -195,7 +194,7 @@ def test_a_widget_is_set_in_a_file_whose_values_and_links_are_partly_missing(lin
     workflow = load_workflow({**editor([thing], []), "links": links})
     assert workflow.editor is not None
     workflow.editor["nodes"][0]["widgets_values"] = None
-    set_widget(workflow.editor, toys(), "2", "text", "new")
+    set_widgets(workflow.editor, toys(), {("2", "text"): "new"})
     assert workflow.editor["links"] == []
     assert workflow.editor["nodes"][0]["inputs"][0]["link"] is None
 
