@@ -14,7 +14,10 @@ from wuerstchen_core.files.writing import write_new
 from .errors import UsageError
 
 DEFAULT_FOLDER = "output"
-_FIELDS = {"prefix": "", "index": 1, "node": ""}
+FIELDS = ("prefix", "index", "node")
+"""Fields of a pattern of names."""
+INDEX_FORMAT = re.compile(r"0?\d{1,2}")
+"""Formats of the field {index}: its width, such as 05."""
 _OTHER_IMAGES = frozenset({".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
 
 
@@ -119,16 +122,20 @@ def _highest(folder: Path, stem: str, suffix: str) -> int:
 
 
 def _check_pattern(text: str) -> None:
+    """Check that a pattern has known fields only, and no format but the width of {index}: any other may be huge."""
+    problem = ""
     try:
-        fields = [field for _, field, _, _ in Formatter().parse(text) if field is not None]
-        unknown = [field for field in fields if field not in _FIELDS]
-        if not unknown:
-            text.format(**_FIELDS)
-            return
-        problem = f"it has the field {{{unknown[0]}}}"
+        for _, field, form, conversion in Formatter().parse(text):
+            if field is None:
+                continue
+            if field not in FIELDS or conversion:
+                problem = f"it has the field {{{field}}}"
+            elif form and (field != "index" or not INDEX_FORMAT.fullmatch(form)):
+                problem = f"{{{field}}} has the format {form!r}"
     except ValueError as error:
         problem = str(error)
-    raise UsageError(
-        f"--out is {text!r}: {problem}. Expected a path with {{prefix}}, {{index}} and {{node}} at most, "
-        "such as 'out/{prefix}_{index:05}.png'."
-    )
+    if problem:
+        raise UsageError(
+            f"--out is {text!r}: {problem}. Expected a path with {{prefix}}, {{index}} and {{node}} at most, such as "
+            "'out/{prefix}_{index:05}.png'."
+        )

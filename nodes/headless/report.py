@@ -14,6 +14,8 @@ from .errors import BackendError, InvalidWorkflowError, RunError, UsageError
 
 FAILED, BAD_USAGE, INVALID_WORKFLOW, WEIGHTS_MISSING, PARTLY_FAILED, BACKEND_UNAVAILABLE = 1, 2, 3, 4, 5, 6
 INTERRUPTED = 130
+LONGEST_LINE = 1000
+"""Most characters of a line on stderr."""
 LOGGERS = ("wuerstchen_core", "wuerstchen_nodes")
 """Loggers of this project."""
 
@@ -84,7 +86,7 @@ class Report:
     def failed(self, error: Exception) -> int:
         """Report an error and return the exit code."""
         code = exit_code(error)
-        message = str(error)
+        message = _shortened(str(error))
         if not isinstance(error, WuerstchenError):
             message = f"unexpected {type(error).__name__}: {error}. Run again with --debug to see where."
         if self.debug:
@@ -102,7 +104,7 @@ class Report:
 
     def _to_stderr(self, text: str) -> None:
         with _without_bars():
-            print(text, file=sys.stderr, flush=True)
+            print(_shortened(text), file=sys.stderr, flush=True)
 
 
 def exit_code(error: BaseException) -> int:
@@ -130,6 +132,15 @@ class _Handler(logging.Handler):
             self._report.warn(record.getMessage())
         else:
             self._report.note(record.getMessage())
+
+
+def _shortened(text: str) -> str:
+    """Cut the middle out of lines that are too long to read, such as one with a value of a megabyte."""
+    if len(text) <= LONGEST_LINE:
+        return text
+    lines = text.split("\n")
+    half = LONGEST_LINE // 2
+    return "\n".join(line if len(line) <= LONGEST_LINE else f"{line[:half]} ... {line[-half:]}" for line in lines)
 
 
 def size_text(size: float) -> str:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 UP = 1.1
 """Weight of (words) without a number; [words] have its inverse."""
 
-_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+_COMMENT = re.compile(r"/\*|//[^\n]*")
+"""Beginning of a comment of several lines, or a whole comment to the end of its line."""
 _PIECE = re.compile(r"\\.|[{}|]|[^\\{}|]+|\\", re.DOTALL)
 _DEEPEST = 100
 """Braces or brackets inside each other that are read; more are text."""
@@ -46,7 +47,7 @@ def resolve_choices(text: str, choose: Callable[[Sequence[list[str]]], list[str]
         choose: Takes one of several choices, each a list of pieces of text.
     """
     blocks: list[list[list[str]]] = [[[]]]  # open braces, each with its choices so far; the first is the text itself
-    for piece in _PIECE.findall(_COMMENT.sub("", text)):
+    for piece in _PIECE.findall(_without_comments(text)):
         if piece == "{" and len(blocks) <= _DEEPEST:
             blocks.append([[]])
         elif piece == "}" and len(blocks) > 1:
@@ -58,6 +59,23 @@ def resolve_choices(text: str, choose: Callable[[Sequence[list[str]]], list[str]
     while len(blocks) > 1:
         _close(blocks, choose)
     return "".join(blocks[0][0])
+
+
+def _without_comments(text: str) -> str:
+    """Remove comments in a single pass; a /* without its end is kept."""
+    kept: list[str] = []
+    index = start = 0
+    last = text.rfind("*/")
+    while (match := _COMMENT.search(text, index)) is not None:
+        end = match.end()
+        if match[0] == "/*":
+            if last < end:
+                index = end
+                continue
+            end = text.index("*/", end) + 2
+        kept.append(text[start : match.start()])
+        start = index = end
+    return "".join(kept) + text[start:]
 
 
 def weighted_parts(text: str) -> list[Part]:

@@ -57,8 +57,8 @@ class Parser(argparse.ArgumentParser):
         raise argparse.ArgumentError(None if is_verb else action, message)
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """Return a type of options: a whole number of at least `least`."""
+def whole_number(least: int, most: int = 2**31) -> Callable[[str], int]:
+    """Return a type of options: a whole number from `least` to `most`."""
 
     def read(text: str) -> int:
         try:
@@ -67,6 +67,8 @@ def whole_number(least: int) -> Callable[[str], int]:
             number = least - 1
         if number < least:
             raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {shlex.quote(text)}")
+        if number > most:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at most {most}, got {shlex.quote(text)}")
         return number
 
     return read
@@ -74,6 +76,8 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 count = whole_number(1)
 """Type of options that count something."""
+threads = whole_number(1, 1024)
+"""Type of numbers of threads."""
 
 
 def guidance(text: str) -> float:
@@ -111,7 +115,7 @@ def duration(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([dhms])", text.strip().lower())
     if match is None:
         raise argparse.ArgumentTypeError(f"expected a time such as 7d, 12h, 30m or 45s, got {shlex.quote(text)}")
-    return float(match[1]) * {"d": 86400, "h": 3600, "m": 60, "s": 1}[match[2]]
+    return _finite(match[1]) * {"d": 86400, "h": 3600, "m": 60, "s": 1}[match[2]]
 
 
 def byte_count(text: str) -> int:
@@ -119,4 +123,11 @@ def byte_count(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip().lower())
     if match is None:
         raise argparse.ArgumentTypeError(f"expected a size such as 500MB or 5GB, got {shlex.quote(text)}")
-    return int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " "))
+    return int(_finite(match[1]) * 1000 ** " kmgt".index(match[2] or " "))
+
+
+def _finite(digits: str) -> float:
+    """Return a number of digits and a dot; one with more than 18 digits is no size and no time."""
+    if len(digits) > 18:
+        raise argparse.ArgumentTypeError(f"expected at most 18 digits, got {len(digits)}")
+    return float(digits)

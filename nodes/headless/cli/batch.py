@@ -10,7 +10,7 @@ from wuerstchen_core.errors import WuerstchenError
 
 from ..errors import UsageError
 from ..extras import install_command
-from .arguments import Parser, count, whole_number
+from .arguments import Parser, count, threads, whole_number
 
 if TYPE_CHECKING:
     from ..batch.job import Summary
@@ -79,7 +79,7 @@ def add_options(parser: Parser, workflow: str, settings: str) -> None:
     parser.add_argument("--dry-run", action="store_true", help=_DRY_RUN)
     parser.add_argument("--sheet", metavar="FILE.png", help=_SHEET)
     parser.add_argument("--workers", type=count, metavar="N", help=_WORKERS)
-    parser.add_argument("--threads", type=count, metavar="N", help="threads of each worker (default: its share)")
+    parser.add_argument("--threads", type=threads, metavar="N", help="threads of each worker (default: its share)")
     parser.add_argument("--engine", choices=["local", "ray"], default="local", help=_ENGINE)
     parser.add_argument("--address", metavar="HOST:PORT", help="Ray cluster to join (default: one on this machine)")
     parser.add_argument("--layout", choices=["fused", "staged"], default="fused", help=_LAYOUT)

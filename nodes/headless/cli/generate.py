@@ -15,6 +15,7 @@ from ..errors import UsageError, did_you_mean
 from ..host import HeadlessHost
 from ..workflow.documents import Workflow
 from .jobs import Variant
+from .sweep import MAX_POINTS
 
 PROMPT, NEGATIVE = "Prompt.value", "Negative Prompt.text"
 PICTURE, MASK = "Load Image.image", "Mask.image"
@@ -105,7 +106,11 @@ def settings_for(workflow: Workflow, options: argparse.Namespace) -> dict[str, A
 
 
 def variants_for(prompts: Sequence[str], seed: int, count: int) -> list[Variant]:
-    """Return one run for each image: `count` seeds from `seed` on for each prompt."""
+    """Return one run for each image: `count` seeds from `seed` on for each prompt. Raises: UsageError, for too many."""
+    if len(prompts) * count > MAX_POINTS:
+        raise UsageError(
+            f"{len(prompts)} prompts with {count} seeds each are more than {MAX_POINTS:,} images. Use `wuerstchen batch`."
+        )
     found: list[Variant] = []
     several = len(prompts) * count > 1
     for prompt in prompts:

@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    _take_any_file_name()
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["_complete"]:
         return _complete(*arguments[1:])
@@ -65,6 +67,13 @@ def _run(options: argparse.Namespace) -> int:
             return report.interrupted()
         except Exception as error:  # the last resort: one line instead of a traceback
             return report.failed(error)
+
+
+def _take_any_file_name() -> None:
+    """Let names of files be printed that are no UTF-8: as their bytes on stdout, escaped on stderr."""
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 def _complete(kind: str = "", word: str = "", *typed: str) -> int:

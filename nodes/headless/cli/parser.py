@@ -7,7 +7,7 @@ from wuerstchen_core.checkpoints.presets import DEFAULT_SEED, DEFAULT_STEPS, PRE
 from ..extras import install_command
 from . import batch as batch_verb
 from . import train as train_verb
-from .arguments import Parser, byte_count, count, duration, guidance, share, size
+from .arguments import Parser, byte_count, count, duration, guidance, share, size, threads
 
 EXIT_CODES = """\
 exit codes: 0 done, 1 failed while running, 2 bad usage, 3 invalid workflow, 4 weights missing, 5 batch partly failed,
@@ -120,7 +120,7 @@ def build_parser() -> Parser:
     computing = speed.add_argument_group("speed")
     computing.add_argument("--compile", action="store_true", help=_COMPILE)
     computing.add_argument("--dtype", choices=DTYPES, help=_DTYPE)
-    computing.add_argument("--threads", type=count, metavar="N", help=_THREADS)
+    computing.add_argument("--threads", type=threads, metavar="N", help=_THREADS)
     computing.add_argument("--cache", metavar="DIR", help=_CACHE)
     computing.add_argument("--no-server", action="store_true", help="do not use the server that `serve` has started")
     computing.add_argument("--no-cache", action="store_true", help="neither read nor write cached results")

@@ -1,6 +1,5 @@
 """`--sweep NODE.input=values`: every combination of the values of several inputs."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -8,11 +7,15 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from wuerstchen_core.files.untrusted import parse_json
+
 from ..errors import UsageError
 from ..workflow.catalog import Catalog, Input
 from ..workflow.overrides import find_input, typed
 
 MAX_POINTS = 10_000
+_KINDS = {"INT": int, "FLOAT": (int, float), "BOOLEAN": bool}
+"""Type of input -> types of its values in JSON; texts for any other."""
 _RANGE = re.compile(r"(-?[\d.]+?)\.\.(-?[\d.]+?)(?:\.\.([\d.]+))?")
 _EXPECTED = (
     "expected NODE.input=VALUES: values with commas between (3,4), a range (1..8, or 0..1..0.25 with its step), or a "
@@ -44,19 +47,20 @@ def axes(prompt: Mapping[str, Any], catalog: Catalog, texts: Sequence[str]) -> l
         UsageError: An option names no input, a value is not of its input's type, or there are too many combinations.
     """
     found: list[Axis] = []
+    keys: dict[tuple[str, str], str] = {}
     for text in texts:
         key, equals, values = text.partition("=")
         if not equals or not values:
             raise UsageError(f"--sweep got {text!r}; {_EXPECTED}.")
         key = key.strip()
-        _, declared = find_input(prompt, catalog, key, option="--sweep")
+        node_id, declared = find_input(prompt, catalog, key, option="--sweep")
+        earlier = keys.setdefault((node_id, declared.name), key)
+        if len(keys) == len(found):
+            both = key if earlier == key else f"{earlier} and {key}, which are one input,"
+            raise UsageError(f"--sweep names {both} twice; expected one --sweep for each input, with all its values.")
         found.append(Axis(key, _values(values, declared, key)))
         if not found[-1].values:
             raise UsageError(f"--sweep {key} has no values; {_EXPECTED}.")
-    keys = [axis.key for axis in found]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
-    if twice is not None:
-        raise UsageError(f"--sweep names {twice} twice; expected one --sweep for each input, with all its values.")
     if math.prod(len(axis.values) for axis in found) > MAX_POINTS:
         raise UsageError(f"--sweep makes more than {MAX_POINTS} combinations; leave out some values.")
     return found
@@ -77,9 +81,14 @@ def label(settings: Mapping[str, Any]) -> str:
 def _values(text: str, declared: Input, key: str) -> list[Any]:
     if text.lstrip().startswith("["):
         try:
-            parts: list[Any] = json.loads(text)
+            parts: list[Any] = parse_json(text)
         except ValueError as error:
             raise UsageError(f"--sweep {key}: {text!r} is no JSON list ({error}); {_EXPECTED}.") from error
+        for part in parts:
+            if not isinstance(part, _KINDS.get(declared.type, str)) or (
+                isinstance(part, bool) and declared.type != "BOOLEAN"
+            ):
+                raise UsageError(f"--sweep {key}: {part!r} is no value of type {declared.type}; {_EXPECTED}.")
     else:
         parts = [part.strip() for part in text.split(",")]
     values: list[Any] = []
@@ -100,9 +109,9 @@ def _range(match: re.Match[str], declared: Input, key: str) -> list[str]:
         raise UsageError(f"--sweep {key}: {match[0]!r} is no range of {declared.type}; {_EXPECTED}.") from error
     if step <= 0:
         raise UsageError(f"--sweep {key}: {match[0]!r} has the step {step}; expected one above 0.")
+    if abs(end - start) > step * MAX_POINTS:
+        raise UsageError(f"--sweep {key}: {match[0]!r} has too many values; expected at most {MAX_POINTS}.")
     count = math.floor(abs(end - start) / step + 1e-9) + 1
-    if count > MAX_POINTS:
-        raise UsageError(f"--sweep {key}: {match[0]!r} is {count} values; expected at most {MAX_POINTS}.")
     sign = 1 if end >= start else -1
     numbers = [start + sign * index * step for index in range(count)]
     return [str(number) if declared.type == "INT" else f"{number:.10g}" for number in numbers]

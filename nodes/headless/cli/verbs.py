@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from wuerstchen_core.files.untrusted import MAX_TEXT_BYTES
+
 from ..errors import UsageError
 from ..output_files import DEFAULT_FOLDER, OutputFiles
 from ..report import Report, size_text
@@ -272,7 +274,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Report], int]] = {
 
 def _prompts(given: str | None) -> list[str]:
     """Return the prompt that was given, or one for each line of a piped stdin."""
-    found = [given] if given is not None else [] if sys.stdin.isatty() else sys.stdin.read().splitlines()
+    found = [given] if given is not None else [] if sys.stdin.isatty() else _piped().splitlines()
     prompts = [prompt.strip() for prompt in found if prompt.strip()]
     if not prompts:
         raise UsageError(
@@ -280,6 +282,19 @@ def _prompts(given: str | None) -> list[str]:
             '`wuerstchen generate "a red heart on a white background"`, or one prompt a line on stdin.'
         )
     return prompts
+
+
+def _piped() -> str:
+    """Return the text that is piped into stdin."""
+    try:
+        text = sys.stdin.read(MAX_TEXT_BYTES + 1)
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"stdin is not UTF-8 text (byte {error.object[error.start]:#04x}); expected one prompt a line."
+        ) from error
+    if len(text) > MAX_TEXT_BYTES:
+        raise UsageError(f"stdin has more than {MAX_TEXT_BYTES:,} characters; expected one prompt a line.")
+    return text
 
 
 def _cache(options: argparse.Namespace) -> "DiskCache | None":

@@ -107,6 +107,7 @@ class Executor:
         found = self._keys(prompt, outputs, extra_pnginfo)
         keys, renewed, fresh = found.of, _renewed(prompt, self.catalog), set[str]()
         kept = {keys.get(each) for each in prompt if _is_keep(prompt, each, self.catalog)}
+        used = _used(prompt, self.catalog) if self.keep_networks else set[str]()
         self._say_what_is_not_kept(prompt, found)
         run = Run(prompt, self.catalog, extra_pnginfo, on_node or (lambda state, node_id, ui: None))
         self._networks = {key: self._networks[key] for key in keys.values() if key in self._networks}
@@ -131,7 +132,7 @@ class Executor:
                     about=lambda: about(prompt, node_id, self.catalog, workflow),
                     replaces=is_new,
                 )
-            elif key is not None and self.keep_networks and _is_used(prompt, node_id, self.catalog):
+            elif key is not None and node_id in used:
                 self._networks[key] = value
             else:
                 return False
@@ -200,7 +201,7 @@ def _renewed(prompt: Prompt, catalog: Catalog) -> set[str]:
     for node_id, node in prompt.items():
         if passed_on(catalog, node["class_type"]) is None or node["inputs"].get("mode") != RENEW:
             continue
-        while (name := passed_on(catalog, prompt[node_id]["class_type"])) is not None:
+        while (name := passed_on(catalog, prompt[node_id]["class_type"])) is not None and node_id not in found:
             found.add(node_id)
             source = next((link.source for link in links_of(prompt, node_id) if link.name == name), None)
             if source is None:
@@ -210,10 +211,9 @@ def _renewed(prompt: Prompt, catalog: Catalog) -> set[str]:
     return found
 
 
-def _is_used(prompt: Prompt, node_id: str, catalog: Catalog) -> bool:
-    """Return whether a network goes into anything but another network."""
-    users = [each for each in prompt if any(link.source == node_id for link in links_of(prompt, each))]
-    return any(is_kept(prompt, each, catalog) for each in users)
+def _used(prompt: Prompt, catalog: Catalog) -> set[str]:
+    """Return the nodes whose results go into anything but a network."""
+    return {link.source for each in prompt if is_kept(prompt, each, catalog) for link in links_of(prompt, each)}
 
 
 def _is_stored(prompt: Prompt, node_id: str, catalog: Catalog) -> bool:

@@ -9,6 +9,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from wuerstchen_core.files.untrusted import check_text
+
 from ..errors import MAX_FAULTY, InvalidWorkflowError, describe, node_error
 from .catalog import Catalog, Input
 from .prompt import Prompt, ancestors, constant, copied, is_link, links_of, title_of, wrapped
@@ -181,7 +183,7 @@ def _check_value(value: Any, declared: Input, lenient: bool) -> tuple[Any, dict[
         return value, node_error("value_bigger_than_max", message, f"{name}: expected {_range(low, high)}", **info)
     if declared.choices is not None and value not in declared.choices:
         takes_path = declared.options.get("takes_path_headless", False)
-        if takes_path and (path := Path(str(value)).expanduser()).exists():
+        if takes_path and value and (path := Path(str(value)).expanduser()).exists():
             return str(path.absolute()), None
         details = _not_in_list(name, value, declared.choices)
         if takes_path:
@@ -213,6 +215,7 @@ def _converted(value: Any, kind: str) -> Any:
     if kind == "STRING":
         if isinstance(value, (Mapping, type(None))):
             raise TypeError("expected a text")
+        check_text(str(value))
         return str(value)
     return bool(value) if kind == "BOOLEAN" else value
 
