@@ -59,14 +59,16 @@ class OutputFiles:
             WuerstchenError: The folder is a file, or may not be written to.
         """
         folder = self.folder.absolute()
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        existing = folder
         try:
+            existing = next(path for path in (folder, *folder.parents) if path.exists())
             with tempfile.TemporaryFile(dir=existing):
                 pass
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise WuerstchenError(
-                f"Cannot write to the output folder {self.folder}: {error.strerror or error} ({existing}). "
-                "Choose another one with --out, or change its permissions."
+                f"Cannot write to the output folder {self.folder}: {reason} ({existing}). Choose another one with "
+                "--out, or change its permissions."
             ) from error
 
     def save(self, data: bytes, prefix: str, *, node_id: str = "", suffix: str = ".png") -> Path:
@@ -80,20 +82,22 @@ class OutputFiles:
         Raises:
             InputError: The name leads out of the output folder, or cannot be written.
         """
-        base = self.folder.resolve()
-        for name in self._names(prefix, node_id, suffix):
-            path = self.folder / name
-            if not path.resolve().is_relative_to(base) or not PurePosixPath(name).name:
-                raise InputError(
-                    f"filename_prefix is {prefix!r}, which leads out of the output folder {self.folder}; "
-                    "expected a name such as 'heart' or 'hearts/red'. Change it in the node that saves."
-                )
-            try:
+        path = self.folder
+        try:
+            for name in self._names(prefix, node_id, suffix):
+                path = self.folder / name
+                if not path.resolve().is_relative_to(self.folder.resolve()) or not PurePosixPath(name).name:
+                    raise InputError(
+                        f"filename_prefix is {prefix!r}, which leads out of the output folder {self.folder}; "
+                        "expected a name such as 'heart' or 'hearts/red'. Change it in the node that saves."
+                    )
                 if write_new(path, data):
                     return path
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or error
-                raise InputError(f"Cannot write {path}: {reason}. Choose another place or name with --out.") from error
+        except InputError:
+            raise
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links that lead to themselves
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"Cannot write {path}: {reason}. Choose another place or name with --out.") from error
         raise AssertionError("names never end")
 
     def reference(self, path: Path) -> dict[str, str]:

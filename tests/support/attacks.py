@@ -119,21 +119,16 @@ def run_alone(
     Raises:
         HangError: It took longer than `waited` seconds.
     """
-    log = Path("stderr.txt")
-    with log.open("wb") as stderr:
+    log, piped = Path("stderr.txt"), Path("stdin.bin")
+    piped.write_bytes(stdin)
+    with log.open("wb") as stderr, piped.open("rb") as content:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.PIPE,
+            stdin=content,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             env={**os.environ, **(environment or {})},
         )
-        assert process.stdin is not None
-        try:
-            process.stdin.write(stdin)
-            process.stdin.close()
-        except BrokenPipeError:
-            pass
         deadline = time.monotonic() + waited
         while True:
             ended, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -147,6 +142,7 @@ def run_alone(
     process.returncode = os.waitstatus_to_exitcode(status)
     error = log.read_text(encoding="utf-8", errors="replace")
     log.unlink()
+    piped.unlink()
     return process.returncode, error, usage
 
 

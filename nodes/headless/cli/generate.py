@@ -109,7 +109,8 @@ def variants_for(prompts: Sequence[str], seed: int, count: int) -> list[Variant]
     """Return one run for each image: `count` seeds from `seed` on for each prompt. Raises: UsageError, for too many."""
     if len(prompts) * count > MAX_POINTS:
         raise UsageError(
-            f"{len(prompts)} prompts with {count} seeds each are more than {MAX_POINTS:,} images. Use `wuerstchen batch`."
+            f"{len(prompts)} prompts with {count} seeds each are more than {MAX_POINTS:,} images. Use `wuerstchen "
+            "batch`."
         )
     found: list[Variant] = []
     several = len(prompts) * count > 1

@@ -105,7 +105,9 @@ def _range(match: re.Match[str], declared: Input, key: str) -> list[str]:
     try:
         start, end = kind(match[1]), kind(match[2])
         step = kind(match[3] or 1)
-    except ValueError as error:
+        if not math.isfinite(start) or not math.isfinite(end):
+            raise ValueError("it has no end")
+    except (ValueError, OverflowError) as error:
         raise UsageError(f"--sweep {key}: {match[0]!r} is no range of {declared.type}; {_EXPECTED}.") from error
     if step <= 0:
         raise UsageError(f"--sweep {key}: {match[0]!r} has the step {step}; expected one above 0.")

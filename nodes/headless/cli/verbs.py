@@ -286,15 +286,13 @@ def _prompts(given: str | None) -> list[str]:
 
 def _piped() -> str:
     """Return the text that is piped into stdin."""
+    data = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        raise UsageError(f"stdin has more than {size_text(MAX_TEXT_BYTES)}; expected one prompt a line.")
     try:
-        text = sys.stdin.read(MAX_TEXT_BYTES + 1)
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(
-            f"stdin is not UTF-8 text (byte {error.object[error.start]:#04x}); expected one prompt a line."
-        ) from error
-    if len(text) > MAX_TEXT_BYTES:
-        raise UsageError(f"stdin has more than {MAX_TEXT_BYTES:,} characters; expected one prompt a line.")
-    return text
+        raise UsageError(f"stdin is not UTF-8 (byte {data[error.start]:#04x}); expected one prompt a line.") from error
 
 
 def _cache(options: argparse.Namespace) -> "DiskCache | None":

@@ -1,5 +1,6 @@
 """Files that Load nodes read: by their path, or by their name in the host's input folders."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def find_input(name: str) -> Path:
 
 def local_file(name: str, host: HeadlessHost) -> Path | None:
     """Return the path of the file that a Load node names, or None."""
-    return next((path for folder in _folders(name, host) if (path := folder / _plain(name)).is_file()), None)
+    return next((path for folder in _folders(name, host) if os.path.isfile(path := folder / _plain(name))), None)
 
 
 def explain_missing(name: Any) -> bool | str:

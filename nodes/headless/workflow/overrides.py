@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from wuerstchen_core.files.untrusted import check_text
 from wuerstchen_core.text.prompts import resolve_choices
 
 from ...widgets import LARGEST_SEED
@@ -162,9 +163,15 @@ def typed(value: Any, declared: Input, key: str, *, option: str = "--set") -> An
     """Convert a text to the type of its input. Any other value is returned as it is.
 
     Raises:
-        UsageError: The text is not of that type.
+        UsageError: The text is not of that type, or holds half a character.
     """
-    if not isinstance(value, str) or declared.type == "STRING":
+    if not isinstance(value, str):
+        return value
+    try:
+        check_text(value)
+    except ValueError as error:
+        raise UsageError(f"{option} {key}: {error}. Save it as UTF-8, or type it anew.") from error
+    if declared.type == "STRING":
         return value
     try:
         if declared.type == "INT":

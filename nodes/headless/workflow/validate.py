@@ -3,9 +3,10 @@
 import difflib
 import inspect
 import math
+import os
 from collections.abc import Mapping
-from itertools import islice
 from graphlib import CycleError, TopologicalSorter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def _check_value(value: Any, declared: Input, lenient: bool) -> tuple[Any, dict[
         return value, node_error("value_bigger_than_max", message, f"{name}: expected {_range(low, high)}", **info)
     if declared.choices is not None and value not in declared.choices:
         takes_path = declared.options.get("takes_path_headless", False)
-        if takes_path and value and (path := Path(str(value)).expanduser()).exists():
+        if takes_path and value and os.path.exists(path := Path(str(value)).expanduser()):
             return str(path.absolute()), None
         details = _not_in_list(name, value, declared.choices)
         if takes_path:

@@ -146,7 +146,7 @@ API = {"1": node("PrimitiveInt", value=1), "2": node("PrimitiveInt", value=["1",
 )
 def test_bad_usage_and_bad_values(tiny, wuerstchen, monkeypatch, arguments, code, says):
     Path("file").touch()
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     if arguments[:1] == ["run"]:
         arguments = ["run", *tiny, *arguments[1:]]
     assert_one_clear_error(wuerstchen(*arguments), code, *says)

@@ -30,7 +30,7 @@ def inputs_of(path: str, node: str) -> dict:
 @pytest.fixture
 def stdin(monkeypatch):
     """Return a function that pipes a text into the command."""
-    return lambda text: monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    return lambda text: monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
 
 
 def test_the_defaults_are_those_of_the_python_function():
