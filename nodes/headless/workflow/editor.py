@@ -7,7 +7,8 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from wuerstchen_core.errors import WorkflowError
 
-NodeId = int | str
+NodeId = Annotated[int, Field(ge=-(2**53), le=2**53)] | Annotated[str, Field(max_length=200)]
+"""Id of a node: a whole number that JavaScript holds, or a short text, since ids in subgraphs are joined."""
 MUTED, BYPASSED = 2, 4
 """Values of a node's `mode` that exclude it from a run."""
 _LINK_FIELDS = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
