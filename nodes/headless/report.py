@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 import traceback
 import warnings
@@ -16,6 +17,7 @@ FAILED, BAD_USAGE, INVALID_WORKFLOW, WEIGHTS_MISSING, PARTLY_FAILED, BACKEND_UNA
 INTERRUPTED = 130
 LONGEST_LINE = 1000
 """Most characters of a line on stderr."""
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 LOGGERS = ("wuerstchen_core", "wuerstchen_nodes")
 """Loggers of this project."""
 
@@ -57,8 +59,9 @@ class Report:
 
     def result(self, plain: str, **fields: Any) -> None:
         """Print one line on stdout: the plain text, or the fields as JSON."""
+        line = json.dumps(fields) if self.as_json else _harmless(plain) if sys.stdout.isatty() else plain
         with _without_bars():
-            print(json.dumps(fields) if self.as_json else plain, flush=True)
+            print(line, flush=True)
 
     def event(self, **fields: Any) -> None:
         """Print the fields as a line of JSON on stdout; nothing without --json."""
@@ -104,7 +107,7 @@ class Report:
 
     def _to_stderr(self, text: str) -> None:
         with _without_bars():
-            print(_shortened(text), file=sys.stderr, flush=True)
+            print(_harmless(_shortened(text)), file=sys.stderr, flush=True)
 
 
 def exit_code(error: BaseException) -> int:
@@ -141,6 +144,11 @@ def _shortened(text: str) -> str:
     lines = text.split("\n")
     half = LONGEST_LINE // 2
     return "\n".join(line if len(line) <= LONGEST_LINE else f"{line[:half]} ... {line[-half:]}" for line in lines)
+
+
+def _harmless(text: str) -> str:
+    """Replace characters that would command the terminal: titles and texts of a workflow may hold any."""
+    return _COMMANDS.sub("\ufffd", text)
 
 
 def size_text(size: float) -> str:

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from PIL import Image
 
 from support.workflows import editor, editor_node, node, socket
 from wuerstchen_core.errors import WuerstchenError
+from wuerstchen_nodes.headless.cli.checks import warnings_of, weights_of
 from wuerstchen_nodes.headless.host import HeadlessHost
 from wuerstchen_nodes.headless.output_files import OutputFiles
-from wuerstchen_nodes.headless.run import execute, prepare
+from wuerstchen_nodes.headless.run import execute, prepare, resolve
+from wuerstchen_nodes.headless.stock.nodes import default_catalog
 from wuerstchen_nodes.headless.workflow import examples
 from wuerstchen_nodes.headless.workflow.documents import Workflow, load_workflow
+from wuerstchen_nodes.host import using
 
 GRAPHS = Path(__file__).parents[1] / "headless" / "workflow" / "graphs"
 ANY = st.recursive(
@@ -72,7 +76,7 @@ def as_read(folder: Path, document: Any) -> Workflow:
 
 
 EDITOR = [
-    json.loads(examples.locate(None).read_text(encoding="utf-8")),
+    *(json.loads(examples.locate(name).read_text(encoding="utf-8")) for name in examples.names()),
     *(
         json.loads((GRAPHS / f"{name}.json").read_text(encoding="utf-8"))
         for name in (
@@ -87,25 +91,36 @@ EDITOR = [
 ]
 
 
+def check(folder: Path, document: Any, tried: Callable[[int], None]) -> None:
+    """Do all that `wuerstchen validate` does with a document."""
+    tried(1)
+    host, catalog = HeadlessHost(OutputFiles("out"), device="cpu"), default_catalog()
+    try:
+        prompt = prepare(as_read(folder, document), seed=5, host=host, catalog=catalog).prompt
+        warnings_of(prompt)
+        with using(host):
+            weights_of(prompt, catalog)
+    except WuerstchenError as error:
+        assert str(error)
+
+
 @given(broken(EDITOR))
 @FUZZ
-def test_a_broken_document_of_the_editor_is_one_clear_error(tmp_path, document):
-    try:
-        prepare(as_read(tmp_path, document))
-    except WuerstchenError as error:
-        assert str(error)
+def test_a_broken_document_of_the_editor_is_one_clear_error(tmp_path, tried, document):
+    check(tmp_path, document, tried)
 
 
-API = json.loads((GRAPHS / "subgraph.prompt").read_text(encoding="utf-8"))
+RUNNABLE = [name for name in examples.names() if name != "comfyui_samplers"]
+API = [
+    json.loads((GRAPHS / "subgraph.prompt").read_text(encoding="utf-8")),
+    *(resolve(load_workflow(examples.locate(name)), repeatable=True).prompt for name in RUNNABLE),
+]
 
 
-@given(broken([API]))
+@given(broken(API))
 @FUZZ
-def test_a_broken_prompt_is_one_clear_error(tmp_path, document):
-    try:
-        prepare(as_read(tmp_path, document))
-    except WuerstchenError as error:
-        assert str(error)
+def test_a_broken_prompt_is_one_clear_error(tmp_path, tried, document):
+    check(tmp_path, document, tried)
 
 
 def pictures_through(prefix: Any) -> list[dict[str, Any]]:
@@ -133,7 +148,8 @@ NAMES = st.text(max_size=20) | st.lists(st.sampled_from(WORDS), max_size=8).map(
 @given(st.data())
 @FUZZ
 @pytest.mark.parametrize("out", ["made/out", "made/out/{prefix}_{index}.png", "made/out/{node}/x.png"])
-def test_nothing_is_written_outside_of_the_output_folder(tmp_path, out, data):
+def test_nothing_is_written_outside_of_the_output_folder(tmp_path, tried, out, data):
+    tried(1)
     picture = tmp_path / "in.png"
     if not picture.exists():
         Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(picture)

@@ -44,10 +44,15 @@ class Weights:
 def weights_of(prompt: Prompt, catalog: Catalog) -> list[Weights]:
     """List the weights that the nodes of a prompt load. The host of the run has to be in use.
 
-    Nodes whose model is linked, and models that are damaged, are left out: they are reported when they run.
+    Nodes whose model is linked, and models that are damaged, are left out: they are reported when they run. So are
+    nodes that no output needs, which `validate` has not checked.
     """
     found: list[Weights] = []
+    outputs = [node_id for node_id, node in prompt.items() if catalog.is_output(node["class_type"])]
+    needed = ancestors(prompt, outputs)
     for node_id, node in prompt.items():
+        if node_id not in needed:
+            continue
         node_class = catalog.classes[node["class_type"]]
         if not hasattr(node_class, "source_files") or links_of(prompt, node_id):
             continue

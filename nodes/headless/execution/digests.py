@@ -5,6 +5,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+from wuerstchen_core.files.untrusted import read_json, sha256_of
 from wuerstchen_core.files.writing import replaced_whole
 
 _SMALL = 2**18
@@ -26,22 +27,14 @@ class FileDigests:
         """Return the SHA-256 of a file's content. Raises: OSError."""
         stat = path.stat()
         if stat.st_size < _SMALL:
-            return hashlib.sha256(path.read_bytes()).hexdigest()
+            return sha256_of(path)
         mark = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
         note = self.folder / f"{hashlib.sha256(mark[0].encode()).hexdigest()[:32]}.json"
         with suppress(OSError, ValueError, KeyError, TypeError):
-            known = json.loads(note.read_text(encoding="utf-8"))
+            known = read_json(note, _SMALL)
             if known["mark"] == mark:
                 return str(known["sha256"])
-        digest = _read(path)
+        digest = sha256_of(path)
         with suppress(OSError), replaced_whole(note) as partial:
             partial.write_text(json.dumps({"mark": mark, "sha256": digest}), encoding="utf-8")
         return digest
-
-
-def _read(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -7,6 +7,7 @@ checksum over everything; nothing in it is ever executed.
 import hashlib
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from wuerstchen_core.files.places import cache_folder
+from wuerstchen_core.files.untrusted import open_file, parse_json, read_json
 from wuerstchen_core.files.writing import replaced_whole, write_new
 
 from .calls import Outputs
@@ -76,6 +78,9 @@ class DiskCache:
         """Return the result of a key, with arrays in place of tensors, or None. A damaged entry is dropped."""
         path = self._path(key)
         try:
+            with open_file(path) as regular:
+                if os.fstat(regular.fileno()).st_size > self.max_bytes:
+                    raise ValueError("it is larger than the whole cache")
             with safe_open(path, framework="np") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
                 header = file.metadata() or {}
@@ -135,11 +140,13 @@ class DiskCache:
         """Return what is known of a key's result without reading it; None where there is none, or it is damaged."""
         path = self._path(key)
         with suppress(OSError, RuntimeError, SafetensorError, ValueError, TypeError):
-            stat = path.stat()
+            with open_file(path) as regular:
+                stat = os.fstat(regular.fileno())
             with safe_open(path, framework="np") as file:
                 header = file.metadata() or {}
-            about: Any = json.loads(header.get("about", "{}"))
+            about: Any = parse_json(header.get("about", "{}"))
             made = float(header.get("made", stat.st_mtime))
+            made = made if math.isfinite(made) else stat.st_mtime
             return Entry(key, stat.st_size, made, {str(name): str(text) for name, text in dict(about).items()})
         return None
 
@@ -169,9 +176,8 @@ class DiskCache:
         self._make_room(0)
 
     def _stored_limit(self) -> int:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            limit = json.loads((self.folder / _LIMIT).read_text(encoding="utf-8"))["bytes"]
-            return max(0, int(limit))
+        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
+            return min(max(0, int(read_json(self.folder / _LIMIT, 2**10)["bytes"])), 2**63)
         return MAX_BYTES
 
     def _files(self) -> list[Path]:

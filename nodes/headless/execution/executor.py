@@ -21,9 +21,13 @@ from .results import Results
 from .scheduler import NodeEvent, Run, is_kept, kinds_of, lazy_inputs
 from .signatures import Keys, cache_keys, passed_on
 
-STORED_TYPES = frozenset({"CONDITIONING", "LATENT", "IMAGE"})
-"""Types of the results that are stored on disk, if they were computed from other nodes. Loading an image again is as
-fast as reading it from the cache."""
+_LOOKS: Mapping[str, Callable[[Any], bool]] = {
+    "CONDITIONING": lambda value: isinstance(value, list),
+    "LATENT": lambda value: isinstance(value, dict),
+    "IMAGE": lambda value: getattr(value, "ndim", 0) == 4,
+}
+"""Types of the results that are stored on disk, and how to tell them. Only those that were computed from other nodes
+are stored: loading an image again is as fast as reading it from the cache."""
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +122,9 @@ class Executor:
             key = keys.get(node_id)
             if key is None or (node_id in renewed and key not in fresh):
                 return None
-            return self._networks.get(key) or self._results.get(key, look_on_disk)
+            found = self._networks.get(key) or self._results.get(key, look_on_disk)
+            fits = found is not None and _is_result_of(found, self.catalog.return_types(prompt[node_id]["class_type"]))
+            return found if fits else None
 
         def remember(node_id: str, value: Outputs) -> bool:
             key = keys.get(node_id)
@@ -211,6 +217,15 @@ def _renewed(prompt: Prompt, catalog: Catalog) -> set[str]:
     return found
 
 
+def _is_result_of(found: Outputs, kinds: tuple[Any, ...]) -> bool:
+    """Return whether a cached result has the outputs and types of its node; a file of the cache may hold anything."""
+    return len(found.slots) == len(kinds) and all(
+        values and all(map(_LOOKS[kind], values))
+        for kind, values in zip(kinds, found.slots, strict=True)
+        if kind in _LOOKS
+    )
+
+
 def _used(prompt: Prompt, catalog: Catalog) -> set[str]:
     """Return the nodes whose results go into anything but a network."""
     return {link.source for each in prompt if is_kept(prompt, each, catalog) for link in links_of(prompt, each)}
@@ -220,4 +235,4 @@ def _is_stored(prompt: Prompt, node_id: str, catalog: Catalog) -> bool:
     """Return whether a node's result is stored on disk."""
     class_type = prompt[node_id]["class_type"]
     computed = bool(links_of(prompt, node_id)) and not catalog.is_output(class_type)
-    return computed and any(kind in STORED_TYPES for kind in kinds_of(catalog, class_type))
+    return computed and any(kind in _LOOKS for kind in kinds_of(catalog, class_type))

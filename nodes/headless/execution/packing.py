@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy
 
+from wuerstchen_core.files.untrusted import parse_json
+
 from .calls import Outputs
 
 Array = numpy.ndarray[Any, Any]
@@ -34,7 +36,10 @@ def unpack(arrays: dict[str, Array], text: str) -> Outputs:
     Raises:
         ValueError, KeyError or TypeError: The text is not from `pack`.
     """
-    return Outputs(_unpacked(json.loads(text), arrays))
+    slots = _unpacked(parse_json(text), arrays)
+    if not isinstance(slots, list) or not all(isinstance(slot, list) for slot in slots):
+        raise ValueError("its values are no lists")
+    return Outputs(slots)
 
 
 def with_tensors(outputs: Outputs) -> Outputs:
@@ -85,5 +90,5 @@ def _unpacked(value: Any, arrays: dict[str, Array]) -> Any:
     if kind == "tensor":
         return arrays[content]
     if kind == "dict":
-        return {key: _unpacked(each, arrays) for key, each in content.items()}
+        return {key: _unpacked(each, arrays) for key, each in dict(content).items()}
     return {"list": list, "tuple": tuple}[kind](_unpacked(each, arrays) for each in content)

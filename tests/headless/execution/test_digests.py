@@ -11,8 +11,8 @@ from wuerstchen_nodes.headless.execution.digests import FileDigests
 def reads(monkeypatch) -> list[str]:
     """The names of big files that were read."""
     seen: list[str] = []
-    read = digests._read
-    monkeypatch.setattr(digests, "_read", lambda path: seen.append(path.name) or read(path))
+    read = digests.sha256_of
+    monkeypatch.setattr(digests, "sha256_of", lambda path: seen.append(path.name) or read(path))
     return seen
 
 
