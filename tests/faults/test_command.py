@@ -73,6 +73,7 @@ def test_a_name_that_is_no_workflow(attack, verb, name):
             "/dev/null",
         ),
         *("/dev/full", "/proc/x", "/proc/x.png", "loop", "loop/x.png", "pipe", "pipe/x", "{}.png", "{0}.png"),
+        *(".png", "out/.png", " ", "out/.PNG"),
         *("{index", "{index:999999999}.png", "{index:0999999999}.png", "{index!r:>99999999}.png", "{index.real}.png"),
         *("{prefix:>999999999}.png", "{index:{index}}.png", "{node[0]}.png", "{__class__}.png", "a.jpg", "a.webp"),
         *(f"{'{prefix}' * 500}.png", "{index:x<9999999999}.png", "{index:,.99999999f}.png"),

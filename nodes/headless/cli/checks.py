@@ -48,8 +48,7 @@ def weights_of(prompt: Prompt, catalog: Catalog) -> list[Weights]:
     nodes that no output needs, which `validate` has not checked.
     """
     found: list[Weights] = []
-    outputs = [node_id for node_id, node in prompt.items() if catalog.is_output(node["class_type"])]
-    needed = ancestors(prompt, outputs)
+    needed = ancestors(prompt, catalog.outputs_of(prompt))
     for node_id, node in prompt.items():
         if node_id not in needed:
             continue

@@ -90,7 +90,7 @@ class Executor:
         Raises:
             RunError: A node failed. Files that earlier nodes saved stay.
         """
-        outputs = self._outputs(prompt)
+        outputs = self.catalog.outputs_of(prompt)
         values = self.values(
             prompt, outputs, extra_pnginfo=extra_pnginfo, on_node=on_node, given=given, workflow=workflow
         )
@@ -160,7 +160,7 @@ class Executor:
             that neither run nor are read from the cache are left out.
         """
         known = set() if known is None else known
-        outputs = self._outputs(prompt)
+        outputs = self.catalog.outputs_of(prompt)
         keys, renewed = self._keys(prompt, outputs, None).of, _renewed(prompt, self.catalog)
         states: dict[str, str] = {}
         waiting = [(node_id, "run") for node_id in reversed(outputs)]
@@ -180,9 +180,6 @@ class Executor:
             if state == "run" and lasts and node_id in keys:
                 known.add(keys[node_id])
         return {node_id: states[node_id] for node_id in prompt if node_id in states}
-
-    def _outputs(self, prompt: Prompt) -> list[str]:
-        return [node_id for node_id, node in prompt.items() if self.catalog.is_output(node["class_type"])]
 
     def _keys(self, prompt: Prompt, outputs: list[str], extra_pnginfo: Mapping[str, Any] | None) -> Keys:
         mark: Callable[[Path], str] | None = None if self.cache is None else self.cache.digests.of

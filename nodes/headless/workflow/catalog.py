@@ -109,6 +109,10 @@ class Catalog:
         """Return whether a run begins at nodes of this class."""
         return getattr(self.classes[class_type], "OUTPUT_NODE", False) is True
 
+    def outputs_of(self, prompt: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Return the ids of the nodes at which a run of a prompt begins."""
+        return [node_id for node_id, node in prompt.items() if self.is_output(node["class_type"])]
+
     def title(self, class_type: str) -> str:
         """Return the display name of a class."""
         return self.display_names.get(class_type, class_type)

@@ -147,7 +147,7 @@ def _classify(document: Any, name: str, folder: Path) -> Workflow:
             raise WorkflowError(f"{name}: entry {key!r} is {got}; {_EXPECTED}")
         if not isinstance(node.get("inputs", {}), dict):
             raise WorkflowError(f"{name}: the inputs of node {key} are {_kind(node['inputs'])}; expected an object.")
-    return Workflow(name, folder, prompt=document)
+    return Workflow(name, folder, prompt={key: {"inputs": {}, **node} for key, node in document.items()})
 
 
 def _kind(value: Any) -> str:

@@ -45,7 +45,7 @@ def apply(
         node_id, declared = find_input(changed, catalog, key)
         values[node_id, declared.name] = typed(value, declared, key)
     for (node_id, name), value in values.items():
-        changed[node_id].setdefault("inputs", {})[name] = value
+        changed[node_id]["inputs"][name] = value
     if workflow.editor is not None and values:
         set_widgets(workflow.editor, catalog, values)
     _resolve_choices(changed, catalog, set(values))
@@ -65,7 +65,7 @@ def _resolve_choices(prompt: Prompt, catalog: Catalog, changed: set[tuple[str, s
             prompt[node_id]["inputs"][name] = resolve_choices(text, random.Random(f"{seed} {text}").choice)
 
     for node_id, node in prompt.items():
-        for declared in catalog.inputs(node["class_type"]).values() if "inputs" in node else ():
+        for declared in catalog.inputs(node["class_type"]).values():
             if not declared.options.get("dynamicPrompts"):
                 continue
             if (node_id, declared.name) in changed:
@@ -79,7 +79,7 @@ def _resolve_choices(prompt: Prompt, catalog: Catalog, changed: set[tuple[str, s
 def slots(prompt: Mapping[str, Any], catalog: Catalog) -> list[tuple[str, Input, Any]]:
     """List everything that can be set: (node id, input, its value or link), in the order of the workflow."""
     return [
-        (node_id, declared, node.get("inputs", {}).get(declared.name, declared.default))
+        (node_id, declared, node["inputs"].get(declared.name, declared.default))
         for node_id, node in prompt.items()
         for declared in catalog.inputs(node["class_type"]).values()
         if declared.is_widget

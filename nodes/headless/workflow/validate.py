@@ -28,13 +28,13 @@ def validate(prompt: Mapping[str, Any], catalog: Catalog) -> Prompt:
     Raises:
         InvalidWorkflowError: It cannot run; every error of every node is listed, of the first MAX_FAULTY nodes.
     """
-    outputs = [node_id for node_id, node in prompt.items() if catalog.is_output(node["class_type"])]
+    outputs = catalog.outputs_of(prompt)
     if not outputs:
         raise InvalidWorkflowError(
             "The workflow has no output: none of its nodes saves or shows anything. Add a Save Image node.",
             node_error("prompt_no_outputs", "Prompt has no outputs", ""),
         )
-    checked = {node_id: {**node, "inputs": copied(node.get("inputs", {}))} for node_id, node in prompt.items()}
+    checked = {node_id: {**node, "inputs": copied(node["inputs"])} for node_id, node in prompt.items()}
     reached = ancestors(checked, outputs)
     needed = [node_id for node_id in checked if node_id in reached]
     _check_cycles(checked, needed)
