@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,4 +64,4 @@ def find(folders: Iterable[str | Path], name: str) -> Path | None:
     """Return the file of an embedding in the first folder that has it, with or without its suffix; None for none."""
     folders = list(folders)
     found = (find_in(folders, name + suffix) for suffix in ("", *SUFFIXES))
-    return next((path for path in found if path is not None and path.is_file()), None)
+    return next((path for path in found if path is not None and os.path.isfile(path)), None)

@@ -11,6 +11,7 @@ from wuerstchen_core.errors import WeightsMissingError
 
 from .host import current_host, host
 from .lazy import LazyStageC, lazy_of
+from .models import checked_name
 
 logger = logging.getLogger("wuerstchen_nodes.lora")
 
@@ -46,11 +47,11 @@ def source_of(name: str) -> str | Path:
     Raises:
         WeightsMissingError: There is none of that name.
     """
-    path = host().find_lora(name)
+    path = host().find_lora(checked_name(name, "name"))
     if path is None and name not in shipped_loras():
         raise WeightsMissingError(
-            f"name is {name!r}, which is not in the LoRA folders; expected one of {', '.join(choices())}. Put the file "
-            "there, or choose another LoRA."
+            f"name is {name[:300]!r}, which is not in the LoRA folders; expected one of {', '.join(choices())}. Put the "
+            "file there, or choose another LoRA."
         )
     return path or name
 

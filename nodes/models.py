@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import reprlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -56,10 +58,17 @@ def find_in(folders: Iterable[str | Path], name: str) -> Path | None:
         Path | None: None if no folder has it, or if the name leads out of the folders.
     """
     relative = PurePosixPath(name.replace("\\", "/"))
-    if not name or relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0]:
+    if not relative.parts or relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0]:
         return None
     candidates = (Path(folder) / relative for folder in folders)
-    return next((path for path in candidates if path.exists()), None)
+    return next((path for path in candidates if os.path.exists(path)), None)
+
+
+def checked_name(name: object, of: str = "model") -> str:
+    """Return a name that a workflow gives. Raises: InputError, where it is no text."""
+    if not isinstance(name, str):
+        raise InputError(f"{of} is {reprlib.repr(name)}; expected the name of a file, as a text.")
+    return name
 
 
 def choices(part: str) -> list[str]:
@@ -88,7 +97,7 @@ def source_of(name: str, part: str) -> str | Path:
     path = _path_of(name, part)
     if path is None and name not in PRESETS:
         raise WeightsMissingError(
-            f"model is {name!r}, which is neither in the model folders nor one of {', '.join(PRESETS)}. "
+            f"model is {name[:300]!r}, which is neither in the model folders nor one of {', '.join(PRESETS)}. "
             "Put the file or folder there, or choose another model."
         )
     return path or name
@@ -141,10 +150,10 @@ def fingerprint(name: str, part: str) -> str:
     path = _path_of(name, part)
     if path is None:
         return name
-    files = set(path.rglob("*")) if path.is_dir() else {path}
+    files = {path}
     with suppress(CheckpointError):  # loading raises it
         files.update(locate(path, part).paths)
-    stats = [(file.name, file.stat()) for file in sorted(files) if file.is_file()]
+    stats = [(file.name, file.stat()) for file in sorted(files) if os.path.isfile(file)]
     return f"{path} {[(each, stat.st_size, stat.st_mtime_ns) for each, stat in stats]}"
 
 
@@ -180,13 +189,18 @@ def dtype_of(name: str, stage: str) -> torch.dtype | None:
     Raises:
         InputError: There is no such name.
     """
-    if name == "default":
+    if checked_dtype(name) == "default":
         return host().dtype(stage)
-    if name not in STORED_NAMES:
-        raise InputError(f"dtype is {name!r}; expected one of {', '.join(STORED_NAMES)}.")
     import torch
 
     return getattr(torch, name)
+
+
+def checked_dtype(name: object) -> str:
+    """Return the value of a loader's `dtype`. Raises: InputError, where it is none."""
+    if name not in STORED_NAMES:
+        raise InputError(f"dtype is {reprlib.repr(name)}; expected one of {', '.join(STORED_NAMES)}.")
+    return str(name)
 
 
 def precision_of(name: str, dtype: str, stage: str) -> str:
@@ -200,8 +214,9 @@ def precision_of(name: str, dtype: str, stage: str) -> str:
         str: Name of a dtype, or "by size" where the number of weights decides between float32 and bfloat16.
     Raises:
         WeightsMissingError, CheckpointError: As for `source_files`.
+        InputError: `dtype` is none of STORED_NAMES.
     """
-    if dtype == "int8":
+    if checked_dtype(dtype) == "int8":
         return "int8" if HAS_INT8 else "int8 without int8 products"
     if dtype != "default":
         return dtype
@@ -213,7 +228,7 @@ def precision_of(name: str, dtype: str, stage: str) -> str:
 
 
 def _path_of(name: str, part: str) -> Path | None:
-    if name not in PRESETS:
+    if checked_name(name) not in PRESETS:
         return host().find_model(name)
     place = PRESETS[name][part]
     if place.repo is None:

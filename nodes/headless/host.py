@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -27,10 +28,15 @@ if TYPE_CHECKING:
 
     from wuerstchen_core.networks.operations import Operations
 
+_log = logging.getLogger("wuerstchen_nodes.models")
 EMBEDDINGS = "embeddings"
 """Folder in a model folder with textual inversions."""
 LORAS = "loras"
 """Folder in a model folder with LoRAs."""
+_MOST_FILES = 100_000
+"""Most files and folders in a model folder that are looked at."""
+_DEEPEST = 20
+"""Most folders inside one another."""
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps, {remaining} left"
 """Format of a progress bar. The time left is shown as 01:30."""
 
@@ -86,7 +92,7 @@ class HeadlessHost:
         """Return the path of a name in the model folders, or of an absolute path; None if there is none."""
         path = Path(name)
         if path.is_absolute():
-            return path if path.exists() else None
+            return path if os.path.exists(path) else None
         return find_in(self._model_folders, name)
 
     def embedding_names(self) -> list[str]:
@@ -111,7 +117,7 @@ class HeadlessHost:
         """Return the path of a name that `lora_names` lists, or of an absolute path; None if there is none."""
         path = Path(name)
         if path.is_absolute():
-            return path if path.exists() else None
+            return path if os.path.exists(path) else None
         return find_in(self._folders_of(LORAS), name)
 
     def download_advice(self, preset: str, repo: str, file: str) -> str | None:
@@ -253,9 +259,24 @@ def stderr_progress(quiet: bool) -> TextIO | None:
 
 
 def _files_below(folder: Path) -> list[str]:
+    """List the files below a folder, links to folders included, as relative paths. Each folder is looked at once."""
     found: list[str] = []
-    for parent, _, names in os.walk(folder, followlinks=True):
+    seen: set[tuple[int, int]] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        try:
+            there = os.stat(parent)
+        except OSError:  # it is gone again
+            continue
+        real = there.st_dev, there.st_ino
+        if real in seen or len(Path(parent).relative_to(folder).parts) > _DEEPEST:
+            folders.clear()
+            continue
+        seen.add(real)
         found += [os.path.relpath(os.path.join(parent, name), folder) for name in names]
+        if len(found) + len(seen) > _MOST_FILES:
+            _log.warning("%s holds more than %s files; not all of its models are listed.", folder, f"{_MOST_FILES:,}")
+            break
+        folders.sort()
     return found
 
 

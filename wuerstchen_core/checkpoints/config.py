@@ -6,6 +6,7 @@ Images are assumed to have 3 channels, and Stage A's latents 4.
 
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar, cast
@@ -31,8 +32,15 @@ IMAGE_CHANNELS = 3
 _HARMLESS = frozenset({"dtype", "torch_dtype"})
 """Fields that other programs add and that do not change the network."""
 
-_LARGEST = {"depth": 1000, "blocks": 1000, "bottleneck_blocks": 1000, "levels": 8, "c_hidden": 100_000}
-"""Largest value of a field that is still plausible; a million for other fields."""
+_LARGEST = {
+    **{"depth": 1000, "blocks": 1000, "bottleneck_blocks": 1000, "levels": 8},
+    **{"kernel_size": 31, "patch_size": 64, "up_down_scale_factor": 64, "num_vq_embeddings": 10_000_000},
+}
+"""Largest value of a field that is still plausible; 100,000 for other fields."""
+_MOST_MODULES = 4000
+"""Most entries of a list of modules."""
+_MOST_LEVELS = 16
+"""Most entries of a field with one entry for each level."""
 
 _NO_HEADS = -1
 
@@ -59,8 +67,8 @@ def config_from(raw: Mapping[str, object], kind: type[Config], where: str) -> Co
     for name in given:
         if name not in known:
             raise CheckpointError(
-                f"{where} has the field {name!r}; expected only {', '.join(known)}. It may belong to another model; "
-                "if it does not change the network, remove it."
+                f"{where} has the field {name[:100]!r}; expected only {', '.join(known)}. It may belong to another "
+                "model; if it does not change the network, remove it."
             )
     defaults = kind()
     values: dict[str, Any] = {
@@ -69,6 +77,17 @@ def config_from(raw: Mapping[str, object], kind: type[Config], where: str) -> Co
     config = kind(**values)
     check(config, where)
     return config
+
+
+def blocks_of(config: AnyConfig) -> int:
+    """Return the number of blocks of a network, each of which has a tensor or more."""
+    if isinstance(config, StageAConfig):
+        return 2 * config.levels + config.bottleneck_blocks
+    if isinstance(config, StageBConfig):
+        return 2 * sum(len(unit) * times for unit, times in zip(config.level_config, config.blocks, strict=True))
+    if isinstance(config, StageCConfig):
+        return 3 * config.depth
+    return config.blocks if isinstance(config, CocktailEncoderConfig) else 0
 
 
 def check(config: AnyConfig, where: str) -> None:
@@ -80,7 +99,7 @@ def check(config: AnyConfig, where: str) -> None:
     Raises:
         CheckpointError: They do not.
     """
-    problem = _problem(config)
+    problem = _out_of_range(config) or _problem(config)
     if problem:
         raise CheckpointError(f"{where}: {problem}. No network has such a config; download the file again.")
 
@@ -112,6 +131,8 @@ def infer_stage_b(state: State) -> StageBConfig:
     first = state["embedding.1.weight"]
     patch_size = _patch_size(first.shape[1], STAGE_B_CHANNELS)
     levels = range(_count(state, "down_blocks"))
+    if len(levels) > _MOST_LEVELS:
+        raise ValueError(f"down_blocks has {len(levels)} levels, and no network has so many")
     c_hidden = [first.shape[0] if i == 0 else state[f"down_blocks.{i}.0.1.weight"].shape[0] for i in levels]
     units = [_repeating_unit(_letters(state, f"down_blocks.{i}")) for i in levels]
     mappers = [f"effnet_mappers.{i}.weight" for i in levels]
@@ -171,6 +192,25 @@ def infer_cocktail_encoder(state: State) -> CocktailEncoderConfig:
     )
 
 
+def _out_of_range(config: AnyConfig) -> str | None:
+    for name, value in ((field.name, getattr(config, field.name)) for field in fields(config)):
+        values = cast("tuple[object, ...]", value if isinstance(value, tuple) else (value,))
+        for each in values[: _MOST_LEVELS + 1]:
+            if isinstance(each, int) and not isinstance(each, bool) and not _is_plausible(name, each):
+                return f"{name} is {each}; expected 1 to {_largest(name)}"
+        if len(values) > _MOST_LEVELS:
+            return f"{name} has {len(values)} entries; expected at most {_MOST_LEVELS}, one for each level"
+    return None
+
+
+def _is_plausible(name: str, value: int) -> bool:
+    return 1 <= value <= _largest(name) or (name == "nhead" and value == _NO_HEADS)
+
+
+def _largest(name: str) -> int:
+    return _LARGEST.get(name, 100_000)
+
+
 def _problem(config: AnyConfig) -> str | None:
     if isinstance(config, CocktailEncoderConfig):
         return None if config.widths else "widths is empty"
@@ -178,6 +218,9 @@ def _problem(config: AnyConfig) -> str | None:
         known = EfficientNetEncoderConfig().effnet
         return None if config.effnet == known else f"effnet is {config.effnet!r}; expected {known!r}"
     if isinstance(config, StageAConfig):
+        channels = config.in_channels, config.out_channels
+        if channels != (IMAGE_CHANNELS, IMAGE_CHANNELS):
+            return f"in_channels and out_channels are {channels}; expected {IMAGE_CHANNELS} each, as images have"
         divisor = 2 ** (config.levels - 1)
         return f"embed_dim {config.embed_dim} is no multiple of {divisor}" if config.embed_dim % divisor else None
     if config.c_r < 4:
@@ -190,11 +233,13 @@ def _problem(config: AnyConfig) -> str | None:
     lengths["inject_effnet"] = len(config.inject_effnet)
     if len(set(lengths.values())) > 1 or not config.c_hidden:
         return f"the fields do not have one entry for each level: {lengths}"
+    if config.c_in != config.c_out:
+        return f"c_in is {config.c_in} and c_out {config.c_out}; expected the same number"
     if config.kernel_size % 2 == 0:
         return f"kernel_size is {config.kernel_size}; expected an odd number"
     for width, heads, letters in zip(config.c_hidden, config.nhead, config.level_config, strict=True):
         if not letters or set(letters) - set("CTA"):
-            return f"level_config has {letters!r}; expected only the letters C, T and A"
+            return f"level_config has {letters[:40]!r}; expected only the letters C, T and A"
         if "A" in letters and (heads < 1 or width % heads):
             return f"c_hidden {width} cannot be split into nhead {heads}"
     return None
@@ -202,27 +247,25 @@ def _problem(config: AnyConfig) -> str | None:
 
 def _convert(name: str, value: object, default: object, where: str) -> object:
     """Return a value of a config.json as the type of its default."""
-    if isinstance(default, tuple) and isinstance(value, list):
-        first, items = cast("tuple[object, ...]", default)[0], cast("list[object]", value)
+    items = cast("list[object]", value) if isinstance(value, list) else []
+    if isinstance(default, tuple) and isinstance(value, list) and len(items) <= _MOST_LEVELS:
+        first = cast("tuple[object, ...]", default)[0]
         return tuple(_convert(name, _joined(item), first, where) for item in items)
-    if name == "dropout" and isinstance(value, list) and value:
+    if name == "dropout" and items:
         # diffusers has one value a level; it matters to training only
-        value = max(cast("list[object]", value), key=lambda item: item if isinstance(item, float) else 0.0)
+        value = max(items, key=lambda item: item if isinstance(item, float) else 0.0)
     if isinstance(default, str) and isinstance(value, str):
         return value
     if isinstance(default, bool) and isinstance(value, bool):
         return value
-    if isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
-        is_large_enough = value >= 0 if name == "dropout" else value > 0
-        if math.isfinite(value) and is_large_enough and value <= 1000:
-            return float(value)
-    if isinstance(default, int) and not isinstance(default, bool) and isinstance(value, int):
-        allowed = 1 <= value <= _LARGEST.get(name, 1_000_000) or (name == "nhead" and value == _NO_HEADS)
-        if allowed and not isinstance(value, bool):
-            return value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and not isinstance(default, bool)
+    if isinstance(default, float) and is_number and (0 < value <= 1000 or (name == "dropout" and value == 0)):
+        return float(value)
+    if isinstance(default, int) and is_number and isinstance(value, int) and _is_plausible(name, value):
+        return value
     example = list(cast("tuple[object, ...]", default)) if isinstance(default, tuple) else default
     raise CheckpointError(
-        f"{where}: {name} is {value!r}; expected something like {example!r}. Download the file again."
+        f"{where}: {name} is {reprlib.repr(value)}; expected something like {example!r}. Download the file again."
     )
 
 
@@ -239,6 +282,8 @@ def _count(state: State, name: str) -> int:
     indices = [int(match[1]) for key in state if (match := re.match(rf"{name}\.(\d+)\.", key))]
     if not indices:
         raise KeyError(f"{name}.0")
+    if max(indices) >= _MOST_MODULES:
+        raise ValueError(f"{name} has an entry {max(indices)}, and no network has so many")
     return max(indices) + 1
 
 

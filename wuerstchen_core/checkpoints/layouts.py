@@ -4,13 +4,14 @@ Layouts: the folder of a diffusers pipeline, the folder of one component, or one
 Reads no tensors and needs no torch.
 """
 
-import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from ..errors import CheckpointError, WeightsMissingError
+from ..errors import CheckpointError, InputError, WeightsMissingError
+from ..files import untrusted
 from .components import STAGE_C, TEXT_ENCODER_C, TOKENIZER_FOLDER, Component
 
 CONFIG_FILE = "config.json"
@@ -51,6 +52,8 @@ TEXT_KINDS = _kinds("model", "safetensors") + _kinds("pytorch_model", "bin")
 """Names that transformers gives to the weights of a text encoder, best first."""
 TEXT_WEIGHTS = tuple(name for kind in TEXT_KINDS for name in kind)
 _ANY_TEXT_WEIGHTS = _any_variant("model|pytorch_model")
+_MOST_SHARDS = 1000
+"""Most files that an index may name."""
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 """Files of a tokenizer; a folder with one of them holds a tokenizer."""
 
@@ -171,16 +174,37 @@ def read_json(path: Path) -> dict[str, object]:
         CheckpointError: It cannot be read, is not JSON, or is not an object.
     """
     try:
-        content: object = json.loads(path.read_text(encoding="utf-8"))
+        content: object = untrusted.read_json(path)
     except FileNotFoundError as error:
         raise WeightsMissingError(f"{path} does not exist; expected a JSON file. Check the path.") from error
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}. Check its permissions.") from error
-    except (ValueError, RecursionError) as error:
+        raise cannot_read(path, error) from error
+    except ValueError as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}). Download it again.") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a JSON object. Download it again.")
     return cast("dict[str, object]", content)
+
+
+def existing(source: str | Path) -> Path | None:
+    """Return the path that a text names, "~" being the home folder; None where there is nothing.
+
+    Raises:
+        InputError: It is neither a text nor a path.
+    """
+    if not isinstance(cast(object, source), str | Path):
+        raise InputError(f"the source is a {type(source).__name__}; expected the path of a file or a folder.")
+    try:
+        path = os.path.expanduser(source)
+    except ValueError:  # the name of a user that no user can have
+        return None
+    return Path(path) if os.path.exists(path) else None
+
+
+def cannot_read(path: Path, error: OSError | ValueError) -> CheckpointError:
+    """Return the error of a file of a checkpoint that cannot be opened."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return CheckpointError(f"{path} cannot be read: {reason}. Expected a file that you may read; check the path.")
 
 
 def _find_weights(folder: Path, component: Component) -> Path:
@@ -210,15 +234,19 @@ def _shards_of(index: Path) -> tuple[Path, ...]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} has no weight_map; expected an index of shards. Download it again.")
-    names = sorted({str(name) for name in cast("dict[str, object]", weight_map).values()})
-    for name in names:
-        if not name or Path(name).name != name:
+    named: dict[str, None] = {}
+    for name in cast("dict[str, object]", weight_map).values():
+        if not isinstance(name, str) or not name or Path(name).name != name or len(name) > 255 or "\0" in name:
             raise CheckpointError(
-                f"{index} names the shard {name!r}; expected a file beside it. Do not trust this index."
+                f"{index} names the shard {str(name)[:100]!r}; expected a file beside it. Do not trust this index."
             )
+        named[name] = None
+    if len(named) > _MOST_SHARDS:
+        raise CheckpointError(f"{index} names {len(named):,} shards; expected at most {_MOST_SHARDS}.")
+    for name in sorted(named):
         if not index.with_name(name).is_file():
             raise WeightsMissingError(f"{index} names the shard {name!r}, which is not there. Download the rest.")
-    return tuple(index.with_name(name) for name in names)
+    return tuple(index.with_name(name) for name in sorted(named))
 
 
 def _first_file(folder: Path, names: tuple[str, ...]) -> Path | None:

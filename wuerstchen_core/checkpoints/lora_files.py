@@ -1,8 +1,10 @@
 """Find the files of a LoRA. Needs no torch."""
 
+import os
 from pathlib import Path
 
 from ..errors import WeightsMissingError
+from .layouts import existing
 
 LORA_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "lora.safetensors")
 """Names that diffusers, peft and this project's training give to a LoRA in a folder, best first."""
@@ -25,23 +27,23 @@ def locate_lora(source: str | Path) -> Path:
     Raises:
         WeightsMissingError: There is no such file.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        file = next((path / name for name in LORA_FILES if (path / name).is_file()), None)
+    path = existing(source)
+    if path is not None and os.path.isdir(path):
+        file = next((path / name for name in LORA_FILES if os.path.isfile(path / name)), None)
         if file is None:
             raise WeightsMissingError(f"{path} holds no LoRA; expected {' or '.join(LORA_FILES)} in it.")
         return file
-    if path.exists():
+    if path is not None:
         return path
     if str(source) in shipped_loras():
         return SHIPPED / f"{source}.safetensors"
     raise WeightsMissingError(
-        f"{str(source)!r} does not exist; expected a LoRA file, its folder, or one of {', '.join(shipped_loras())}. "
-        "Check the path."
+        f"{str(source)[:300]!r} does not exist; expected a LoRA file, its folder, or one of "
+        f"{', '.join(shipped_loras())}. Check the path."
     )
 
 
 def lora_files(source: str | Path) -> list[Path]:
     """List every file that loading a LoRA reads. Arguments and errors as for `locate_lora`."""
     path = locate_lora(source)
-    return [each for each in (path, path.with_name(ADAPTER_CONFIG)) if each.is_file()]
+    return [each for each in (path, path.with_name(ADAPTER_CONFIG)) if os.path.isfile(each)]

@@ -1,5 +1,6 @@
 """Open a checkpoint: find its files, and check that they hold the network that is asked for. Reads no weights yet."""
 
+import reprlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from ..networks.stage_c import StageC
 from .architectures import Architecture, Network
 from .colours import check_colours
 from .components import Component, describe
-from .config import Config, State, check, config_from
+from .config import AnyConfig, Config, State, blocks_of, check, config_from
 from .reading import Checkpoint, StoredTensors, read_checkpoint
 from .sources import locate_stage
+
+_MOST_BLOCKS = 5000
+"""Most blocks of a network. The published Stage B has 148."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,10 @@ def open_checkpoint(
     checkpoint = read_checkpoint(locate_stage(source, first.component, download=download), first.component.part)
     architecture = next((each for each in architectures if _is_of(each.component, checkpoint)), first)
     _check_stage(architecture.component, checkpoint)
+    config = _config(architecture, checkpoint)
+    _check_size(config, checkpoint)
     with torch.device("meta"):
-        network = architecture.network(_config(architecture, checkpoint), nn)
+        network = architecture.network(config, nn)
     _check_keys(architecture.component, network, checkpoint)
     colours = checkpoint.latent_rgb if isinstance(network, StageB | StageC) else None
     if colours is not None and isinstance(network, StageB | StageC):
@@ -83,8 +89,8 @@ def _check_stage(component: Component, checkpoint: Checkpoint) -> None:
     class_name = (checkpoint.config or {}).get("_class_name", component.class_name)
     if class_name != component.class_name:
         raise CheckpointError(
-            f"{files.config} is of the class {class_name!r}; expected {component.class_name!r}, {component.label}. "
-            "Choose that stage's folder or file."
+            f"{files.config} is of the class {reprlib.repr(class_name)}; expected {component.class_name!r}, "
+            f"{component.label}. Choose that stage's folder or file."
         )
     if component.mark not in checkpoint.state:
         found = describe(checkpoint.state) or f"no stage of Würstchen (its first keys are {list(checkpoint.state)[:3]})"
@@ -109,6 +115,17 @@ def _config(architecture: Architecture[Any, Config], checkpoint: Checkpoint) -> 
         ) from error
     check(config, str(files.weights))
     return config
+
+
+def _check_size(config: AnyConfig, checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError if the config is of a far larger network, which would take long to build."""
+    blocks, tensors = blocks_of(config), len(checkpoint.state)
+    if blocks > min(tensors, _MOST_BLOCKS):
+        raise CheckpointError(
+            f"{checkpoint.files.config or checkpoint.files.weights} describes {blocks:,} blocks, and "
+            f"{checkpoint.files.weights} has {tensors:,} tensors; expected one or more a block, and at most "
+            f"{_MOST_BLOCKS:,} blocks. Choose a checkpoint and its own config.json, or download both again."
+        )
 
 
 def _check_keys(component: Component, network: nn.Module, checkpoint: Checkpoint) -> None:

@@ -7,9 +7,7 @@ Runs nothing that a file contains, and builds no network.
 # pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
 
 import os
-import pickle
-import re
-import warnings
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +17,11 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, WeightsMissingError
+from ..files.untrusted import open_file
 from .components import IMAGE_ENCODER
 from .keys import canonical, of_part
-from .layouts import StageFiles, read_json
+from .layouts import StageFiles, cannot_read, read_json
+from .pickles import OLD_PICKLE, ZIP, damaged, read_pickle
 
 WRAPPERS = ("ema_state_dict", "state_dict")
 """Keys under which a training checkpoint keeps its weights, best first."""
@@ -52,8 +52,19 @@ class Checkpoint:
     state: dict[str, Tensor]
 
 
-_OLD_PICKLE = b"\x80"
-"""First byte of a file of torch's older form, a pickle without a zip file around it."""
+MOST_TENSORS = 50_000
+"""Most tensors of a file. The published Stage B has 990."""
+LONGEST_NAME = 500
+"""Most characters of a tensor's name."""
+MOST_HEADER = 16 * 2**20
+"""Most bytes that say which tensors a safetensors file holds."""
+_MOST_SHARED = 4
+"""Most bytes of all tensors for each byte of a file; some of them may share their numbers."""
+_FLOATS = frozenset({
+    torch.float64, torch.float32, torch.float16, torch.bfloat16,
+    torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz,
+})  # fmt: skip
+"""Dtypes of floating-point numbers that a weight may be stored in."""
 READ_AT_ONCE = 64 * 2**20
 """Bytes of a file after which it is opened anew, so that what was read no longer counts as memory in use."""
 
@@ -71,7 +82,7 @@ class StoredTensors:
 
     def __init__(self, files: Sequence[Path], state: dict[str, Tensor], read: Callable[[], dict[str, Tensor]]) -> None:
         self._files, self._read_again = files, read
-        self._mapped = not any(_first_bytes(path).startswith(_OLD_PICKLE) for path in files)
+        self._mapped = not any(_first_bytes(path).startswith(OLD_PICKLE) for path in files)
         self._state: dict[str, Tensor] | None = state
         self._stats = self._stats_now()
         self._read = 0
@@ -139,9 +150,9 @@ def read_tensors(path: Path, wrappers: Sequence[str] = WRAPPERS) -> dict[str, Te
         if start.lstrip().lower().startswith(mark):
             raise CheckpointError(f"{path} is {explanation}.")
     if start[8:9] == b"{":  # after the length of the header in 8 bytes
-        return _read_safetensors(path)
-    if start.startswith((b"PK", _OLD_PICKLE)):
-        return _read_torch(path, wrappers, is_zip=start.startswith(b"PK"))
+        return _checked(path, _read_safetensors(path, int.from_bytes(start[:8], "little")))
+    if start.startswith((ZIP, OLD_PICKLE)):
+        return _checked(path, _read_torch(path, wrappers))
     raise CheckpointError(
         f"{path} is neither a safetensors nor a PyTorch file (it begins with {start[:8]!r}). "
         "Expected a .safetensors, .pt or .bin file; download it again if it should be one."
@@ -165,41 +176,37 @@ def read_preview(path: Path) -> Tensor:
 
 def _first_bytes(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(64)
     except FileNotFoundError as error:
         raise WeightsMissingError(f"{path} does not exist; expected a checkpoint. Check the path.") from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}. Check its permissions.") from error
+    except (OSError, ValueError) as error:
+        raise cannot_read(path, error) from error
     if not start:
         raise CheckpointError(f"{path} is empty; expected a checkpoint. Download it again.")
     return start
 
 
-def _damaged(path: Path, kind: str, error: Exception) -> CheckpointError:
-    reason = re.split(r"\n|\. ", str(error).strip())[0] or type(error).__name__
-    return CheckpointError(f"{path} is a damaged or incomplete {kind} file ({reason}). Download it again.")
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path, header: int) -> dict[str, Tensor]:
     from safetensors import SafetensorError, safe_open
 
+    if header > MOST_HEADER:
+        raise CheckpointError(
+            f"{path} is a damaged safetensors file: its header is said to have {header:,} bytes; expected at most "
+            f"{MOST_HEADER:,}. Download it again."
+        )
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+            keys = list(file.keys())
+            if len(keys) > MOST_TENSORS:
+                return dict.fromkeys(keys, torch.empty(0))  # too many, which the caller says
+            return {key: file.get_tensor(key) for key in keys}
     except (SafetensorError, OSError) as error:
-        raise _damaged(path, "safetensors", error) from error
+        raise damaged(path, "safetensors", error) from error
 
 
-def _read_torch(path: Path, wrappers: Sequence[str], *, is_zip: bool) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        raise _refused(path, error) from error
-    except Exception as error:  # reading a damaged pickle may raise anything
-        raise _damaged(path, "PyTorch", error) from error
+def _read_torch(path: Path, wrappers: Sequence[str]) -> dict[str, Tensor]:
+    content = read_pickle(path)
     if isinstance(content, dict):
         outer = cast("dict[object, object]", content)
         content = next((outer[name] for name in wrappers if isinstance(outer.get(name), dict)), outer)
@@ -212,24 +219,65 @@ def _read_torch(path: Path, wrappers: Sequence[str], *, is_zip: bool) -> dict[st
     for key, value in cast("Mapping[object, object]", content).items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(
-                f"{path}: {key!r} is a {type(value).__name__}; expected tensors by name, or such a dictionary under "
-                f"one of {', '.join(wrappers)}. Save the network's state_dict() instead."
+                f"{path}: {_shown(key)} is a {type(value).__name__}; expected tensors by name, or such a dictionary "
+                f"under one of {', '.join(wrappers)}. Save the network's state_dict() instead."
             )
         state[key] = value
     return state
 
 
-def _refused(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
-    """Return the error for a pickle that torch refused, with the name of the object it would have to run."""
-    named = re.search(r"GLOBAL ([\w.]*\w)\s", str(error))
-    if named is None:
-        told = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
-        reason = told[1].strip() if told else type(error).__name__
-        return CheckpointError(
-            f"{path} was refused: it is damaged or holds more than tensors ({reason}). "
-            "Download it again, or ask whoever made it for a .safetensors file."
+def _checked(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors that a network may hold: plain ones, with a number in the file for each of their values.
+
+    Raises:
+        CheckpointError: There are too many of them, a name is too long, or one is of another kind.
+    """
+    if len(state) > MOST_TENSORS:
+        raise CheckpointError(
+            f"{path} holds {len(state):,} tensors; expected at most {MOST_TENSORS:,}. It is of another model; choose "
+            "another file."
         )
-    return CheckpointError(
-        f"{path} was refused: it contains code or Python objects ({named[1]}), which loading would run. "
-        "Expected tensors only. If you trust whoever made it, ask them for a .safetensors file."
-    )
+    for key, tensor in state.items():
+        if not _is_name(key):
+            raise CheckpointError(
+                f"{path} has a tensor named {_shown(key)}; expected a name of 1 to {LONGEST_NAME} printable "
+                "characters. The file is damaged; download it again."
+            )
+        kind = _odd_kind(tensor)
+        if kind is not None:
+            raise CheckpointError(
+                f"{path}: {key!r} is {kind}; expected a plain tensor of floating-point or whole numbers, as "
+                "state_dict() has them. Choose another file, or save it again."
+            )
+    size = path.stat().st_size
+    total = sum(tensor.nbytes for tensor in state.values())
+    if total > _MOST_SHARED * size:
+        raise CheckpointError(
+            f"{path} has {size:,} bytes and its tensors {total:,}: they share their numbers, so that loading would "
+            "take far more memory than the file. Save each tensor with numbers of its own."
+        )
+    return state
+
+
+def _is_name(key: str) -> bool:
+    return 0 < len(key) <= LONGEST_NAME and key.isprintable()
+
+
+def _odd_kind(tensor: Tensor) -> str | None:
+    """Say what makes a tensor none that a network may hold; None where nothing does."""
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "nested or sparse"
+    if tensor.device.type != "cpu":
+        return f"without numbers, on the device {tensor.device.type!r}"
+    if tensor.is_quantized or tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype not in _FLOATS):
+        return f"of the dtype {tensor.dtype}"
+    if tensor.nbytes > tensor.untyped_storage().nbytes():
+        return f"of shape {list(tensor.shape)} with fewer numbers than that"
+    return None
+
+
+def _shown(value: object) -> str:
+    """Return a key for a message: a text is cut after a hundred characters, of anything large only the type is told."""
+    if isinstance(value, str):
+        return repr(value[:100])
+    return reprlib.repr(value) if isinstance(value, int) else f"a {type(value).__name__}"

@@ -23,6 +23,8 @@ from .layouts import (
     WEIGHT_KINDS,
     StageFiles,
     TextEncoderFiles,
+    cannot_read,
+    existing,
     find_stage,
     find_text_encoder,
 )
@@ -32,6 +34,8 @@ Files = TypeVar("Files", StageFiles, TextEncoderFiles)
 
 MODELS_VARIABLE = "WUERSTCHEN_MODELS"
 """Environment variable that names the folder of downloaded models."""
+_LONGEST_NAME = 300
+"""Most characters of the name of a hub's file, and of a name in a message."""
 _HUB_SOURCE = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:/(?P<inside>[\w./-]+))?")
 
 
@@ -152,23 +156,30 @@ def _locate(source: str | Path, component: Component, find: Callable[[Path], Fil
                 return there
         advice = f"Run `wuerstchen download {source}`, or pass download=True to the loader."
         return _from_hub(place.repo, place.folder, component, find, download, advice)
-    path = Path(source).expanduser()
-    if path.exists():
-        return find(path)
-    hub = _HUB_SOURCE.fullmatch(source) if isinstance(source, str) else None
+    path = existing(source)
+    if path is not None:
+        return _found(path, find)
+    hub = _HUB_SOURCE.fullmatch(source) if isinstance(source, str) and len(source) <= _LONGEST_NAME else None
     if hub is None or ".." in str(source):
         raise WeightsMissingError(
-            f"{str(source)!r} does not exist; expected a file, a folder, a hub repository (owner/name) or one of "
-            f"{', '.join(PRESETS)}. Check the path."
+            f"{str(source)[:_LONGEST_NAME]!r} does not exist; expected a file, a folder, a hub repository (owner/name) "
+            f"or one of {', '.join(PRESETS)}. Check the path."
         )
     advice = "Pass download=True to the loader."
     return _from_hub(hub["repo"], hub["inside"] or "", component, find, download, advice)
 
 
+def _found(path: Path, find: Callable[[Path], Files]) -> Files:
+    try:
+        return find(path)
+    except OSError as error:
+        raise cannot_read(path, error) from error
+
+
 def _find_complete(path: Path, find: Callable[[Path], Files]) -> Files | None:
     """Return the files at a path, or None if one of them is missing or damaged."""
     try:
-        return find(path) if path.exists() else None
+        return _found(path, find) if os.path.exists(path) else None
     except CheckpointError:
         return None
 
