@@ -50,8 +50,8 @@ def source_of(name: str) -> str | Path:
     path = host().find_lora(checked_name(name, "name"))
     if path is None and name not in shipped_loras():
         raise WeightsMissingError(
-            f"name is {name[:300]!r}, which is not in the LoRA folders; expected one of {', '.join(choices())}. Put the "
-            "file there, or choose another LoRA."
+            f"name is {name[:300]!r}, which is not in the LoRA folders; expected one of {', '.join(choices())}. Put "
+            "the file there, or choose another LoRA."
         )
     return path or name
 

@@ -6,6 +6,7 @@ import os
 import reprlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ WEIGHT_SUFFIXES = frozenset({".safetensors", ".sft", ".pt", ".pth", ".bin", ".ck
 FOLDER_MARKS = frozenset({"model_index.json", "config.json"})
 """Files that make their folder one model, as an index of shards does."""
 _INDEX = ".index.json"
+_MOST_FILES = 1000
+"""Most files of a folder that its fingerprint covers beside those of the model."""
 
 DTYPE_NAMES = ["default", "float32", "bfloat16", "float16"]
 """Choices of a loader's `dtype`."""
@@ -151,6 +154,8 @@ def fingerprint(name: str, part: str) -> str:
     if path is None:
         return name
     files = {path}
+    with suppress(OSError):  # it is no folder, or one that cannot be listed
+        files.update(islice(path.iterdir(), _MOST_FILES))
     with suppress(CheckpointError):  # loading raises it
         files.update(locate(path, part).paths)
     stats = [(file.name, file.stat()) for file in sorted(files) if os.path.isfile(file)]

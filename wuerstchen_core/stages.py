@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .errors import InputError
+from .errors import CheckpointError, InputError
 from .geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT, Size, stage_b_size
 from .images import mask_of_positions, pad_to_steps
 from .networks.image_encoder import ImageEncoder
@@ -36,6 +36,37 @@ def _check_text(name: str, text: Tensor, width: int, batch: int, stage: str) -> 
             f"Encode the prompt with the text encoder made for {stage}."
         )
     return text.expand(batch, -1, -1)
+
+
+def _finite(result: Tensor, stage: str, **given: Tensor | None) -> Tensor:
+    """Return the result of a stage; raise an error where a value in it is not a finite number.
+
+    Args:
+        result: The result, before it is clamped.
+        stage: Name of the stage, for messages.
+        given: Tensors that it was computed from, by their names.
+    Raises:
+        InputError: One of `given` holds such a value already.
+        CheckpointError: None does, so the weights are to blame, or their dtype.
+    """
+    if _is_finite(result):
+        return result
+    bad = next((name for name, tensor in given.items() if tensor is not None and not _is_finite(tensor)), None)
+    if bad is not None:
+        raise InputError(f"{bad} holds values that are NaN or infinite; expected finite numbers. Make or load it anew.")
+    raise CheckpointError(
+        f"{stage} gave values that are NaN or infinite, of which no picture can be made. Its weights are damaged, or "
+        "too large for their dtype, as happens in float16: choose another dtype, or another checkpoint. A LoRA or a "
+        "guidance that is too strong does the same."
+    )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Return whether all values are finite numbers, without taking memory for as many answers."""
+    if not tensor.numel():
+        return True
+    low, high = torch.aminmax(tensor.detach())
+    return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
 MASK_SEED = 2**63
@@ -153,6 +184,7 @@ def sample_stage_c(
         Tensor: [batch, 16, height/42.67, width/42.67] of the size rounded up, float32.
     Raises:
         InputError: A size, a shape or the timesteps do not fit.
+        CheckpointError: The result is not finite.
     """
     batch, device = len(seeds), _device(stage_c, device)
     width_of_text = stage_c.config.c_cond
@@ -165,7 +197,8 @@ def sample_stage_c(
         negative = torch.zeros_like(positive) if negative is None else negative.to(device)
         unconditional = (_check_text("negative", negative, width_of_text, batch, "Stage C"),)
     denoise = with_guidance(stage_c.predict, (positive,), unconditional, guidance_scale, stage_c.condition)
-    return run.sample(denoise, callback, latents) * EMBEDDING_SCALE - EMBEDDING_SHIFT
+    sampled = run.sample(denoise, callback, latents) * EMBEDDING_SCALE - EMBEDDING_SHIFT
+    return _finite(sampled, "Stage C", positive=positive, negative=negative, latents=latents, start=start, mask=mask)
 
 
 @torch.inference_mode()
@@ -206,6 +239,7 @@ def sample_stage_b(
         Tensor: [batch, 4, int(h*10.67), int(w*10.67)], float32, latents before Stage A's scale_factor.
     Raises:
         InputError: A shape or the timesteps do not fit.
+        CheckpointError: The result is not finite.
     """
     batch, device = len(seeds), _device(stage_b, device)
     channels = stage_b.config.effnet_embd
@@ -232,7 +266,9 @@ def sample_stage_b(
         unconditional = (torch.zeros_like(image_embeddings), negative)
     conditions = partial(stage_b.condition, size=shape[-2:])
     denoise = with_guidance(stage_b.predict, (image_embeddings, positive), unconditional, guidance_scale, conditions)
-    return _Run(seeds, shape, timesteps, strength, start, mask, 1.0, device).sample(denoise, callback)
+    sampled = _Run(seeds, shape, timesteps, strength, start, mask, 1.0, device).sample(denoise, callback)
+    given: dict[str, Tensor | None] = {"positive": positive, "negative": negative, "start": start, "mask": mask}
+    return _finite(sampled, "Stage B", image_embeddings=image_embeddings, **given)
 
 
 @torch.inference_mode()
@@ -247,12 +283,14 @@ def encode_stage_c(encoder: ImageEncoder, images: Tensor) -> Tensor:
         Tensor: [batch, 16, height/42.67, width/42.67] of the size rounded up, float32.
     Raises:
         InputError: The shape does not fit.
+        CheckpointError: The result is not finite.
     """
     if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
         raise InputError(f"images has shape {list(images.shape)}; expected [batch, 3, height, width].")
     # One after the other, so that an image has the same embeddings alone and in a batch.
     padded = pad_to_steps(images)
-    return torch.cat([encoder(padded[index : index + 1]) for index in range(len(padded))])
+    encoded = torch.cat([encoder(padded[index : index + 1]) for index in range(len(padded))])
+    return _finite(encoded, "The image encoder", images=images)
 
 
 @torch.inference_mode()
@@ -268,6 +306,7 @@ def decode_stage_a(stage_a: StageA, latents: Tensor, *, tile: int | None = None)
         Tensor: [batch, 3, 4h, 4w], float32 in 0..1.
     Raises:
         InputError: `latents` is not Stage B's result, or `tile` is too small.
+        CheckpointError: The image is not finite.
     """
     channels = stage_a.config.latent_channels
     if latents.ndim != 4 or latents.shape[1] != channels:
@@ -281,9 +320,8 @@ def decode_stage_a(stage_a: StageA, latents: Tensor, *, tile: int | None = None)
         batch, _, height, width = scaled.shape
         a_position = batch * stage_a.decoding_values * scaled.dtype.itemsize
         tile = fitting_tile(height, width, a_position, free_memory(scaled.device))
-    if tile is None:
-        return stage_a.decode(scaled).float().clamp(0, 1)
-    return decode_in_tiles(stage_a.decode, scaled, tile).clamp(0, 1)
+    whole = stage_a.decode(scaled).float() if tile is None else decode_in_tiles(stage_a.decode, scaled, tile)
+    return _finite(whole, "Stage A", latents=latents).clamp(0, 1)
 
 
 @torch.inference_mode()
@@ -297,6 +335,7 @@ def encode_stage_a(stage_a: StageA, images: Tensor) -> Tensor:
         Tensor: [batch, 4, height/4, width/4], float32.
     Raises:
         InputError: The shape does not fit.
+        CheckpointError: The result is not finite.
     """
     side = stage_a.config.up_down_scale_factor * 2 ** (stage_a.config.levels - 1)
     if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % side or images.shape[3] % side:
@@ -304,4 +343,5 @@ def encode_stage_a(stage_a: StageA, images: Tensor) -> Tensor:
             f"images has shape {list(images.shape)}; expected [batch, 3, height, width] with sides divisible by {side}."
         )
     weight = stage_a.out_block[0].get_parameter("weight")
-    return stage_a.encode(images.to(weight.device, weight.dtype)).float() / stage_a.config.scale_factor
+    encoded = stage_a.encode(images.to(weight.device, weight.dtype)).float() / stage_a.config.scale_factor
+    return _finite(encoded, "Stage A", images=images)

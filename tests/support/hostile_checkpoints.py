@@ -6,14 +6,19 @@ import os
 import pickle
 import subprocess
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from tokenizers import pre_tokenizers
 
 from support.attacks import within
+from support.tiny import randomise
 from wuerstchen_core.checkpoints.embeddings import load_embedding
 from wuerstchen_core.checkpoints.loading import (
     load_image_encoder,
@@ -24,6 +29,7 @@ from wuerstchen_core.checkpoints.loading import (
 )
 from wuerstchen_core.checkpoints.lora import load_lora
 from wuerstchen_core.errors import CheckpointError, InputError
+from wuerstchen_core.networks.text_model import TextModel, TextModelConfig
 
 LOADERS: dict[str, Callable[[Any], Any]] = {
     "C": load_stage_c,
@@ -126,7 +132,9 @@ def payloads(canary: Path) -> dict[str, bytes]:
         "protocol 200": b"\x80\xc8}.",
         "deep lists": b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
         "deep tuples": b"\x80\x02)" + b"\x85" * 100_000 + b".",
-        "a laugh of tuples": b"\x80\x02}" + text("a") + b"\x85" + b"2\x86" * 60 + b"K\x01s.",
+        "a laugh of tuples": b"\x80\x02}" + text("a") + b"\x85" + b"q\x00h\x00\x86" * 60 + b"K\x01s.",
+        "a laugh by DUP": b"\x80\x02}" + text("a") + b"\x85" + b"2\x86" * 60 + b"K\x01s.",
+        "a laugh by MEMOIZE": b"\x80\x04}" + text("a") + b"\x85\x94" + b"h\x00h\x00\x86q\x00" * 60 + b"K\x01s.",
         "a laugh of lists": b"\x80\x02]" + b"q\x00]h\x00ah\x00a" * 40 + b".",
         "a number": b"\x80\x02K\x05.",
         "a text": b"\x80\x02" + text("weights") + b".",
@@ -200,3 +208,64 @@ def safetensors(header: Any, data: bytes = b"", length: int | None = None) -> by
 def entry(dtype: Any = "F32", shape: Any = (1,), offsets: Any = (0, 4)) -> dict[str, Any]:
     """Return what a header says of a tensor."""
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+def tensor_pickle(
+    numbers: bytes = b"K\x04", shape: bytes = b"K\x02K\x02\x86", stride: bytes = b"K\x02K\x01\x86"
+) -> bytes:
+    """Return a pickle of one tensor by name, with the opcodes of its numbers, its shape and its strides."""
+    storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + numbers + b"tQ"
+    rebuilt = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + shape + stride
+    return b"\x80\x02}" + text("clip_g") + rebuilt + b"\x89ccollections\nOrderedDict\n)RtRs."
+
+
+def odd_tensors() -> dict[str, Any]:
+    """Return values that torch.save takes for a tensor, and that no network can hold."""
+    wide = torch.zeros(1).expand(100_000, 100_000)
+    shared = torch.zeros(2**20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {
+            "expanded": {"clip_g": wide},
+            "shared by many": {f"{index}.{name}": shared for index in range(500) for name in ("a", "clip_g")},
+            "sparse": {"clip_g": torch.eye(4).to_sparse()},
+            "sparse rows": {"clip_g": torch.eye(4).to_sparse_csr()},
+            "without numbers": {"clip_g": torch.empty(4, 4, device="meta")},
+            "quantized": {"clip_g": torch.quantize_per_tensor(torch.eye(4), 0.1, 0, torch.qint8)},
+            "nested": {"clip_g": torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])},
+            "complex": {"clip_g": torch.ones(2, 3, dtype=torch.complex64).conj()},
+            "four bits": {"clip_g": torch.zeros(2, 4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)},
+            "exponents": {"clip_g": torch.zeros(2, 4, dtype=torch.uint8).view(torch.float8_e8m0fnu)},
+            "a long name": {"k" * 10_000: torch.ones(2, 3)},
+            "no name": {"": torch.ones(2, 3)},
+            "a name with lines": {"a\nb": torch.ones(2, 3)},
+            "half a character": {"\ud83d": torch.ones(2, 3)},
+            "in a list": [torch.ones(2, 3)],
+            "alone": torch.ones(2, 3),
+            "deep": {"a": {"b": {"c": torch.ones(2, 3)}}},
+            "a number beside": {"clip_g": torch.ones(2, 3), "step": 5},
+            "a dictionary as state_dict": {"state_dict": {"state_dict": {}}},
+            "none": {},
+        }
+
+
+def save_text(folder: Path) -> dict[str, Any]:
+    """Save a tiny text encoder with its tokenizer, and return what its files of JSON hold, by their names."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*letters, *(letter + "</w>" for letter in letters), "he", "<|startoftext|>", "<|endoftext|>"]
+    config = TextModelConfig(len(tokens), 32, 64, num_hidden_layers=2, num_attention_heads=2, hidden_act="gelu")
+    state = {f"text_model.{key}": value for key, value in randomise(TextModel(config), 0).state_dict().items()}
+    folder.mkdir(parents=True)
+    save_file(state, folder / "model.safetensors")
+    special = dict(
+        zip(("bos_token", "eos_token", "unk_token", "pad_token"), [tokens[-2], *[tokens[-1]] * 3], strict=True)
+    )
+    files = {
+        "config.json": asdict(config),
+        "vocab.json": {token: index for index, token in enumerate(tokens)},
+        "tokenizer_config.json": {**special, "model_max_length": 77},
+    }
+    (folder / "merges.txt").write_text("#version: 0.2\nh e\n")
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    return files

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, WeightsMissingError
 from ..text.chunks import Embedding
+from .layouts import existing
 from .reading import read_tensors
 
 _OUTPUT = "_out"
@@ -29,10 +30,22 @@ def load_embedding(path: str | Path) -> Embedding:
     """
     inputs: dict[int, Tensor] = {}
     outputs: dict[int, Tensor] = {}
-    path = Path(path)
-    for name, tensor in read_tensors(path).items():
+    there = existing(path)
+    if there is None:
+        raise WeightsMissingError(f"{str(path)[:300]!r} does not exist; expected the file of an embedding.")
+    for name, tensor in read_tensors(there).items():
         vectors = tensor[None] if tensor.ndim == 1 else tensor
-        if vectors.ndim != 2 or not vectors.is_floating_point() or not 1 <= len(vectors) <= _MOST_TOKENS:
+        if vectors.is_floating_point() and not bool(vectors.float().isfinite().all()):
+            raise CheckpointError(
+                f"{path}: {name!r} holds values that are not finite numbers, so the embedding is broken. Train it "
+                "again at a lower learning rate, or choose an earlier one."
+            )
+        if (
+            vectors.ndim != 2
+            or not vectors.is_floating_point()
+            or not 1 <= len(vectors) <= _MOST_TOKENS
+            or not vectors.numel()
+        ):
             raise CheckpointError(
                 f"{path}: {name!r} is of shape {list(tensor.shape)} and {tensor.dtype}; expected the vectors of an "
                 "embedding, [tokens, width] of floating-point numbers, such as clip_g of OneTrainer."

@@ -4,8 +4,8 @@
 # pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 
 import hashlib
-import json
 import logging
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,15 +16,18 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..files.untrusted import parse_json
 from .layouts import read_json
 from .lora_files import ADAPTER_CONFIG, locate_lora
 from .lora_keys import EMBEDDING, LoraKey, Part, Role, read_key
-from .reading import WRAPPERS, read_tensors
+from .reading import MOST_TENSORS, WRAPPERS, read_tensors
 
 logger = logging.getLogger(__name__)
 
 DIFFUSERS_METADATA = "lora_adapter_metadata"
 """Entry in a safetensors header in which diffusers keeps peft's settings, each with the name of its network."""
+LARGEST_ALPHA = 1_000_000
+"""Largest alpha that is still plausible."""
 WORDS_METADATA = "wuerstchen_words"
 """Entry in a safetensors header: a JSON list of words that the LoRA adds to those that a small model knows."""
 
@@ -87,9 +90,9 @@ def load_lora(source: str | Path) -> Lora:
             incomplete or its ranks differ; or it holds a LoHa, a LoKr or another method than LoRA.
     """
     path = locate_lora(source)
+    tensors = _without_embeddings(read_tensors(path, WRAPPERS), path)
     settings = _settings(path)
     found: dict[Part, dict[str, dict[Role, tuple[str, Tensor]]]] = {"stage_c": {}, "text_encoder": {}}
-    tensors = _without_embeddings(read_tensors(path, WRAPPERS), path)
     for key, tensor in tensors.items():
         known = _known(key, tensors, path)
         assert known.role is not None
@@ -146,14 +149,19 @@ class _Settings:
         if not settings or not settings.get("lora_alpha"):
             return 1.0
         alpha = _of_layer(settings.get("alpha_pattern"), key.removesuffix(".weight"), settings["lora_alpha"])
-        if not isinstance(alpha, int | float):
-            raise CheckpointError(f"The alpha of {key!r} is {alpha!r} in the LoRA's settings; expected a number.")
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= LARGEST_ALPHA:
+            raise CheckpointError(
+                f"The alpha of {key!r} is {reprlib.repr(alpha)} in the LoRA's settings; expected a number up to "
+                f"{LARGEST_ALPHA:,}. Train it again, or correct the settings."
+            )
         return alpha / (rank**0.5 if settings.get("use_rslora") else rank)
 
 
 def _of_layer(pattern: Any, layer: str, default: Any) -> Any:
     """Return the entry of a pattern of peft for a layer: names with an end of its name count."""
     if isinstance(pattern, Mapping):
+        if len(cast("Mapping[str, Any]", pattern)) > MOST_TENSORS:
+            raise CheckpointError(f"The LoRA's settings have more than {MOST_TENSORS:,} alphas; expected one a layer.")
         for name, value in cast("Mapping[str, Any]", pattern).items():
             plain = name.lstrip("^").removesuffix(".lora_B.weight")
             if layer == plain or layer.endswith(f".{plain}"):
@@ -171,12 +179,12 @@ def _settings(path: Path) -> _Settings:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata: dict[str, str] = file.metadata() or {}
-        for key, value in cast("dict[str, Any]", json.loads(metadata.get(DIFFUSERS_METADATA, "{}"))).items():
+        for key, value in cast("dict[str, Any]", parse_json(metadata.get(DIFFUSERS_METADATA, "{}"))).items():
             network, _, name = key.partition(".")
             part: Part = "text_encoder" if network == "text_encoder" else "stage_c"
             peft.setdefault(part, {})[name if network in ("prior", "unet", "text_encoder") else key] = value
-        words: object = json.loads(metadata.get(WORDS_METADATA, "[]"))
-    except (SafetensorError, OSError, ValueError, AttributeError, RecursionError):
+        words: object = parse_json(metadata.get(WORDS_METADATA, "[]"))
+    except (SafetensorError, OSError, ValueError, AttributeError):
         return _Settings(peft)  # not safetensors, or damaged, which reading the tensors says
     listed = cast("list[object]", words) if isinstance(words, list) else []
     return _Settings(peft, tuple(word for word in listed if isinstance(word, str)))
@@ -244,20 +252,28 @@ def _change(key: str, roles: Mapping[Role, tuple[str, Tensor]], scale_of: Callab
             f"{path}: {down_key!r} has shape {list(down.shape)}; expected [rank, 1, 3, 3]. It mixes the channels of a "
             "depthwise convolution, so it cannot be added to its weights. Train the LoRA without those layers."
         )
-    if up.ndim < 2 or down.ndim < 2 or up[0].numel() != up.shape[1] or up.shape[1] != down.shape[0]:
+    whole = min(up.ndim, down.ndim) >= 2 and up.numel() > 0 and down.numel() > 0
+    if not whole or up[0].numel() != up.shape[1] or up.shape[1] != down.shape[0]:
         raise CheckpointError(
             f"{path}: {up_key!r} has shape {list(up.shape)} and {down_key!r} {list(down.shape)}; expected [out, rank] "
             "and [rank, in]. The file is damaged; download it again."
         )
     for name, tensor in roles.values():
-        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+        if not tensor.is_floating_point() or not bool(tensor.float().isfinite().all()):
             raise CheckpointError(
                 f"{path}: {name!r} holds values that are not finite numbers; the LoRA of {key!r} is broken. "
                 "Train it again at a lower learning rate, or choose an earlier one."
             )
     rank = down.shape[0]
-    alpha = roles.get("alpha")
-    return Change(up, down, scale_of(rank) if alpha is None else float(alpha[1].flatten()[0]) / rank)
+    if "alpha" not in roles:
+        return Change(up, down, scale_of(rank))
+    alpha_key, alpha = roles["alpha"]
+    if alpha.numel() != 1 or not abs(float(alpha)) <= LARGEST_ALPHA:
+        raise CheckpointError(
+            f"{path}: {alpha_key!r} has shape {list(alpha.shape)} or is too large; expected one number up to "
+            f"{LARGEST_ALPHA:,}. The file is damaged; download it again."
+        )
+    return Change(up, down, float(alpha) / rank)
 
 
 def _digest(changes: Mapping[Part, Mapping[str, Change]]) -> str:

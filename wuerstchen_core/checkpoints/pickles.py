@@ -45,7 +45,7 @@ def read_pickle(path: Path) -> object:
     try:
         for pickled in _pickles_of_zip(path) if is_zip else [_start_of(path)]:
             _check(path, pickled, 1 if is_zip else _OLD_PICKLES)
-    except (ValueError, LookupError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
+    except (ValueError, LookupError, OSError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
         raise damaged(path, "PyTorch", error) from error
     try:
         with warnings.catch_warnings():

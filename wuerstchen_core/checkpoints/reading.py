@@ -52,12 +52,13 @@ class Checkpoint:
     state: dict[str, Tensor]
 
 
-MOST_TENSORS = 50_000
+MOST_TENSORS = 10_000
 """Most tensors of a file. The published Stage B has 990."""
 LONGEST_NAME = 500
 """Most characters of a tensor's name."""
 MOST_HEADER = 16 * 2**20
 """Most bytes that say which tensors a safetensors file holds."""
+_MOST_DIMENSIONS = 8
 _MOST_SHARED = 4
 """Most bytes of all tensors for each byte of a file; some of them may share their numbers."""
 _FLOATS = frozenset({
@@ -164,7 +165,7 @@ def read_preview(path: Path) -> Tensor:
     rows: Any = read_json(path).get("latent_rgb")
     try:
         table = torch.tensor(rows, dtype=torch.float32)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         table = torch.empty(0)
     if table.ndim != 2 or table.shape[1] != 3 or not bool(torch.isfinite(table).all()):
         raise CheckpointError(
@@ -267,6 +268,8 @@ def _odd_kind(tensor: Tensor) -> str | None:
     """Say what makes a tensor none that a network may hold; None where nothing does."""
     if tensor.is_nested or tensor.layout != torch.strided:
         return "nested or sparse"
+    if tensor.ndim > _MOST_DIMENSIONS:
+        return f"of {tensor.ndim} dimensions"
     if tensor.device.type != "cpu":
         return f"without numbers, on the device {tensor.device.type!r}"
     if tensor.is_quantized or tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype not in _FLOATS):

@@ -1,6 +1,7 @@
 """Build a text encoder from the tensors of a file, of CLIP's text model or of a whole CLIP."""
 
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -13,13 +14,13 @@ from ..errors import CheckpointError, WeightsMissingError
 from ..networks.operations import Operations
 from ..networks.text_model import ACTIVATIONS, TextModel, TextModelConfig
 from .encoder import TextEncoder
-from .tokens import Tokenizer
+from .tokens import LONGEST, Tokenizer
 
 CLIP_TOKENIZER = Path(__file__).parent / "tokenizer"
 """Folder of CLIP's own tokenizer."""
 _UNUSED = ("text_projection.", "position_ids", "logit_scale", "vision_model.", "visual_projection.")
 """Parts of the keys that a CLIP file may hold without an effect on the text model's hidden states."""
-_LARGEST = {"vocab_size": 10_000_000, "num_hidden_layers": 1000}
+_LARGEST = {"vocab_size": 10_000_000, "num_hidden_layers": 1000, "max_position_embeddings": LONGEST}
 """Largest value of a field that is still plausible; 100,000 for others."""
 
 
@@ -47,11 +48,12 @@ def text_encoder_of(
     folder = tokenizer or CLIP_TOKENIZER
     try:
         shape = _inferred(tensors) if config is None else _read(config)
+        _check_shape(shape, len(tensors))
         words = Tokenizer(folder)
     except Exception as error:  # the tokenizers library raises errors of many kinds
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error).strip()
         raise CheckpointError(
-            f"{where} cannot be loaded: {reason.partition(chr(10))[0]}. Expected a CLIP text model and its "
+            f"{where} cannot be loaded: {reason.partition(chr(10))[0][:300]}. Expected a CLIP text model and its "
             f"tokenizer (in {folder}) as transformers saves them; download them again."
         ) from error
     with torch.device("meta"):
@@ -63,10 +65,11 @@ def text_encoder_of(
             f"{where} has no tokenizer beside it, and CLIP's own of {len(words)} tokens does not fit its "
             f"{shape.vocab_size}. Put tokenizer.json, or vocab.json and merges.txt, into its folder."
         )
-    if len(words) > shape.vocab_size:
+    tokens = max(len(words), words.size)
+    if tokens > shape.vocab_size:
         raise CheckpointError(
-            f"{tokenizer} has {len(words)} tokens, the text encoder in {where} {shape.vocab_size}; expected the "
-            "tokenizer that was made for it. Choose the two from one pipeline."
+            f"{folder} has {tokens} tokens, the text encoder in {where} {shape.vocab_size}; expected the tokenizer "
+            "that was made for it. Choose the two from one pipeline."
         )
     return TextEncoder(model, words)
 
@@ -91,23 +94,37 @@ def _read(raw: Mapping[str, object]) -> TextModelConfig:
     for field in fields(TextModelConfig):
         if field.name in given:
             values[field.name] = _value(field.name, given[field.name], cast("type[object]", type(field.default)))
-    shape = TextModelConfig(**values)
+    return TextModelConfig(**values)
+
+
+def _check_shape(shape: TextModelConfig, tensors: int) -> None:
+    """Check that a text model can be of a shape, and the file of that many tensors of it. Raises ValueError."""
+    for name, largest in ((field.name, _LARGEST.get(field.name, 100_000)) for field in fields(shape)):
+        value = getattr(shape, name)
+        if isinstance(value, int) and not 0 < value <= largest:
+            raise ValueError(f"{name} is {value}; expected a whole number up to {largest}")
+    if shape.max_position_embeddings < 3:
+        raise ValueError(f"max_position_embeddings is {shape.max_position_embeddings}; expected at least 3")
+    if not 0 < shape.layer_norm_eps <= 1:
+        raise ValueError(f"layer_norm_eps is {shape.layer_norm_eps}; expected a small number, such as 1e-5")
     if shape.hidden_act not in ACTIVATIONS:
-        raise ValueError(f"hidden_act is {shape.hidden_act!r}; expected {' or '.join(ACTIVATIONS)}")
+        raise ValueError(f"hidden_act is {shape.hidden_act[:100]!r}; expected {' or '.join(ACTIVATIONS)}")
     if shape.hidden_size % shape.num_attention_heads:
         raise ValueError(f"{shape.num_attention_heads} heads do not divide the hidden_size of {shape.hidden_size}")
-    return shape
+    if shape.num_hidden_layers > tensors:
+        raise ValueError(f"the config describes {shape.num_hidden_layers} layers, and there are {tensors} tensors")
 
 
 def _value(name: str, value: object, kind: Callable[..., Any]) -> object:
     if kind is str:
         return str(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} is {value!r}; expected a number")
+        raise ValueError(f"{name} is {reprlib.repr(value)}; expected a number")
     if kind is float:
         return float(value)
-    if not 0 < value <= _LARGEST.get(name, 100_000) or value != int(value):
-        raise ValueError(f"{name} is {value!r}; expected a whole number up to {_LARGEST.get(name, 100_000)}")
+    largest = _LARGEST.get(name, 100_000)
+    if not 0 < value <= largest or value != int(value):
+        raise ValueError(f"{name} is {reprlib.repr(value)}; expected a whole number up to {largest}")
     return int(value)
 
 

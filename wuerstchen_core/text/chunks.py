@@ -83,7 +83,7 @@ def chunks_of(
                 if len(rest) <= room:
                     chunks[-1] += rest
                     break
-                if len(group) >= WHOLE:
+                if len(group) >= WHOLE or len(group) > size:
                     chunks[-1] += rest[:room]
                     rest = rest[room:]
                 chunks.append([])

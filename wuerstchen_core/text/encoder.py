@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import CheckpointError, InputError
 from ..networks.text_model import TextModel
 from .chunks import Embedding, Token, chunks_of
 from .prompts import Part, found_name, weighted_parts
@@ -70,6 +70,7 @@ class TextEncoder(nn.Module):
             Tensor: [batch, max_tokens * chunks, dim], float32, on the CPU. Without `weights` there is one chunk.
         Raises:
             InputError: `prompts` is empty or holds something else than strings.
+            CheckpointError: The result is not finite.
         """
         given = cast(Sequence[object], prompts)
         if isinstance(given, str) or not given or not all(isinstance(prompt, str) for prompt in given):
@@ -193,7 +194,15 @@ class TextEncoder(nn.Module):
     def _hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the last hidden states [batch, max_tokens, dim] of tokens, float32, on the CPU."""
         device = self.model.final_layer_norm.weight.device
-        return self.model(ids.to(device), mask.to(device)).float().cpu()
+        hidden = self.model(ids.to(device), mask.to(device)).float().cpu()
+        if not bool(hidden.isfinite().all()):
+            stage = "" if self.for_stage is None else f" of Stage {self.for_stage}"
+            raise CheckpointError(
+                f"The text encoder{stage} gave values that are NaN or infinite. Its weights are damaged, or too large "
+                "for their dtype, as happens in float16: choose another dtype, or another checkpoint. An embedding or "
+                "a LoRA that is broken does the same."
+            )
+        return hidden
 
 
 def equally_long(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,331 @@
+"""Text encoders, tokenizers, LoRAs and textual inversions that lie: one clear line when they are loaded, none later."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from support import loras, tiny
+from support.attacks import within
+from support.hostile_checkpoints import refusal, save_text
+from wuerstchen_core import apply_lora, load_embedding, load_lora, load_text_encoder
+from wuerstchen_core.errors import CheckpointError
+
+PROMPT = "The hen, 3 Würste & 😀 (very:1.2) \0 \u200b " + "word " * 50
+
+
+def loads_and_encodes(folder: Any) -> None:
+    """Load a text encoder; where that is possible, it encodes, too."""
+    encoder = load_text_encoder(folder)
+    encoded = encoder.encode([PROMPT], weights=True)
+    assert bool(encoded.isfinite().all()), "no finite numbers"
+    encoder.encode(["", PROMPT])
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A tiny text encoder with its tokenizer."""
+    save_text(tmp_path / "text")
+    loads_and_encodes(tmp_path / "text")
+    return tmp_path / "text"
+
+
+JUNK: list[Any] = [None, True, 5, -1, 1.5, 10**30, 10**400, "x", "", [], {}, [[]], [None], {"a": None}, "9" * 10**5]
+JUNK += [float("nan"), float("inf"), {"content": 5}, {"content": ""}, {}, {"content": {"content": {}}}, [1] * 1000]
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_a_field_that_lies_is_refused_or_does_no_harm(file, folder, tried):
+    content = json.loads((folder / file).read_text())
+    for field in [*content, "words", "text_config", "auto_map"]:
+        for value in JUNK:
+            (folder / file).write_text(json.dumps({**content, field: value}))
+            refusal(loads_and_encodes, folder, may_load=True)
+            tried(1)
+
+
+SHAPES = [
+    *({"num_hidden_layers": 1000}, {"hidden_size": 10**5}, {"vocab_size": 10**7}, {"intermediate_size": 10**5}),
+    *({"num_attention_heads": 3}, {"num_attention_heads": 64}, {"max_position_embeddings": 2}, {"hidden_act": "relu"}),
+    *({"max_position_embeddings": 10**5}, {"layer_norm_eps": 0}, {"layer_norm_eps": -1}, {"layer_norm_eps": 1e30}),
+    *({"text_config": 5}, {"text_config": []}, {"hidden_size": 32.5}, {"vocab_size": 513}, {"num_hidden_layers": 1}),
+]
+
+
+@pytest.mark.parametrize("longest", [3, 4, 5, 9, 10, 76, 4096, 4097, 10**6])
+def test_a_prompt_of_any_length_is_encoded_in_chunks_of_any_length(longest, folder, tried):
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": longest}))
+    with within():
+        loads_and_encodes(folder)
+    tried(1)
+
+
+@pytest.mark.parametrize("more", SHAPES, ids=str)
+def test_a_config_of_another_text_encoder_is_refused(more, folder, tried):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **more}))
+    refusal(load_text_encoder, folder)
+    tried(1)
+
+
+def vocabularies(known: dict[str, int]) -> list[Any]:
+    """Return vocabularies that lie."""
+    changes: list[Any] = [-1, 10**9, 2**32, 2**63, 10**30, 1.5, "5", None, [], {}, True, 600, 0]
+    without = [
+        {token: number for token, number in known.items() if token != gone} for gone in ("<|endoftext|>", "e</w>")
+    ]
+    more = [{**known, "surplus": len(known)}, {**known, **{f"t{index}": 515 + index for index in range(10**5)}}]
+    return [*({**known, "e": value} for value in changes), *without, *more, {}, {"a": 0}, [], None, 5, "x", [known]]
+
+
+def test_a_vocabulary_that_lies_is_refused(folder, tried):
+    known = json.loads((folder / "vocab.json").read_text())
+    for vocabulary in vocabularies(known):
+        harmless = isinstance(vocabulary, dict) and len(vocabulary) == len(known) - 1 and "<|endoftext|>" in vocabulary
+        (folder / "vocab.json").write_text(json.dumps(vocabulary))
+        refusal(loads_and_encodes, folder, may_load=harmless)
+        tried(1)
+
+
+MERGES = [
+    b"h",
+    b"h e l",
+    b"h zz",
+    b"zz e",
+    b"h e\nh e",
+    b"\xff\xfe",
+    b"h  e",
+    b"e h",
+    b"#version\nh",
+    b"h\te",
+    b"\0 \0",
+]
+MERGES += [b"he he", b"h e\n" * 100_000, b"x" * 2**20, b"a b\n" * 2 + b"\xed\xa0\xbd e"]
+
+
+def test_merges_that_lie_are_refused_or_do_no_harm(folder, tried):
+    for content in MERGES:
+        (folder / "merges.txt").write_bytes(content)
+        refusal(loads_and_encodes, folder, may_load=True)
+        tried(1)
+    (folder / "merges.txt").unlink()
+    refusal(loads_and_encodes, folder)
+    os.mkfifo(folder / "merges.txt")
+    refusal(loads_and_encodes, folder)
+    tried(2)
+
+
+def whole(known: dict[str, int], **more: Any) -> dict[str, Any]:
+    """Return the content of a tokenizer.json."""
+    return {"added_tokens": [], "model": {"vocab": known, "merges": ["h e"]}, **more}
+
+
+def test_a_whole_tokenizer_that_lies_is_refused(folder, tried):
+    known = json.loads((folder / "vocab.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(whole(known)))
+    loads_and_encodes(folder)
+    models: list[Any] = [{"vocab": each, "merges": []} for each in vocabularies(known) if not _is_smaller(each, known)]
+    models += [
+        {"vocab": known, "merges": each} for each in ([5], [["h"]], [["h", "e", "l"]], [["h", 5]], ["h"], [["h", "zz"]])
+    ]
+    models += [
+        {"vocab": known, "merges": each} for each in (None, 5, "h e", {}, {"h": "e"}, [None], [{}], [[["h"], "e"]])
+    ]
+    models += [
+        None,
+        [],
+        5,
+        {},
+        {"vocab": known},
+        {"merges": []},
+        {"vocab": [["a", -1.5]], "merges": [], "type": "Unigram"},
+    ]
+    contents: list[Any] = [whole(known, model=model) for model in models]
+    added: list[Any] = [5, "x", {}, [5], [{}], [{"content": "a"}], [{"id": 5}], [{"content": 5, "id": 5}], [None]]
+    added += [[{"content": "new", "id": each}] for each in (-1, 10**9, 1.5, "5", None, 2**70, 5)]
+    contents += [whole(known, added_tokens=each) for each in added]
+    contents += [[], None, 5, "x", {}]
+    for content in contents:
+        (folder / "tokenizer.json").write_text(json.dumps(content))
+        refusal(loads_and_encodes, folder)
+        tried(1)
+
+
+def _is_smaller(vocabulary: Any, known: dict[str, int]) -> bool:
+    return isinstance(vocabulary, dict) and len(vocabulary) == len(known) - 1 and "<|endoftext|>" in vocabulary
+
+
+RAW = [
+    b"",
+    b"{",
+    b"[" * 10**5,
+    b'{"a":' * 10**5,
+    b"\xff\xfe",
+    b'{"a":1,"a":2}',
+    b'{"a":"\\ud83d"}',
+    bytes(10**5),
+    b"{}" * 2,
+]
+RAW += [b'{"a":[' + b"1," * 2_000_001 + b"1]}", b" " * (64 * 2**20 + 1), b'{"a":' + b"9" * 10**5 + b"}"]
+
+
+@pytest.mark.parametrize("file", ["vocab.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"])
+def test_a_file_of_a_tokenizer_that_is_no_object_is_refused(file, folder, tried):
+    for content in RAW:
+        (folder / file).write_bytes(content)
+        refusal(load_text_encoder, folder)
+        tried(1)
+    for target in ("/dev/zero", "/dev/null", file):
+        (folder / file).unlink()
+        (folder / file).symlink_to(target)
+        refusal(load_text_encoder, folder, may_load=True)  # as if it were not there
+        tried(1)
+
+
+def test_code_beside_a_tokenizer_is_never_run(folder, tmp_path, tried, monkeypatch):
+    monkeypatch.chdir(folder)
+    for name in ("tokenizer.py", "tokenization_x.py", "modeling_x.py", "__init__.py"):
+        (folder / name).write_text(f"open({str(tmp_path / 'canary')!r}, 'w').close()\n")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    for more in ({"auto_map": {"AutoTokenizer": ["tokenization_x.X", None]}}, {"tokenizer_class": "os.system"}):
+        more = {**settings, **more, "trust_remote_code": True, "chat_template": "{{ ''.__class__ }}"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(more))
+        loads_and_encodes(folder)
+        tried(1)
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_text_encoder_of_no_numbers_says_so(value, folder, tried):
+    state = load_file(folder / "model.safetensors")
+    for key in state:
+        if "token_embedding" not in key:
+            save_file({**state, key: torch.full_like(state[key], value)}, folder / "model.safetensors")
+            message = refusal(loads_and_encodes, folder)
+            assert "The text encoder of Stage C gave values that are NaN or infinite" in message
+            tried(1)
+
+
+STAGE_C = tiny.stage_c()
+PAIR = loras.pairs(STAGE_C.state_dict(), ["blocks.2.attention.to_q"])["blocks.2.attention.to_q"]
+DOWN, UP, ALPHA = (f"prior.blocks.2.attention.to_q.{end}" for end in ("lora_down.weight", "lora_up.weight", "alpha"))
+GOOD = {DOWN: PAIR.down, UP: PAIR.up, ALPHA: torch.tensor(2.0)}
+
+
+def adds(path: Any) -> None:
+    """Load a LoRA; where that is possible, it can be added."""
+    weight = apply_lora(STAGE_C, load_lora(path)).state_dict()["blocks.2.attention.to_q.weight"]
+    assert bool(weight.isfinite().all()), "no finite numbers"
+
+
+ODD = [float("nan"), float("inf"), -float("inf"), 1e38, -1e38]
+LORAS: list[dict[str, torch.Tensor]] = [
+    *({**GOOD, ALPHA: torch.tensor(each)} for each in ODD),
+    *({**GOOD, key: torch.full_like(GOOD[key], each)} for each in ODD[:3] for key in (DOWN, UP)),
+    *({**GOOD, ALPHA: each} for each in (torch.empty(0), torch.ones(2), torch.tensor(2), torch.ones(100, 100))),
+    *(
+        {**GOOD, key: torch.empty(shape)}
+        for key in (DOWN, UP)
+        for shape in ((0,), (0, 64), (64, 0), (), (4,), (3, 5, 7))
+    ),
+    {**GOOD, DOWN: torch.empty(0, 64), UP: torch.empty(64, 0)},
+    {**GOOD, DOWN: torch.empty(4, 0), UP: torch.empty(0, 4)},
+    *({**GOOD, DOWN: GOOD[DOWN][:rank]} for rank in (1, 2, 3)),
+    *({**GOOD, key: GOOD[key].to(dtype)} for key in (DOWN, UP) for dtype in (torch.int8, torch.bool, torch.int64)),
+    *({key: value for key, value in GOOD.items() if key != gone} for gone in (DOWN, UP)),
+    *(
+        {**GOOD, f"prior.blocks.2.attention.to_q.{end}": torch.ones(2, 2)}
+        for end in ("hada_w1_a", "lokr_w1", "dora_scale", "diff")
+    ),
+    *(
+        {**GOOD, key: torch.ones(2, 2)}
+        for key in ("unknown", "prior.blocks.2.x.lora_down.weight", "lora_te_x.alpha", ".alpha")
+    ),
+    *({**GOOD, "lora_unet_blocks_2_attention_to_q.alpha": torch.ones(1)} for _ in range(1)),
+    {f"prior.blocks.{index}.attention.to_q.lora_down.weight": torch.ones(1, 1) for index in range(3000)},
+    {f"key.{index}.alpha": torch.ones(1) for index in range(9000)},
+    {"prior.blocks.2.attention.attn.in_proj.lora_up.weight": torch.ones(64, 4), DOWN: GOOD[DOWN]},
+    {"prior.blocks.99999999999999999999.attention.to_q.lora_up.weight": torch.ones(64, 4)},
+    {key.replace("blocks.2", "blocks.5000"): value for key, value in GOOD.items()},
+    {key.replace(".2.", "." + "2" * 400 + "."): value for key, value in GOOD.items()},
+    {"prior." + "lora_A." * 60 + "weight": torch.ones(1)},
+    {"base_model.model." * 25 + DOWN: torch.ones(1)},
+    {},
+]
+
+
+@pytest.mark.parametrize("index", range(len(LORAS)))
+def test_a_lora_that_lies_is_refused(index, tmp_path, tried):
+    save_file({key: value.contiguous() for key, value in LORAS[index].items()}, tmp_path / "lora.safetensors")
+    refusal(adds, tmp_path / "lora.safetensors")
+    tried(1)
+
+
+SETTINGS: list[Any] = [
+    *({"lora_alpha": each} for each in (float("nan"), float("inf"), 10**400, 10**30, -1e30, "x", [], True, {"a": 1})),
+    *({"lora_alpha": 4, "alpha_pattern": {"to_q": each}} for each in (float("nan"), 10**400, "x", None, [], True)),
+    {"lora_alpha": 4, "alpha_pattern": {f"x{index}": 1 for index in range(10**5)}},
+]
+METADATA = [
+    "[",
+    "{",
+    "null",
+    "5",
+    "[" * 10**5,
+    '{"a":' * 10**5,
+    '[5, null, {}, ["a"]]',
+    '"x"',
+    "\ud83d".encode("utf-8", "replace").decode(),
+]
+
+
+def test_settings_of_a_lora_that_lie_are_refused(tmp_path, tried):
+    pair = {DOWN: GOOD[DOWN].contiguous(), UP: GOOD[UP].contiguous()}
+    save_file(pair, tmp_path / "lora.safetensors")
+    for settings in SETTINGS:
+        (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+        refusal(adds, tmp_path / "lora.safetensors", may_load=not settings["lora_alpha"])  # as without settings
+        tried(1)
+    for content in RAW:
+        (tmp_path / "adapter_config.json").write_bytes(content)
+        refusal(adds, tmp_path / "lora.safetensors")
+        tried(1)
+    (tmp_path / "adapter_config.json").unlink()
+    for text in METADATA:
+        for name in ("wuerstchen_words", "lora_adapter_metadata"):
+            save_file(pair, tmp_path / "lora.safetensors", metadata={name: text})
+            with within():
+                assert load_lora(tmp_path / "lora.safetensors").words == ()
+            tried(1)
+
+
+EMBEDDINGS: list[dict[str, torch.Tensor]] = [
+    *({"clip_g": torch.full((2, 32), each)} for each in ODD[:3]),
+    *({"clip_g": torch.zeros(shape)} for shape in ((), (0,), (0, 32), (2, 0), (2, 3, 4), (1001, 4))),
+    *({"clip_g": torch.zeros(2, 32).to(dtype)} for dtype in (torch.int8, torch.bool, torch.int64, torch.uint8)),
+    {"clip_g": torch.zeros(2, 32), "clip_g_out": torch.full((2, 32), float("nan"))},
+    {"clip_g": torch.zeros(2, 32), "step": torch.tensor(5)},
+    {},
+]
+
+
+@pytest.mark.parametrize("index", range(len(EMBEDDINGS)))
+def test_a_textual_inversion_that_lies_is_refused(index, tmp_path, tried):
+    save_file(EMBEDDINGS[index], tmp_path / "word.safetensors")
+    refusal(load_embedding, tmp_path / "word.safetensors")
+    tried(1)
+
+
+def test_a_textual_inversion_of_huge_numbers_is_told_of_when_it_is_used(folder, tmp_path, tried):
+    save_file({"clip_g": torch.full((2, 32), 3e38)}, tmp_path / "word.safetensors")
+    encoder = load_text_encoder(folder)
+    with pytest.raises(CheckpointError, match="NaN or infinite"):
+        encoder.encode(
+            ["embedding:word"], weights=True, embeddings={"word": load_embedding(tmp_path / "word.safetensors")}
+        )
+    tried(1)
