@@ -63,10 +63,7 @@ def _finite(result: Tensor, stage: str, **given: Tensor | None) -> Tensor:
 
 def _is_finite(tensor: Tensor) -> bool:
     """Return whether all values are finite numbers, without taking memory for as many answers."""
-    if not tensor.numel():
-        return True
-    low, high = torch.aminmax(tensor.detach())
-    return bool(torch.isfinite(low) & torch.isfinite(high))
+    return not tensor.numel() or all(bool(torch.isfinite(end)) for end in torch.aminmax(tensor))
 
 
 MASK_SEED = 2**63
@@ -288,9 +285,13 @@ def encode_stage_c(encoder: ImageEncoder, images: Tensor) -> Tensor:
     if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
         raise InputError(f"images has shape {list(images.shape)}; expected [batch, 3, height, width].")
     # One after the other, so that an image has the same embeddings alone and in a batch.
+    if not _is_finite(images):
+        raise InputError(
+            "images holds values that are NaN or infinite; expected numbers in 0..1. Load the picture anew."
+        )
     padded = pad_to_steps(images)
     encoded = torch.cat([encoder(padded[index : index + 1]) for index in range(len(padded))])
-    return _finite(encoded, "The image encoder", images=images)
+    return _finite(encoded, "The image encoder")
 
 
 @torch.inference_mode()

@@ -8,13 +8,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from wuerstchen_core.checkpoints.sources import models_folder
+from wuerstchen_core.files.untrusted import check_text
 from wuerstchen_core.networks.processor import is_plain_linux
 
 from .. import embeddings
@@ -33,10 +35,10 @@ EMBEDDINGS = "embeddings"
 """Folder in a model folder with textual inversions."""
 LORAS = "loras"
 """Folder in a model folder with LoRAs."""
-_MOST_FILES = 100_000
+_MOST_FILES = 50_000
 """Most files and folders in a model folder that are looked at."""
 _DEEPEST = 20
-"""Most folders inside one another."""
+"""Most folders inside one another that are looked at."""
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps, {remaining} left"
 """Format of a progress bar. The time left is shown as 01:30."""
 
@@ -86,7 +88,8 @@ class HeadlessHost:
     def model_names(self) -> list[str]:
         """List files and folders in the model folders, as relative names."""
         names = {name for folder in self._model_folders for name in names_in(_files_below(folder))}
-        return sorted(name for name in names if not name.startswith((f"{EMBEDDINGS}/", f"{LORAS}/")))
+        own = (name for name in names if not name.startswith((f"{EMBEDDINGS}/", f"{LORAS}/")))
+        return sorted(name for name in own if _is_there(self.find_model(name)))
 
     def find_model(self, name: str) -> Path | None:
         """Return the path of a name in the model folders, or of an absolute path; None if there is none."""
@@ -111,7 +114,8 @@ class HeadlessHost:
     def lora_names(self) -> list[str]:
         """List the LoRA files in `loras` in the model folders, as relative names."""
         files = {name for folder in self._folders_of(LORAS) for name in _files_below(folder)}
-        return sorted(name for name in files if Path(name).suffix.lower() in WEIGHT_SUFFIXES)
+        weights = (name for name in files if Path(name).suffix.lower() in WEIGHT_SUFFIXES)
+        return sorted(name for name in weights if _is_there(self.find_lora(name)))
 
     def find_lora(self, name: str) -> Path | None:
         """Return the path of a name that `lora_names` lists, or of an absolute path; None if there is none."""
@@ -258,25 +262,43 @@ def stderr_progress(quiet: bool) -> TextIO | None:
     return None if quiet else sys.stderr
 
 
+def _is_there(path: Path | None) -> bool:
+    """Return whether a path is a file or a folder, rather than a pipe, a device or a link to nothing."""
+    return path is not None and (os.path.isfile(path) or os.path.isdir(path))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        check_text(name)
+    except ValueError:
+        return False
+    return True
+
+
 def _files_below(folder: Path) -> list[str]:
-    """List the files below a folder, links to folders included, as relative paths. Each folder is looked at once."""
+    """List the files below a folder as relative paths, those nearest to it first.
+
+    Links are followed, and each folder is looked at once. Names that no text can hold are left out.
+    """
     found: list[str] = []
     seen: set[tuple[int, int]] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        try:
-            there = os.stat(parent)
-        except OSError:  # it is gone again
-            continue
-        real = there.st_dev, there.st_ino
-        if real in seen or len(Path(parent).relative_to(folder).parts) > _DEEPEST:
-            folders.clear()
-            continue
-        seen.add(real)
-        found += [os.path.relpath(os.path.join(parent, name), folder) for name in names]
-        if len(found) + len(seen) > _MOST_FILES:
-            _log.warning("%s holds more than %s files; not all of its models are listed.", folder, f"{_MOST_FILES:,}")
-            break
-        folders.sort()
+    level = [""]
+    for _ in range(_DEEPEST):
+        deeper: list[str] = []
+        for parent in level:
+            with suppress(OSError):  # a folder that may not be read, or is gone again
+                there = os.stat(folder / parent)
+                if (there.st_dev, there.st_ino) in seen:
+                    continue
+                seen.add((there.st_dev, there.st_ino))
+                for name in sorted(islice(os.listdir(folder / parent), _MOST_FILES)):
+                    if _is_text(name):
+                        path = os.path.join(parent, name)
+                        (deeper if os.path.isdir(folder / path) else found).append(path)
+            if len(found) + len(seen) > _MOST_FILES:
+                _log.warning("%s holds over %s files; not all of its models are listed.", folder, f"{_MOST_FILES:,}")
+                return found
+        level = deeper
     return found
 
 

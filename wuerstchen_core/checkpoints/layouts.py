@@ -201,6 +201,12 @@ def existing(source: str | Path) -> Path | None:
     return Path(path) if os.path.exists(path) else None
 
 
+def check_file(path: Path) -> None:
+    """Check that a path is a regular file. Raises: CheckpointError, where it is a pipe, a device or a folder."""
+    if not os.path.isfile(path):
+        raise cannot_read(path, ValueError("it is a folder, a pipe or a device, or it is gone"))
+
+
 def cannot_read(path: Path, error: OSError | ValueError) -> CheckpointError:
     """Return the error of a file of a checkpoint that cannot be opened."""
     reason = (error.strerror if isinstance(error, OSError) else None) or error

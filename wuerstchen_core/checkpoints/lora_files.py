@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ..errors import WeightsMissingError
-from .layouts import existing
+from .layouts import check_file, existing
 
 LORA_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "lora.safetensors")
 """Names that diffusers, peft and this project's training give to a LoRA in a folder, best first."""
@@ -26,6 +26,7 @@ def locate_lora(source: str | Path) -> Path:
         source: A file, a folder with one of LORA_FILES, or the name of a LoRA that comes with the package.
     Raises:
         WeightsMissingError: There is no such file.
+        CheckpointError: It is a pipe or a device.
     """
     path = existing(source)
     if path is not None and os.path.isdir(path):
@@ -34,6 +35,7 @@ def locate_lora(source: str | Path) -> Path:
             raise WeightsMissingError(f"{path} holds no LoRA; expected {' or '.join(LORA_FILES)} in it.")
         return file
     if path is not None:
+        check_file(path)
         return path
     if str(source) in shipped_loras():
         return SHIPPED / f"{source}.safetensors"

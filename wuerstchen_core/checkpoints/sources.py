@@ -24,6 +24,7 @@ from .layouts import (
     StageFiles,
     TextEncoderFiles,
     cannot_read,
+    check_file,
     existing,
     find_stage,
     find_text_encoder,
@@ -170,8 +171,12 @@ def _locate(source: str | Path, component: Component, find: Callable[[Path], Fil
 
 
 def _found(path: Path, find: Callable[[Path], Files]) -> Files:
+    """Return the files at a path, all of which are regular files."""
     try:
-        return find(path)
+        files = find(path)
+        for each in files.paths:
+            check_file(each)
+        return files
     except OSError as error:
         raise cannot_read(path, error) from error
 
