@@ -115,6 +115,7 @@ def test_a_compressed_file_is_not_unpacked(name, tmp_path, tried):
     tried(1)
 
 
+@pytest.mark.long
 def test_a_file_that_is_unpacked_to_a_gibibyte_takes_no_memory(tmp_path, attack):
     path = compressed(tmp_path / "bomb.pt", "a/data.pkl", 1200)
     _, error = attack.alone("run", "text_to_image", "--no-server", "--set", f"Load Stage A.model={path}")
@@ -122,7 +123,7 @@ def test_a_file_that_is_unpacked_to_a_gibibyte_takes_no_memory(tmp_path, attack)
 
 
 def test_a_pickle_of_millions_of_instructions_is_refused(tmp_path, tried):
-    for content in (torch_zip(b"\x80\x02" + b"]0" * 2**21 + b"}."), legacy(b"\x80\x02" + b"]0" * 2**21 + b"}.")):
+    for content in (torch_zip(b"\x80\x02" + b"]0" * 200_000 + b"}."), legacy(b"\x80\x02" + b"]0" * 200_000 + b"}.")):
         path = tmp_path / "long.pt"
         path.write_bytes(content)
         assert "instructions" in refusal(load_stage_a, path)
@@ -133,7 +134,7 @@ def test_a_pickle_of_millions_of_instructions_is_refused(tmp_path, tried):
 def test_a_file_that_is_cut_short_is_refused(form, tmp_path, tried):
     whole = written(tmp_path / "whole", form).read_bytes()
     load_stage_a(tmp_path / "whole")
-    ends = {*range(20), *range(20, len(whole), len(whole) // 40), len(whole) - 1}
+    ends = {*range(20), *range(20, len(whole), len(whole) // 25), len(whole) - 1}
     for end in ends:
         path = tmp_path / "cut.safetensors"
         path.write_bytes(whole[:end])

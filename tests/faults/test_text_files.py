@@ -38,11 +38,12 @@ JUNK: list[Any] = [None, True, 5, -1, 1.5, 10**30, 10**400, "x", "", [], {}, [[]
 JUNK += [float("nan"), float("inf"), {"content": 5}, {"content": ""}, {}, {"content": {"content": {}}}, [1] * 1000]
 
 
+@pytest.mark.parametrize("start", [0, *(pytest.param(start, marks=pytest.mark.long) for start in (1, 2, 3))])
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
-def test_a_field_that_lies_is_refused_or_does_no_harm(file, folder, tried):
+def test_a_field_that_lies_is_refused_or_does_no_harm(file, start, folder, tried):
     content = json.loads((folder / file).read_text())
     for field in [*content, "words", "text_config", "auto_map"]:
-        for value in JUNK:
+        for value in JUNK[start::4]:
             (folder / file).write_text(json.dumps({**content, field: value}))
             refusal(loads_and_encodes, folder, may_load=True)
             tried(1)
@@ -247,8 +248,8 @@ LORAS: list[dict[str, torch.Tensor]] = [
         for key in ("unknown", "prior.blocks.2.x.lora_down.weight", "lora_te_x.alpha", ".alpha")
     ),
     *({**GOOD, "lora_unet_blocks_2_attention_to_q.alpha": torch.ones(1)} for _ in range(1)),
-    {f"prior.blocks.{index}.attention.to_q.lora_down.weight": torch.ones(1, 1) for index in range(3000)},
-    {f"key.{index}.alpha": torch.ones(1) for index in range(9000)},
+    {f"prior.blocks.{index}.attention.to_q.lora_down.weight": torch.ones(1, 1) for index in range(1000)},
+    {f"key.{index}.alpha": torch.ones(1) for index in range(2000)},
     {"prior.blocks.2.attention.attn.in_proj.lora_up.weight": torch.ones(64, 4), DOWN: GOOD[DOWN]},
     {"prior.blocks.99999999999999999999.attention.to_q.lora_up.weight": torch.ones(64, 4)},
     {key.replace("blocks.2", "blocks.5000"): value for key, value in GOOD.items()},

@@ -258,14 +258,14 @@ def _convert(name: str, value: object, default: object, where: str) -> object:
         return value
     if isinstance(default, bool) and isinstance(value, bool):
         return value
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and not isinstance(default, bool)
-    if isinstance(default, float) and is_number and (0 < value <= 1000 or (name == "dropout" and value == 0)):
-        return float(value)
-    if isinstance(default, int) and is_number and isinstance(value, int) and _is_plausible(name, value):
-        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and not isinstance(default, bool):
+        if isinstance(default, float) and (0 < value <= 1000 or (name == "dropout" and value == 0)):
+            return float(value)
+        if isinstance(default, int) and isinstance(value, int) and _is_plausible(name, value):
+            return value
     example = list(cast("tuple[object, ...]", default)) if isinstance(default, tuple) else default
     raise CheckpointError(
-        f"{where}: {name} is {reprlib.repr(value)}; expected something like {example!r}. Download the file again."
+        f"{where}: {name} is {reprlib.repr(cast(object, value))}; expected something like {example!r}. Download the file again."
     )
 
 

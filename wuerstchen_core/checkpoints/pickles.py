@@ -24,7 +24,7 @@ ZIP, OLD_PICKLE = b"PK", b"\x80"
 """First bytes of a file of torch.save: a zip file, or in its older form a pickle by itself."""
 MOST_BYTES = 16 * 2**20
 """Largest pickle, without the numbers of the tensors. That of the published Stage C has 200 KB."""
-_MOST_OPCODES = 1_000_000
+_MOST_OPCODES = 300_000
 _MOST_IN_TUPLES = 100_000
 """Most values in a tuple, those in its own tuples included."""
 _MOST_ENTRIES = 100_000

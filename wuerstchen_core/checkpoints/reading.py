@@ -198,7 +198,7 @@ def _read_safetensors(path: Path, header: int) -> dict[str, Tensor]:
         )
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            keys = list(file.keys())
+            keys = cast("list[str]", file.keys())
             if len(keys) > MOST_TENSORS:
                 return dict.fromkeys(keys, torch.empty(0))  # too many, which the caller says
             return {key: file.get_tensor(key) for key in keys}

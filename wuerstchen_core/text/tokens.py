@@ -106,7 +106,7 @@ def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     return _tokens({**_object("vocab", model["vocab"]), **more}), _pairs(merges)
 
 
-def _tokens(given: Mapping[object, object]) -> dict[str, int]:
+def _tokens(given: Mapping[Any, Any]) -> dict[str, int]:
     """Check a vocabulary, and return it. Raises: ValueError"""
     found: dict[str, int] = {}
     for token, number in given.items():
