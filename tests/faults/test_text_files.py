@@ -15,7 +15,7 @@ from support.hostile_checkpoints import refusal, save_text
 from wuerstchen_core import apply_lora, load_embedding, load_lora, load_text_encoder
 from wuerstchen_core.errors import CheckpointError
 
-PROMPT = "The hen, 3 Würste & 😀 (very:1.2) \0 \u200b " + "word " * 50
+PROMPT = "The hen, 3 Würste & 😀 (very:1.2) \0 \u200b " + "word " * 20
 
 
 def loads_and_encodes(folder: Any) -> None:
@@ -204,12 +204,11 @@ def test_code_beside_a_tokenizer_is_never_run(folder, tmp_path, tried, monkeypat
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_text_encoder_of_no_numbers_says_so(value, folder, tried):
     state = load_file(folder / "model.safetensors")
-    for key in state:
-        if "token_embedding" not in key:
-            save_file({**state, key: torch.full_like(state[key], value)}, folder / "model.safetensors")
-            message = refusal(loads_and_encodes, folder)
-            assert "The text encoder of Stage C gave values that are NaN or infinite" in message
-            tried(1)
+    for key in [key for key in state if "token_embedding" not in key][::5]:
+        save_file({**state, key: torch.full_like(state[key], value)}, folder / "model.safetensors")
+        message = refusal(loads_and_encodes, folder)
+        assert "The text encoder of Stage C gave values that are NaN or infinite" in message
+        tried(1)
 
 
 STAGE_C = tiny.stage_c()

@@ -129,6 +129,7 @@ def payloads(canary: Path) -> dict[str, bytes]:
         "mark alone": b"\x80\x02(.",
         "pop of nothing": b"\x80\x0200.",
         "no stop": b"\x80\x02}",
+        "a text with an odd escape": b"\x80\x02S'\\q'\n.",
         "protocol 200": b"\x80\xc8}.",
         "deep lists": b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
         "deep tuples": b"\x80\x02)" + b"\x85" * 100_000 + b".",

@@ -43,8 +43,10 @@ def read_pickle(path: Path) -> object:
     with open_file(path) as file:
         is_zip = file.read(2) == ZIP
     try:
-        for pickled in _pickles_of_zip(path) if is_zip else [_start_of(path)]:
-            _check(path, pickled, 1 if is_zip else _OLD_PICKLES)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd texts in damaged pickles
+            for pickled in _pickles_of_zip(path) if is_zip else [_start_of(path)]:
+                _check(path, pickled, 1 if is_zip else _OLD_PICKLES)
     except (ValueError, LookupError, OSError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
         raise damaged(path, "PyTorch", error) from error
     try:
