@@ -1,4 +1,4 @@
-"""What is around the weights: headers of safetensors, configs, indexes, folders, links and names that lie."""
+"""Files around the weights that lie: headers of safetensors, configs, indexes, folders, links and names."""
 
 import json
 import os

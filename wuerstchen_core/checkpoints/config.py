@@ -265,7 +265,8 @@ def _convert(name: str, value: object, default: object, where: str) -> object:
             return value
     example = list(cast("tuple[object, ...]", default)) if isinstance(default, tuple) else default
     raise CheckpointError(
-        f"{where}: {name} is {reprlib.repr(cast(object, value))}; expected something like {example!r}. Download the file again."
+        f"{where}: {name} is {reprlib.repr(cast(object, value))}; expected something like {example!r}. Download the "
+        "file again."
     )
 
 
