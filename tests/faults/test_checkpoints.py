@@ -21,6 +21,7 @@ from support.hostile_checkpoints import (
     tensor_pickle,
     torch_zip,
 )
+from support.workflows import QUICK_RUN
 from wuerstchen_core import load_stage_a
 from wuerstchen_core.checkpoints.embeddings import load_embedding
 
@@ -118,7 +119,8 @@ def test_a_compressed_file_is_not_unpacked(name, tmp_path, tried):
 @pytest.mark.long
 def test_a_file_that_is_unpacked_to_a_gibibyte_takes_no_memory(tmp_path, attack):
     path = compressed(tmp_path / "bomb.pt", "a/data.pkl", 1200)
-    _, error = attack.alone("run", "text_to_image", "--no-server", "--set", f"Load Stage A.model={path}")
+    chosen = [part for setting in (*QUICK_RUN, f"11.model={path}") for part in ("--set", setting)]
+    _, error = attack.alone("run", "text_to_image", "--no-server", *chosen)
     assert "is compressed" in error
 
 
