@@ -3,12 +3,15 @@
 from typing import Any, ClassVar
 
 import wuerstchen_core
+from wuerstchen_core.errors import InputError
 
+from .arguments import checked
 from .host import host
 from .lazy import LazyStageC, lazy_of
 from .output import numbered_path
 
 
+@checked
 class CheckpointInterpolate:
     """Mixes two Stage C checkpoints."""
 
@@ -53,6 +56,8 @@ class CheckpointInterpolate:
         return needed
 
     def interpolate(self, weight: float, base: Any = None, finetuned: Any = None) -> tuple[Any]:
+        for name in self.check_lazy_status(weight, base, finetuned):
+            raise InputError(f"{name} is None; expected Stage C. Connect Load Stage C, or a merge.")
         if weight == 0:
             return (base,)
         if weight == 1:
@@ -63,6 +68,7 @@ class CheckpointInterpolate:
         return (LazyStageC(Interpolation(first.recipe, lazy_of(finetuned).recipe, weight), first.dtype),)
 
 
+@checked
 class SaveStageC:
     """Writes a Stage C checkpoint to the output folder."""
 

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from .arguments import checked
 from .host import host
 from .lazy import compiled
 
@@ -11,6 +12,7 @@ _DESCRIPTION = (
 )
 
 
+@checked
 class CompileStageC:
     """Marks Stage C to run through torch.compile."""
 
@@ -34,6 +36,7 @@ class CompileStageC:
         return (compiled(stage_c),)
 
 
+@checked
 class CompileStageB:
     """Marks Stage B to run through torch.compile."""
 

@@ -11,6 +11,7 @@ from wuerstchen_core.checkpoints.presets import PRESETS, preset
 from wuerstchen_core.errors import WeightsMissingError
 
 from . import models
+from .arguments import checked
 from .host import host
 
 PUBLISHED = [name for name, places in PRESETS.items() if any(place.repo for place in places.values())]
@@ -20,6 +21,7 @@ GET = "get them"
 MEGABYTE = 1_000_000
 
 
+@checked
 class DownloadWeights:
     """Gets the files of a published model that are missing, once it is told to."""
 

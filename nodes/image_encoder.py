@@ -4,12 +4,14 @@ from typing import Any, ClassVar
 
 import wuerstchen_core
 
+from .arguments import checked
 from .host import host
 from .memory import image_encoder_memory
 from .pictures import images_of
 from .sockets import asked_size, latent_of
 
 
+@checked
 class ImageEncode:
     """Encodes an image to image embeddings."""
 

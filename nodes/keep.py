@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from .arguments import checked
 from .host import host
 from .widgets import OFF, RENEW, USE
 
@@ -17,6 +18,7 @@ SHOWN = "wuerstchen_kept"
 """Kind of item by which the page learns what this node did, one dictionary a run."""
 
 
+@checked
 class KeepOnDisk:
     """Passes a value on, and keeps it on disk under a key that is made from everything before it."""
 

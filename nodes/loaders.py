@@ -12,6 +12,7 @@ from wuerstchen_core.checkpoints.presets import DEFAULT_MODEL
 from wuerstchen_core.errors import InputError
 
 from . import models
+from .arguments import checked
 from .host import host
 from .lazy import LazyStageC
 
@@ -36,6 +37,7 @@ def _model_input(part: str) -> tuple[list[str], dict[str, Any]]:
     return models.choices(part), options
 
 
+@checked
 class LoadTextEncoder:
     """Loads the text encoder of one stage."""
 
@@ -96,6 +98,7 @@ class LoadTextEncoder:
             return (host().keep(wuerstchen_core.load_text_encoder(source, for_stage=stage, dtype=kind)),)
 
 
+@checked
 class LoadImageEncoder:
     """Loads the image encoder."""
 
@@ -177,6 +180,7 @@ class _LoadStage:
             return (host().keep(load(source, dtype=kind, operations=host().operations(kind))),)
 
 
+@checked
 class LoadStageC(_LoadStage):
     """Loads Stage C."""
 
@@ -195,6 +199,7 @@ class LoadStageC(_LoadStage):
             return (LazyStageC(Stored(source), kind),)
 
 
+@checked
 class LoadStageB(_LoadStage):
     """Loads Stage B."""
 
@@ -209,6 +214,7 @@ class LoadStageB(_LoadStage):
         return self._load(wuerstchen_core.load_stage_b, model, dtype)
 
 
+@checked
 class LoadStageA(_LoadStage):
     """Loads Stage A."""
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from wuerstchen_core.checkpoints.lora_files import lora_files, shipped_loras
 from wuerstchen_core.errors import WeightsMissingError
 
+from .arguments import checked
 from .host import current_host, host
 from .lazy import LazyStageC, lazy_of
 from .models import checked_name
@@ -56,6 +57,7 @@ def source_of(name: str) -> str | Path:
     return path or name
 
 
+@checked
 class LoadLora:
     """Adds a LoRA to Stage C and its text encoder."""
 

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from .arguments import checked
 from .lazy import LazyStageC, lazy_of
 
 SOCKETS = 4
@@ -9,6 +10,7 @@ SOCKETS = 4
 AVERAGE, ADD_DIFFERENCE = "average", "add difference"
 
 
+@checked
 class CheckpointMerge:
     """Merges up to four Stage C checkpoints."""
 

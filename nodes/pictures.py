@@ -10,7 +10,8 @@ from wuerstchen_core.errors import InputError
 from wuerstchen_core.geometry import MAX_SIZE, STEP, Size
 
 from .host import host
-from .sockets import SIZE_KEY
+from .shown import shown
+from .sockets import asked_of, finite, is_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,20 +36,17 @@ def images_of(image: Any) -> Tensor:
     Raises:
         InputError: It is not an IMAGE, holds values that are not numbers, or is larger than 8192 pixels.
     """
-    from torch import Tensor
-
-    if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or image.numel() == 0:
-        found = f"of shape {list(image.shape)}" if isinstance(image, Tensor) else f"a {type(image).__name__}"
-        raise InputError(f"image is {found}; expected an IMAGE, [batch, height, width, 3], such as Load Image gives.")
+    if not is_numbers(image) or image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or image.numel() == 0:
+        raise InputError(
+            f"image is {shown(image)}; expected an IMAGE, [batch, height, width, 3] in 0..1, such as Load Image gives."
+        )
     height, width = image.shape[1:3]
     if max(height, width) > MAX_SIZE:
         raise InputError(
             f"image has {width} x {height} pixels; expected at most {MAX_SIZE} on a side. Scale it down "
             "first, by Upscale Image."
         )
-    pixels = image.float().movedim(-1, 1)
-    if not bool(pixels.isfinite().all()):
-        raise InputError("image holds values that are not numbers (NaN or infinity). Look at the node before.")
+    pixels = finite(image.float().movedim(-1, 1), "image", "Look at the node before.")
     has_alpha = pixels.shape[1] == 4
     _say(*(["The image is transparent; the colours that are stored there are used."] if has_alpha else []))
     if has_alpha:
@@ -75,7 +73,7 @@ def batch_of(latents: Tensor, batch_size: int) -> int:
     return max(count, batch_size)
 
 
-def mask_of(latent: Mapping[str, Any], width: int, height: int, batch: int) -> Tensor | None:
+def mask_of(latent: Mapping[str, Any], width: int, height: int, batch: int, name: str = "latent") -> Tensor | None:
     """Return the mask of a LATENT over its whole size, [batch or 1, 1, height, width]; None if it has none.
 
     A mask of the size that was asked for is filled up to whole steps; one of another size is stretched, which is shown.
@@ -85,25 +83,25 @@ def mask_of(latent: Mapping[str, Any], width: int, height: int, batch: int) -> T
         width: Width that the latent covers, in pixels.
         height: Height that the latent covers, in pixels.
         batch: Images to draw.
+        name: Name of the node's input, for messages.
     Raises:
         InputError: It is not a mask.
     """
-    from torch import Tensor
-
     from wuerstchen_core.images import pad_to_steps
 
     mask = latent.get(MASK_KEY)
     if mask is None:
         _say()
         return None
-    if not isinstance(mask, Tensor) or mask.ndim < 2 or mask.numel() == 0:
+    if not is_numbers(mask) or mask.ndim < 2 or mask.numel() == 0:
         raise InputError(
-            f"latent carries a mask that is a {type(mask).__name__}; expected numbers of shape [batch, 1, height, "
-            "width]. Set it by Set Latent Noise Mask."
+            f"{name} carries a mask that is {shown(mask)}; expected numbers of shape [batch, 1, height, width]. Set it "
+            "by Set Latent Noise Mask."
         )
     mask = mask.float().reshape(-1, 1, *mask.shape[-2:])
+    finite(mask, f"The mask of {name}", "Look at the node that made it.")
     told = [] if bool(mask.any()) else ["The mask is 0 all over, so the latent stays as it is."]
-    asked = Size(*latent.get(SIZE_KEY, (width, height)))
+    asked = asked_of(latent, name) or Size(width, height)
     if asked.rounded != Size(width, height):  # another node has resized the latent
         asked = Size(width, height)
     if tuple(mask.shape[-2:]) == (asked.height, asked.width):

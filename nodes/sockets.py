@@ -15,6 +15,7 @@ from wuerstchen_core.errors import InputError
 from wuerstchen_core.geometry import MAX_SIZE, STAGE_B_CHANNELS, STAGE_C_CHANNELS, Size
 
 from .host import host
+from .shown import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +32,8 @@ STAGE_KEY = "wuerstchen_stage"
 CHUNK_KEY = "wuerstchen_chunk"
 """Key of a CONDITIONING: tokens of a chunk, where a prompt may be of several. Stock nodes pass it on."""
 
+LARGEST_B = MAX_SIZE // 4
+"""Most positions of Stage B's latent on a side."""
 _UNHEEDED = {
     "area": "an area",
     "mask": "a mask",
@@ -86,7 +89,7 @@ def embedding_of(conditioning: Any, name: str, stage: str) -> Tensor:
             encoded for the other stage.
     """
     if not isinstance(conditioning, list) or not conditioning:
-        raise InputError(f"{name} is {_shown(conditioning)}; expected a CONDITIONING, such as Text Encode makes.")
+        raise InputError(f"{name} is {shown(conditioning)}; expected a CONDITIONING, such as Text Encode makes.")
     if len(conditioning) > 1:
         raise InputError(
             f"{name} holds {len(conditioning)} prompts (as Conditioning Combine makes); expected one. "
@@ -94,10 +97,10 @@ def embedding_of(conditioning: Any, name: str, stage: str) -> Tensor:
         )
     entry = conditioning[0]
     if not isinstance(entry, (list, tuple)) or len(entry) != 2 or not isinstance(entry[1], Mapping):
-        raise InputError(f"{name} holds {_shown(entry)}; expected a pair of a tensor and a dictionary.")
+        raise InputError(f"{name} holds {shown(entry)}; expected a pair of a tensor and a dictionary.")
     embedding, options = entry
-    if not _is_tensor(embedding) or embedding.ndim != 3 or not embedding.is_floating_point():
-        raise InputError(f"{name} holds {_shown(embedding)}; expected numbers of shape [batch, tokens, dim].")
+    if not is_numbers(embedding) or embedding.ndim != 3 or embedding.numel() == 0:
+        raise InputError(f"{name} holds {shown(embedding)}; expected numbers of shape [batch, tokens, dim].")
     check_stage(options, name, stage)
     for key, meaning in _UNHEEDED.items():
         if options.get(key) is not None:
@@ -105,7 +108,7 @@ def embedding_of(conditioning: Any, name: str, stage: str) -> Tensor:
                 f"{name} carries {meaning} ({key!r}), which Würstchen's samplers do not follow. "
                 "Bypass the node that set it."
             )
-    return _finite(embedding.float(), name, "Encode the prompt again, or load the text encoder afresh.")
+    return finite(embedding.float(), name, "Encode the prompt again, or load the text encoder afresh.")
 
 
 def prompts_of(positive: Any, negative: Any, stage: str) -> tuple[Tensor, Tensor | None]:
@@ -140,7 +143,7 @@ def image_embeddings_of(latent: Any, node: str = "Stage B Decode") -> Tensor:
     Raises:
         InputError: It is not a LATENT, comes from another stage, or has a size that Stage B does not support.
     """
-    samples = _samples_of(latent)
+    samples = _samples_of(latent, "latent")
     channels, height, width = samples.shape[1:]
     if channels != STAGE_C_CHANNELS:
         what = (
@@ -158,7 +161,7 @@ def image_embeddings_of(latent: Any, node: str = "Stage B Decode") -> Tensor:
             f"latent is {width} x {height} positions; expected Stage C's: multiples of 3 (128 pixels "
             f"each), at most {most}. Crop or resize it to such a size, or connect Stage C Sampler's LATENT as it is."
         )
-    return _finite(samples, "latent", "Sample Stage C again, in float32 or bfloat16 if it was float16.")
+    return finite(samples, "latent", "Sample Stage C again, in float32 or bfloat16 if it was float16.")
 
 
 def stage_b_latents_of(latent: Any, name: str = "latent", node: str = "Stage A VQGAN Decode") -> Tensor:
@@ -171,7 +174,7 @@ def stage_b_latents_of(latent: Any, name: str = "latent", node: str = "Stage A V
     Raises:
         InputError: It is not a LATENT, or comes from another stage.
     """
-    samples = _samples_of(latent)
+    samples = _samples_of(latent, name)
     channels = samples.shape[1]
     if channels != STAGE_B_CHANNELS:
         what = (
@@ -180,7 +183,10 @@ def stage_b_latents_of(latent: Any, name: str = "latent", node: str = "Stage A V
             else "not a Würstchen latent: connect Stage B Decode's LATENT here"
         )
         raise InputError(f"{name} has {channels} channels, {what}. {node} expects {STAGE_B_CHANNELS}.")
-    return _finite(samples, name, "Run Stage B Decode again, in float32 or bfloat16 if it was float16.")
+    height, width = samples.shape[-2:]
+    if max(height, width) > LARGEST_B:
+        raise InputError(f"{name} is {width} x {height} positions; expected at most {LARGEST_B}. Crop or resize it.")
+    return finite(samples, name, "Run Stage B Decode again, in float32 or bfloat16 if it was float16.")
 
 
 def latent_of(samples: Tensor, like: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -194,15 +200,33 @@ def asked_size(width: int, height: int) -> dict[str, tuple[int, int]]:
     return {} if size == size.rounded else {SIZE_KEY: (width, height)}
 
 
+def asked_of(latent: Mapping[str, Any], name: str = "latent") -> Size | None:
+    """Return the image size that a LATENT was asked for; None where that is not known.
+
+    Args:
+        latent: Value of the socket.
+        name: Name of the node's input, for messages.
+    Raises:
+        InputError: It carries something else under that key.
+    """
+    asked = latent.get(SIZE_KEY)
+    if asked is None:
+        return None
+    if not isinstance(asked, (tuple, list)) or len(asked) != 2:
+        raise InputError(f"{name} carries {shown(asked)} as {SIZE_KEY!r}; expected the width and height in pixels.")
+    try:
+        return Size(*asked)
+    except InputError as error:
+        raise InputError(f"{name} carries a wrong size as {SIZE_KEY!r}: {error}") from None
+
+
 def crop_to_asked(images: Tensor, latent: Mapping[str, Any]) -> Tensor:
     """Crop images [batch, height, width, 3] to the size that their LATENT was asked for, keeping the top left.
 
     They are returned unchanged where that size is not known, or where another node has resized the latent.
     """
-    if SIZE_KEY not in latent:
-        return images
-    size = Size(*latent[SIZE_KEY])
-    if tuple(images.shape[1:3]) != (size.rounded.height, size.rounded.width):
+    size = asked_of(latent)
+    if size is None or tuple(images.shape[1:3]) != (size.rounded.height, size.rounded.width):
         return images
     return images[:, : size.height, : size.width].contiguous()
 
@@ -220,7 +244,7 @@ def seeds_of(seed: int, latent: Mapping[str, Any]) -> list[int]:
     """
     count = len(latent["samples"])
     indices = latent.get("batch_index")
-    if not isinstance(indices, list) or len(indices) != count:
+    if not isinstance(indices, list) or len(indices) != count or any(type(index) is not int for index in indices):
         indices = range(count)
     return [seed + index for index in indices]
 
@@ -243,32 +267,34 @@ def report_steps(steps: int, label: str, network: StageB | StageC) -> Callable[[
     return report
 
 
-def _is_tensor(value: Any) -> TypeGuard[Tensor]:
-    from torch import Tensor
+def has_values(value: Any) -> TypeGuard[Tensor]:
+    """Return whether a value is a tensor of real numbers that are all there: not sparse, not on the device meta."""
+    import torch
 
-    return isinstance(value, Tensor)
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+        return False
+    return not (value.is_meta or value.is_nested or value.is_complex())
 
 
-def _samples_of(latent: Any) -> Tensor:
-    samples = latent.get("samples") if isinstance(latent, Mapping) else None
-    if not _is_tensor(samples):
+def is_numbers(value: Any) -> TypeGuard[Tensor]:
+    """Return whether a value is such a tensor of fractions."""
+    return has_values(value) and value.is_floating_point()
+
+
+def _samples_of(latent: Any, name: str) -> Tensor:
+    if not isinstance(latent, Mapping) or "samples" not in latent:
         raise InputError(
-            f'latent is {_shown(latent)}; expected a LATENT, {{"samples": tensor}}, such as Stage C Sampler makes.'
+            f'{name} is {shown(latent)}; expected a LATENT, {{"samples": tensor}}, such as Stage C Sampler makes.'
         )
-    if samples.ndim != 4 or samples.numel() == 0 or not samples.is_floating_point():
-        raise InputError(f"latent holds {_shown(samples)}; expected numbers of shape [batch, channels, height, width].")
+    samples = latent["samples"]
+    if not is_numbers(samples) or samples.ndim != 4 or samples.numel() == 0:
+        raise InputError(f"{name} holds {shown(samples)}; expected numbers of shape [batch, channels, height, width].")
+    asked_of(latent, name)
     return samples.float()
 
 
-def _finite(values: Tensor, name: str, advice: str) -> Tensor:
+def finite(values: Tensor, name: str, advice: str) -> Tensor:
+    """Return the values of an input. Raises: InputError, where one of them is not a number."""
     if not bool(values.isfinite().all()):
         raise InputError(f"{name} holds values that are not numbers (NaN or infinity). {advice}")
     return values
-
-
-def _shown(value: Any) -> str:
-    if _is_tensor(value):
-        return f"a tensor of shape {list(value.shape)} and {value.dtype}"
-    if isinstance(value, Mapping):
-        return f"a dictionary with {', '.join(map(repr, value)) or 'nothing in it'}"
-    return "an empty list" if value == [] else f"a {type(value).__name__}"

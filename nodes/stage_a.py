@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import wuerstchen_core
 
+from .arguments import checked
 from .host import host
 from .memory import stage_a_memory
 from .pictures import images_of
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@checked
 class StageADecode:
     """Decodes latents to an image."""
 
@@ -49,6 +51,7 @@ class StageADecode:
         return (crop_to_asked(torch.cat(images), latent),)
 
 
+@checked
 class StageAEncode:
     """Encodes an image to latents."""
 

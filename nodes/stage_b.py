@@ -6,6 +6,7 @@ import wuerstchen_core
 from wuerstchen_core.errors import InputError
 from wuerstchen_core.geometry import stage_b_size
 
+from .arguments import checked
 from .host import host
 from .memory import stage_b_memory
 from .pictures import mask_of, pixels_of
@@ -29,6 +30,7 @@ from .widgets import (
 )
 
 
+@checked
 class StageBDecode:
     """Samples Stage A's latents for image embeddings."""
 
@@ -101,7 +103,7 @@ class StageBDecode:
         there = mask = None
         if start is not None:
             there = stage_b_latents_of(start, "start", "Stage B Decode")
-            mask = mask_of(start, *pixels_of(*embeddings.shape[-2:]), len(embeddings))
+            mask = mask_of(start, *pixels_of(*embeddings.shape[-2:]), len(embeddings), "start")
         elif denoise < 1:
             raise InputError(
                 f"denoise is {denoise} and start is not connected; expected 1, or latents to change. Connect Stage A "

@@ -6,6 +6,7 @@ import wuerstchen_core
 from wuerstchen_core.errors import InputError
 from wuerstchen_core.geometry import Size
 
+from .arguments import checked
 from .host import host
 from .lazy import kept_of
 from .memory import stage_c_memory
@@ -24,6 +25,7 @@ from .widgets import (
 )
 
 
+@checked
 class StageCSampler:
     """Samples image embeddings for a text prompt."""
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from wuerstchen_core.text.prompts import resolve_choices
 
+from .arguments import checked
 from .embeddings import Embeddings, files_of
 from .host import host
 from .sockets import conditioning_of
@@ -13,6 +14,7 @@ from .sockets import conditioning_of
 ON, OFF = "on", "off"
 
 
+@checked
 class TextEncode:
     """Encodes a prompt with a text encoder."""
 

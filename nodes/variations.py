@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from wuerstchen_core.checkpoints.presets import COCKTAIL
 
+from .arguments import checked
 from .stage_c import StageCSampler
 from .widgets import seed_input, steps_input
 
@@ -11,6 +12,7 @@ NO_GUIDANCE = 1.0
 """Guidance scale at which a sampler follows no prompt more than it has learnt to."""
 
 
+@checked
 class Variations:
     """Samples variations of image embeddings."""
 

@@ -13,6 +13,9 @@ STAGE_C_SCHEDULES = ("v2", "linear")
 STAGE_B_SCHEDULES = ("linear", "early")
 SCHEDULES = ("v2", "linear", "early")
 
+MIN_LINKED = "min_linked"
+"""Option of a number: what may come through a link where that is less than the `min` of the widget."""
+
 Entry = tuple[Any, dict[str, Any]]
 """Entry of INPUT_TYPES: type and options."""
 
@@ -45,7 +48,7 @@ def denoise_input(tooltip: str) -> Entry:
 
 def size_inputs(more: str = "") -> dict[str, Entry]:
     """Return the entries of an image's width and height in pixels; `more` is added to their tooltips."""
-    side = {"default": 256, "min": STEP, "max": MAX_SIZE, "step": STEP}
+    side = {"default": 256, "min": STEP, "max": MAX_SIZE, "step": STEP, MIN_LINKED: 1}
     return {
         name: ("INT", {**side, "tooltip": f"{name.capitalize()} of the image in pixels. {more}".strip()})
         for name in ("width", "height")

@@ -14,6 +14,7 @@ from wuerstchen_core.geometry import STAGE_B_CHANNELS, STAGE_C_CHANNELS, Size, s
 from wuerstchen_core.networks.eight_bits import kept_dtype
 from wuerstchen_core.networks.int8 import INT8
 
+from ..arguments import checked
 from ..host import host
 from ..lazy import kept_of
 from ..sockets import asked_size, latent_of
@@ -37,6 +38,7 @@ def _operations(network: torch.nn.Module) -> Operations:
     return host().operations(dtype)
 
 
+@checked
 class StageCToModel:
     """Node that makes Stage C a MODEL."""
 
@@ -62,6 +64,7 @@ class StageCToModel:
         return (native.stage_c_model(network, _operations(network)),)
 
 
+@checked
 class ModelToStageC:
     """Node that makes a MODEL Stage C again."""
 
@@ -87,6 +90,7 @@ class ModelToStageC:
         return (host().keep(network),)
 
 
+@checked
 class StageBToModel:
     """Node that makes Stage B a MODEL."""
 
@@ -112,6 +116,7 @@ class StageBToModel:
         return (native.stage_b_model(network, _operations(network)),)
 
 
+@checked
 class StageAToVAE:
     """Node that makes Stage A a VAE."""
 
@@ -134,6 +139,7 @@ class StageAToVAE:
         return (vaes.StageAVAE(network, _operations(network)),)
 
 
+@checked
 class ImageEncoderToVAE:
     """Node that makes an image encoder a VAE."""
 
@@ -158,6 +164,7 @@ class ImageEncoderToVAE:
         return (vaes.ImageEncoderVAE(host().network_of(image_encoder)),)
 
 
+@checked
 class WuerstchenSigmas:
     """Node that gives the published schedules as SIGMAS."""
 
@@ -196,6 +203,7 @@ class WuerstchenSigmas:
         return (native.sigmas_of(list(ratios)),)
 
 
+@checked
 class EmptyWuerstchenLatent:
     """Node that gives empty latents to start from."""
 

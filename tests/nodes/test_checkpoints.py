@@ -29,7 +29,7 @@ def test_only_what_is_needed_is_asked_for(weight, known, asked_for):
     assert CheckpointInterpolate().check_lazy_status(weight, **known) == asked_for
 
 
-def test_the_ends_are_the_checkpoints_themselves():
+def test_the_ends_are_the_checkpoints_themselves(fake_host: FakeHost):
     base, finetuned = Kept(tiny.stage_c(seed=1)), Kept(tiny.stage_c(seed=2))
     node = CheckpointInterpolate()
     assert node.interpolate(0.0, base=base) == (base,)

@@ -93,10 +93,10 @@ def test_an_image_with_alpha_or_gray_is_read_and_alpha_is_said(fake_host: FakeHo
 @pytest.mark.parametrize(
     ("picture", "message"),
     [
-        (torch.zeros(256, 256, 3), r"image is of shape \[256, 256, 3\]; expected an IMAGE"),
+        (torch.zeros(256, 256, 3), r"image is a tensor of shape \[256, 256, 3\] and .*; expected an IMAGE"),
         (torch.zeros(0, 8, 8, 3), "expected an IMAGE"),
         (torch.zeros(1, 8, 8, 2), "expected an IMAGE"),
-        ({"samples": 1}, "image is a dict; expected an IMAGE"),
+        ({"samples": 1}, "image is a dictionary with 'samples'; expected an IMAGE"),
         (torch.zeros(1, 1, 20000, 3), "image has 20000 x 1 pixels; expected at most 8192 on a side"),
         (torch.full((1, 8, 8, 3), float("nan")), "not numbers"),
     ],
@@ -239,8 +239,8 @@ def test_variations_are_the_end_of_the_schedule_without_guidance():
         (lambda: sample({"samples": torch.zeros(1, 8, 6, 6)}), "latent has 8 channels, not a Würstchen latent"),
         (lambda: decode_b(encode(image()), start=encode(image())), "start has 16 channels.*Stage B Decode expects 4"),
         (lambda: decode_b(encode(image()), start=encode_a(image(128, 128))), r"start has shape \[1, 4, 32, 32\]"),
-        (lambda: sample(masked(encode(image()), torch.ones(1, 8, 8)) | {MASK_KEY: "all"}), "a mask that is a str"),
-        (lambda: sample(encode(image()), denoise=0.0), "strength is 0.0"),
+        (lambda: sample(masked(encode(image()), torch.ones(1, 8, 8)) | {MASK_KEY: "all"}), "a mask that is 'all'"),
+        (lambda: sample(encode(image()), denoise=0.0), "denoise is 0.0"),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(call, message):

@@ -28,12 +28,12 @@ def test_longer_conditioning_passes():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "positive is a NoneType; expected a CONDITIONING"),
+        (None, "positive is None; expected a CONDITIONING"),
         ([], "positive is an empty list"),
         ([torch.zeros(1, 2, 3)], "expected a pair of a tensor and a dictionary"),
         ([[torch.zeros(2, 3), {}]], r"a tensor of shape \[2, 3\]"),
         ([[torch.zeros(1, 2, 3, dtype=torch.long), {}]], "torch.int64"),
-        ([["text", {}]], "holds a str"),
+        ([["text", {}]], "holds 'text'"),
         ([[torch.full((1, 2, 3), NAN), {}]], "not numbers"),
         (conditioning(3) + conditioning(3), "holds 2 prompts .* Conditioning Concat"),
         ([[torch.zeros(1, 2, 3), {"area": (1, 1, 0, 0)}]], "carries an area .* Bypass"),
@@ -59,7 +59,7 @@ LATENT_READERS = [sockets.image_embeddings_of, sockets.stage_b_latents_of]
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "latent is a NoneType; expected a LATENT"),
+        (None, "latent is None; expected a LATENT"),
         (torch.zeros(1, 16, 6, 6), "latent is a tensor"),
         ({"images": 1}, "a dictionary with 'images'"),
         ({"samples": torch.zeros(16, 6, 6)}, r"shape \[16, 6, 6\]"),

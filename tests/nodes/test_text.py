@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from support import tiny
 from support.hosts import FakeHost, Kept
-from wuerstchen_core import load_text_encoder
+from wuerstchen_core import TextEncoder, load_text_encoder
 from wuerstchen_nodes.sockets import CHUNK_KEY, prompts_of
 from wuerstchen_nodes.stage_c import StageCSampler
 from wuerstchen_nodes.text import TextEncode
@@ -18,10 +18,12 @@ from wuerstchen_nodes.text import TextEncode
 pytestmark = pytest.mark.usefixtures("fake_host")
 
 
-class _Lengths:
+class _Lengths(TextEncoder):
     """Stands where a text encoder does: its embeddings say what was encoded."""
 
-    for_stage = None
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+        self.for_stage = None
 
     def remarks(self, prompt: str) -> list[str]:
         return ["too long", "not known"] if "dogs" in prompt else []
