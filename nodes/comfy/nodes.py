@@ -17,6 +17,7 @@ from wuerstchen_core.networks.int8 import INT8
 from ..arguments import checked
 from ..host import host
 from ..lazy import kept_of
+from ..shown import shown
 from ..sockets import asked_size, latent_of
 from ..widgets import batch_size_input, denoise_input, schedule_input, size_inputs, steps_input, timesteps_of
 
@@ -84,9 +85,12 @@ class ModelToStageC:
         return {"required": {"model": ("MODEL", {"tooltip": "From Stage C to MODEL, a LoRA loader or a merge."})}}
 
     def convert(self, model: Any) -> tuple[Any]:
+        network = getattr(getattr(model, "model", None), "diffusion_model", None)
+        if not isinstance(network, torch.nn.Module):
+            raise InputError(f"model is {shown(model)}; expected a MODEL. Connect Stage C to MODEL.")
         from . import native
 
-        network = native.stage_c_of(model, _operations(model.model.diffusion_model))
+        network = native.stage_c_of(model, _operations(network))
         return (host().keep(network),)
 
 

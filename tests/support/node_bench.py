@@ -120,9 +120,8 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
     """Yield the tensors of a result."""
     if isinstance(value, torch.Tensor):
         yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from tensors_in(inner)
+    elif isinstance(value, dict):  # the other keys of a LATENT go through as they are
+        yield from tensors_in(value.get("samples"))
     elif isinstance(value, (list, tuple)):
         for inner in value:
             yield from tensors_in(inner)
