@@ -69,6 +69,7 @@ def checked_stage_c(executor: Any, noise: Tensor, latent: Tensor, *run: Any, **m
             "each: 6 x 6 for 256 x 256 pixels. Connect the stage_c output of Empty Würstchen Latent; Empty Latent "
             "Image and nodes that resize or crop a latent count 8 pixels a position."
         )
+    _check_latent(latent)
     for name, cond in _prompts(guider):
         _check_prompt(cond, name, "C", model.diffusion_model.config.c_cond)
         if "area" in cond and cond["area"][0] != "percentage":
@@ -101,6 +102,7 @@ def checked_stage_b(executor: Any, noise: Tensor, latent: Tensor, *run: Any, **m
             f"{STAGE_B_CHANNELS}. Connect the stage_b output of Empty Würstchen Latent; Stage C's result goes through "
             "StableCascade_StageB_Conditioning to the positive input."
         )
+    _check_latent(latent)
     for name, cond in _prompts(guider):
         _check_prompt(cond, name, "B", model.diffusion_model.config.clip_embd)
         if "area" in cond:
@@ -178,6 +180,11 @@ def _prompts(guider: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, cond
 
 
+def _check_latent(latent: Tensor) -> None:
+    if not bool(latent.isfinite().all()):
+        raise InputError("The latent holds values that are not numbers (NaN or infinity). Make it again.")
+
+
 def _check_prompt(cond: dict[str, Any], name: str, stage: str, width: int) -> None:
     check_stage(cond, name, stage)
     text = cond.get("cross_attn")
@@ -186,6 +193,9 @@ def _check_prompt(cond: dict[str, Any], name: str, stage: str, width: int) -> No
             f"{name} has {text.shape[-1]} numbers a token; this Stage {stage} expects {width}. Encode the prompt by "
             f"Text Encode, with a Load Text Encoder of the same model whose for_stage is {stage}."
         )
+    for what, values in ((name, text), (f"{name}, in its image embeddings,", cond.get(EMBEDDINGS))):
+        if values is not None and not bool(values.isfinite().all()):
+            raise InputError(f"{what} holds values that are not numbers (NaN or infinity). Make it again.")
     for key, meaning in _UNHEEDED.items():
         if cond.get(key) is not None:
             raise InputError(f"{name} carries {meaning}, which Würstchen does not follow. Bypass the node that set it.")

@@ -65,9 +65,11 @@ class Server:
         url: URL that it listens at.
         folder: Base directory, with output/, input/ and models/.
         log: File of its log.
+        pid: Id of its process.
     """
 
-    def __init__(self, url: str, folder: Path, log: Path) -> None:
+    def __init__(self, url: str, folder: Path, log: Path, pid: int) -> None:
+        self.pid = pid
         self.url = url
         self.folder = folder
         self._log = log
@@ -202,7 +204,7 @@ def started(folder: Path, *arguments: str) -> Iterator[Server]:
     environment = {"WUERSTCHEN_CACHE": str(folder / "cache"), **os.environ}
     with log.open("w") as stream:
         process = subprocess.Popen(command, cwd=comfyui, env=environment, stdout=stream, stderr=subprocess.STDOUT)
-    server = Server(f"http://127.0.0.1:{port}", folder, log)
+    server = Server(f"http://127.0.0.1:{port}", folder, log, process.pid)
     try:
         until = time.monotonic() + 180
         while True:
