@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -243,9 +244,9 @@ def storm(server: Server, chance: random.Random, prompts: int) -> None:
     server.post("/prompt", {"prompt": text_to_image()})  # so that there is a latest one
     server.settled(seconds=120)
     assert not faults, faults[:3]
-    for entry in server.get("/history").values():
-        kinds = {kind for kind, _ in entry["status"]["messages"]}
-        assert "execution_error" not in kinds, entry["status"]["messages"]
+    ends = Counter(entry["status"]["messages"][-1][0] for entry in server.get("/history").values())
+    print(f"of {prompts} prompts: {dict(ends)}, the others left the queue")
+    assert set(ends) <= {"execution_success", "execution_interrupted"}, ends
 
 
 def test_cancels_and_freed_memory_at_any_moment_leave_no_trace(server: Server, tried):
@@ -258,10 +259,10 @@ def test_cancels_and_freed_memory_at_any_moment_leave_no_trace(server: Server, t
     start = memory_at_rest(server)
     held = []
     for _ in range(ROUNDS):
-        storm(server, chance, 20)
+        storm(server, chance, 10)
         assert server.get("/system_stats")["system"]
         assert drawn(server) == before
         held.append(memory_at_rest(server))
-    tried(50 + ROUNDS * 20)
-    print("MiB at rest:", start // MEGABYTE, [each // MEGABYTE for each in held])
+    tried(50 + ROUNDS * 10)
+    print("KiB at rest:", start // 1024, [each // 1024 for each in held])
     assert held[-1] - start < max(SLACK, start * 0.05), (start, held)
