@@ -8,10 +8,10 @@ before anything is computed. A CONDITIONING, a LATENT and an IMAGE are checked w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from wuerstchen_core.errors import InputError
 from wuerstchen_core.files.untrusted import check_text
@@ -32,6 +32,7 @@ NETWORKS = {
 LONGEST_NAME = 1024
 """Most characters of a name that stands for a file."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN")
 _LAZY = "check_lazy_status"
 _Node = TypeVar("_Node", bound=type[Any])
 
@@ -81,7 +82,7 @@ def _checking(node_class: type[Any], function: Callable[..., Any]) -> Callable[.
                 may_lack = _is_network(kind) and (group == "optional" or options.get("lazy", False))
                 if name not in arguments or (may_lack and (asks or arguments[name] is None)):
                     continue
-                for value in _each(name, arguments[name]) if whole_lists else [arguments[name]]:
+                for value in _each(name, kind, arguments[name]) if whole_lists else [arguments[name]]:
                     check_argument(name, kind, options, value)
         return function(*given, **named)
 
@@ -92,11 +93,13 @@ def _is_network(kind: Any) -> bool:
     return isinstance(kind, str) and kind in NETWORKS
 
 
-def _each(name: str, values: Any) -> list[Any]:
-    """Return the values of an input that takes lists. Raises: InputError."""
-    if not isinstance(values, list) or not values:
+def _each(name: str, kind: Any, values: Any) -> Sequence[Any]:
+    """Return the values of a widget of a node that takes lists; none for a socket. Raises: InputError."""
+    if not isinstance(kind, list) and kind not in _WIDGETS:
+        return []
+    if not isinstance(values, (list, tuple)) or not values:
         raise InputError(f"{name} is {shown(values)}; expected a list of values, as ComfyUI passes them.")
-    return values
+    return cast("Sequence[Any]", values)
 
 
 def _check_choice(name: str, choices: list[Any], options: Mapping[str, Any], value: Any) -> None:

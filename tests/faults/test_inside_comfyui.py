@@ -36,15 +36,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
+def attacked(node: str, **wrong: Any) -> Prompt:
+    """Return a graph with a node that has right inputs, but for those that are given."""
+    prompt = loaders()
+    prompt["target"] = {"class_type": node, "inputs": {**TARGETS[node], **wrong}}
+    if node != "WuerstchenSaveStageC":
+        prompt["shown"] = {"class_type": "PreviewAny", "inputs": {"source": ["target", 0]}}
+    return prompt
+
+
+def test_right_values_run(server: Server):
+    for node, entry in zip(TARGETS, ended(server, [attacked(node) for node in TARGETS]), strict=True):
+        assert entry["status"]["status_str"] == "success", (node, entry["status"])
+
+
 def test_a_wrong_value_at_any_socket_is_one_clear_error(server: Server, tried):
     tries = list(attacks())
     prompts = []
     for node, name, value in tries:
-        prompt = loaders()
+        prompt = attacked(node, **{name: ["wrong", 0]})
         prompt["wrong"] = {"class_type": "WrongValue", "inputs": value}
-        prompt["target"] = {"class_type": node, "inputs": {**TARGETS[node], name: ["wrong", 0]}}
-        if node != "WuerstchenSaveStageC":
-            prompt["shown"] = {"class_type": "PreviewAny", "inputs": {"source": ["target", 0]}}
         prompts.append(prompt)
     faults = []
     refused = 0
