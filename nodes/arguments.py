@@ -94,10 +94,11 @@ def _is_network(kind: Any) -> bool:
 
 
 def _each(name: str, kind: Any, values: Any) -> Sequence[Any]:
-    """Return the values of a widget of a node that takes lists; none for a socket. Raises: InputError."""
-    if not isinstance(kind, list) and kind not in _WIDGETS:
+    """Return the values of an input of a node that takes lists; None, of a socket, is none. Raises: InputError."""
+    is_widget = isinstance(kind, list) or kind in _WIDGETS
+    if values is None and not is_widget:
         return []
-    if not isinstance(values, (list, tuple)) or not values:
+    if not isinstance(values, (list, tuple)) or (is_widget and not values):
         raise InputError(f"{name} is {shown(values)}; expected a list of values, as ComfyUI passes them.")
     return cast("Sequence[Any]", values)
 
