@@ -194,24 +194,6 @@ def latent_of(samples: Tensor, like: Mapping[str, Any] | None = None) -> dict[st
     return {**(like or {}), "samples": samples.to(host().intermediate_device()).float()}
 
 
-def sampled(values: Tensor, stage: str, inputs: str) -> Tensor:
-    """Return the result of a stage.
-
-    Args:
-        values: The result.
-        stage: Name of the stage, for messages.
-        inputs: Names of the inputs that it was computed from.
-    Raises:
-        InputError: It holds values that are not numbers.
-    """
-    if not bool(values.isfinite().all()):
-        raise InputError(
-            f"{stage} gave values that are not numbers (NaN or infinity): those in {inputs} are too large for it. If "
-            "they come from its usual nodes, load it in float32 or bfloat16 in place of float16."
-        )
-    return values
-
-
 def asked_size(width: int, height: int) -> dict[str, tuple[int, int]]:
     """Return the keys by which a LATENT remembers an image size in pixels; none for multiples of 128."""
     size = Size(width, height)

@@ -10,7 +10,7 @@ from .arguments import checked
 from .host import host
 from .memory import stage_a_memory
 from .pictures import images_of
-from .sockets import asked_size, crop_to_asked, image_of, latent_of, sampled, stage_b_latents_of
+from .sockets import asked_size, crop_to_asked, image_of, latent_of, stage_b_latents_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ class StageADecode:
         with host().resident(stage_a, working_memory=memory) as network:
             for done, one in enumerate(latents.split(1), start=1):
                 pixels = wuerstchen_core.decode_stage_a(network, one)
-                images.append(image_of(sampled(pixels, "Stage A", "latent")))
+                images.append(image_of(pixels))
                 update(done, None)
         return (crop_to_asked(torch.cat(images), latent),)
 

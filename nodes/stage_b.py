@@ -16,7 +16,6 @@ from .sockets import (
     latent_of,
     prompts_of,
     report_steps,
-    sampled,
     seeds_of,
     stage_b_latents_of,
 )
@@ -132,4 +131,4 @@ class StageBDecode:
                 callback=report_steps(steps, "Stage B", network),
                 device=host().device(),
             )
-        return (latent_of(sampled(latents, "Stage B", "latent, start, positive or negative"), like=latent),)
+        return (latent_of(latents, like=latent),)

@@ -11,7 +11,7 @@ from .host import host
 from .lazy import kept_of
 from .memory import stage_c_memory
 from .pictures import batch_of, mask_of, pixels_of
-from .sockets import asked_size, image_embeddings_of, latent_of, prompts_of, report_steps, sampled, seeds_of
+from .sockets import asked_size, image_embeddings_of, latent_of, prompts_of, report_steps, seeds_of
 from .widgets import (
     STAGE_C_SCHEDULES,
     batch_size_input,
@@ -153,4 +153,4 @@ class StageCSampler:
                 callback=report_steps(steps, "Stage C", network),
                 device=host().device(),
             )
-        return (latent_of(sampled(embeddings, "Stage C", "positive, negative or latent"), like=latent),)
+        return (latent_of(embeddings, like=latent),)

@@ -107,7 +107,8 @@ def pytest_testnodedown(node: Any) -> None:
 def _say_what_was_tried(terminalreporter: pytest.TerminalReporter) -> None:
     """Sum what the tests of `faults` have counted with `tried`."""
     reports = [each for kind in terminalreporter.stats.values() for each in kind if isinstance(each, pytest.TestReport)]
-    tried = {each.nodeid: dict(each.user_properties).get("inputs", 0) for each in reports if each.when == "teardown"}
+    ended = [each for each in reports if each.when == "teardown"]
+    tried: dict[str, Any] = {each.nodeid: dict(each.user_properties).get("inputs", 0) for each in ended}
     if not any(tried.values()):
         return
     failed = {each.nodeid for each in reports if each.failed and "/faults/" in each.nodeid}

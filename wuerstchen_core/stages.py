@@ -57,7 +57,7 @@ def _finite(result: Tensor, stage: str, **given: Tensor | None) -> Tensor:
     raise CheckpointError(
         f"{stage} gave values that are NaN or infinite, of which no picture can be made. Its weights are damaged, or "
         "too large for their dtype, as happens in float16: choose another dtype, or another checkpoint. A LoRA or a "
-        "guidance that is too strong does the same."
+        "guidance that is too strong does the same, and so do inputs that are too large."
     )
 
 

@@ -44,7 +44,7 @@ class OutputFiles:
                 f"--out is {text!r}; pictures are saved as PNG only. Let it end in .png, or name a folder."
             )
         if not text.strip() or Path(text).name.lower() == ".png":
-            raise UsageError(f"--out is {text!r}, which names nothing; expected a folder, or a pattern such as 'x.png'.")
+            raise UsageError(f"--out is {text!r}, which names nothing; expected a folder, or a name such as 'x.png'.")
         self.pattern: str | None = None
         self.folder = Path(text)
         if suffix == ".png":

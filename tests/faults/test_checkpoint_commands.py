@@ -249,7 +249,7 @@ def test_a_name_of_nothing_is_a_clear_error_in_every_loader(tmp_path, tried, hos
     (tmp_path / "models").mkdir()
     for name in NAMES:
         for part in ("C", "B", "A", "text_encoder_c", "image_encoder"):
-            for find in (models.source_files, lambda *given: models.read_files(*given, "default")):
+            for find in (models.source_files, lambda name, part: models.read_files(name, part, "default")):
                 with within(), pytest.raises((CheckpointError, InputError)) as caught:
                     find(name, part)
                 assert len(str(caught.value)) < 2000

@@ -97,7 +97,7 @@ CLAIMS = {
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 def test_a_tensor_is_as_large_as_its_numbers(claim, tmp_path, tried):
     path, pickled = tmp_path / "x.pt", tensor_pickle(**claim)
-    for content in (torch_zip(pickled, **{"data/0": bytes(16)}), torch_zip(pickled), legacy(pickled)):
+    for content in (torch_zip(pickled, more={"data/0": bytes(16)}), torch_zip(pickled), legacy(pickled)):
         path.write_bytes(content)
         refusal(load_embedding, path, may_load="numbers" in claim)  # the numbers that are there
         tried(1)

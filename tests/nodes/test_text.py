@@ -1,6 +1,7 @@
 """Text Encode and what the samplers make of its prompts."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ class _Lengths(TextEncoder):
         torch.nn.Module.__init__(self)
         self.for_stage = None
 
-    def remarks(self, prompt: str) -> list[str]:
+    def remarks(self, prompt: str, *_: Any, **__: Any) -> list[str]:
         return ["too long", "not known"] if "dogs" in prompt else []
 
-    def encode(self, prompts: list[str]) -> torch.Tensor:
+    def encode(self, prompts: Sequence[str], *_: Any, **__: Any) -> torch.Tensor:
         return torch.tensor([len(prompt) for prompt in prompts], dtype=torch.float64)[:, None, None].expand(-1, 77, 4)
 
 

@@ -19,7 +19,7 @@ REFUSALS = frozenset({FAILED, BAD_USAGE, INVALID_WORKFLOW, WEIGHTS_MISSING, BACK
 SECONDS = 10
 """Longest time of the processor that an attack may take; unlike other time it is the same beside other programs."""
 _UNEXPECTED = re.compile(r"unexpected \w+: ")
-"""How the command reports an error that nobody has thought of."""
+"""Line by which the command reports an error that nobody has thought of."""
 WAITED = 60
 """Seconds after which an attack counts as a hang."""
 MEBIBYTES = 1024

@@ -156,10 +156,10 @@ def _zip(entries: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) ->
     return buffer.getvalue()
 
 
-def torch_zip(pickled: bytes, compression: int = zipfile.ZIP_STORED, **more: bytes) -> bytes:
+def torch_zip(pickled: bytes, compression: int = zipfile.ZIP_STORED, more: Mapping[str, bytes] | None = None) -> bytes:
     """Return a pickle in a file such as torch.save writes, with storages by name."""
     entries = {"a/data.pkl": pickled, "a/byteorder": b"little", "a/version": b"3\n"}
-    return _zip({**entries, **{f"a/{name}": data for name, data in more.items()}}, compression)
+    return _zip({**entries, **{f"a/{name}": data for name, data in (more or {}).items()}}, compression)
 
 
 def legacy(pickled: bytes, after: bytes = pickle.dumps([], 2)) -> bytes:
@@ -183,7 +183,7 @@ CONTAINERS: dict[str, Callable[[bytes], bytes]] = {
     "zip": torch_zip,
     "compressed zip": lambda data: torch_zip(data, zipfile.ZIP_DEFLATED),
     "zip in a zip": lambda data: torch_zip(torch_zip(data)),
-    "zip with constants": lambda data: torch_zip(data, **{"constants.pkl": data, "code/__torch__.py": b"import os"}),
+    "zip with constants": lambda data: torch_zip(data, more={"constants.pkl": data, "code/__torch__.py": b"import os"}),
     "older form": legacy,
     "older form, in the end": lambda data: legacy(pickle.dumps({}, 2), data),
     "in a state dict": lambda data: b"\x80\x02}" + text("a") + data[2:-1] + b"s.",

@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from wuerstchen_core.checkpoints.presets import DEFAULT_MODEL, PRESETS, Family, family
+from wuerstchen_core.files.untrusted import MAX_TEXT_BYTES, size_text
 
 from ...registry import NODE_CLASS_MAPPINGS
 from ...widgets import LARGEST_SEED
@@ -22,6 +24,18 @@ PICTURE, MASK = "Load Image.image", "Mask.image"
 SAMPLER, VARIATIONS, DECODER = "Stage C Sampler", "Variations", "Stage B Decode"
 """Titles of these nodes in the examples."""
 VARIATIONS_EXAMPLE = "variations"
+
+
+def prompts_of(given: str | None) -> list[str]:
+    """Return the prompt that was given, or one for each line of a piped stdin. Raises: UsageError."""
+    found = [given] if given is not None else [] if sys.stdin.isatty() else _piped().splitlines()
+    prompts = [prompt.strip() for prompt in found if prompt.strip()]
+    if not prompts:
+        raise UsageError(
+            "The prompt is empty; expected what to draw, such as "
+            '`wuerstchen generate "a red heart on a white background"`, or one prompt a line on stdin.'
+        )
+    return prompts
 
 
 def example_for(options: argparse.Namespace) -> str | None:
@@ -131,6 +145,17 @@ def numbered(out: str, count: int) -> str:
     if count == 1 or path.suffix.lower() != ".png" or "{index" in out:
         return out
     return str(path.with_name(f"{path.stem}_{{index:0{len(str(count))}}}{path.suffix}"))
+
+
+def _piped() -> str:
+    """Return the text that is piped into stdin."""
+    data = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        raise UsageError(f"stdin has more than {size_text(MAX_TEXT_BYTES)}; expected one prompt a line.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"stdin is not UTF-8 (byte {data[error.start]:#04x}); expected one prompt a line.") from error
 
 
 def _family(options: argparse.Namespace) -> Family:

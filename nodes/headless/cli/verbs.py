@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from wuerstchen_core.files.untrusted import MAX_TEXT_BYTES
-
 from ..errors import UsageError
 from ..output_files import DEFAULT_FOLDER, OutputFiles
 from ..report import Report, size_text
@@ -64,9 +62,10 @@ def run(options: argparse.Namespace, report: Report) -> int:
 
 def generate(options: argparse.Namespace, report: Report) -> int:
     """Run the text-to-image example, or one that changes a picture, with other prompts."""
-    prompts = _prompts(options.prompt)
+    from .generate import example_for, prompts_of, settings_for, variants_for
+
+    prompts = prompts_of(options.prompt)
     seed = _drawn_or_read(options.seed, report)
-    from .generate import example_for, settings_for, variants_for
 
     workflow = load_workflow(examples.locate(example_for(options)))
     variants = variants_for(prompts, seed, options.count)
@@ -270,29 +269,6 @@ VERBS: dict[str, Callable[[argparse.Namespace, Report], int]] = {
     "train": train,
     "completion": completion,
 }
-
-
-def _prompts(given: str | None) -> list[str]:
-    """Return the prompt that was given, or one for each line of a piped stdin."""
-    found = [given] if given is not None else [] if sys.stdin.isatty() else _piped().splitlines()
-    prompts = [prompt.strip() for prompt in found if prompt.strip()]
-    if not prompts:
-        raise UsageError(
-            "The prompt is empty; expected what to draw, such as "
-            '`wuerstchen generate "a red heart on a white background"`, or one prompt a line on stdin.'
-        )
-    return prompts
-
-
-def _piped() -> str:
-    """Return the text that is piped into stdin."""
-    data = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
-    if len(data) > MAX_TEXT_BYTES:
-        raise UsageError(f"stdin has more than {size_text(MAX_TEXT_BYTES)}; expected one prompt a line.")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"stdin is not UTF-8 (byte {data[error.start]:#04x}); expected one prompt a line.") from error
 
 
 def _cache(options: argparse.Namespace) -> "DiskCache | None":

@@ -4,6 +4,7 @@ import os
 import pytest
 
 import wuerstchen_nodes.headless.execution.digests as digests
+from wuerstchen_core.files.untrusted import sha256_of
 from wuerstchen_nodes.headless.execution.digests import FileDigests
 
 
@@ -11,7 +12,7 @@ from wuerstchen_nodes.headless.execution.digests import FileDigests
 def reads(monkeypatch) -> list[str]:
     """The names of big files that were read."""
     seen: list[str] = []
-    read = digests.sha256_of
+    read = sha256_of
     monkeypatch.setattr(digests, "sha256_of", lambda path: seen.append(path.name) or read(path))
     return seen
 
