@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from ..errors import BackendError
+
 WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
 SEED_NAMES = frozenset({"seed", "noise_seed"})
 
@@ -124,29 +126,54 @@ def _read_input(name: str, entry: Any, required: bool) -> Input:
     if isinstance(kind, (list, tuple)):
         return Input(name, "COMBO", required, options, list(kind))
     if kind == "COMBO":
-        return Input(name, "COMBO", required, options, list(options.get("options", [])))
+        choices = options.get("options", [])
+        return Input(name, "COMBO", required, options, list(choices) if isinstance(choices, (list, tuple)) else [])
     return Input(name, kind, required, options)
 
 
-def catalog_of_server(object_info: Mapping[str, Mapping[str, Any]], url: str) -> Catalog:
+def catalog_of_server(object_info: Mapping[str, Any], url: str) -> Catalog:
     """Return a server's nodes, for reading and setting workflows. Their classes declare inputs and cannot run.
+
+    A class that is described wrongly is there, too; asking for its inputs raises a BackendError.
 
     Args:
         object_info: The server's answer at /object_info.
         url: URL of the server.
     """
+    infos = {name: info if isinstance(info, Mapping) else {} for name, info in object_info.items()}
+    shown = {name: info.get("display_name") for name, info in infos.items()}
     return Catalog(
-        {name: _described(name, info) for name, info in object_info.items()},
-        {name: info.get("display_name") or name for name, info in object_info.items()},
+        {name: _described(name, info, url) for name, info in infos.items()},
+        {name: title if isinstance(title, str) and title else name for name, title in shown.items()},
         server=url,
     )
 
 
-def _described(name: str, info: Mapping[str, Any]) -> type:
-    declared = info.get("input") or {}
+def _described(name: str, info: Mapping[str, Any], url: str) -> type:
+    declared, output = info.get("input") or {}, info.get("output")
+
+    def input_types(cls: type) -> Mapping[str, Any]:
+        if "input" not in info or not _is_declared(declared):
+            raise BackendError(
+                f"{url}/object_info describes the inputs of the node {name[:100]!r} in a shape that ComfyUI does not "
+                "use; expected a ComfyUI server there. Look at the node pack that the node is from."
+            )
+        return declared
+
     members = {
-        "INPUT_TYPES": classmethod(lambda cls: declared),
-        "RETURN_TYPES": tuple(info.get("output") or ()),
+        "INPUT_TYPES": classmethod(input_types),
+        "RETURN_TYPES": tuple(output) if isinstance(output, list) else (),
         "OUTPUT_NODE": info.get("output_node") is True,
     }
-    return type(name, (), members)
+    return type("Described", (), members)
+
+
+def _is_declared(declared: Any) -> bool:
+    """Return whether something is {"required": {name: entry}, ...}, where an entry is a type or [type, ...]."""
+    if not isinstance(declared, Mapping):
+        return False
+    groups = [declared.get(category, {}) for category in ("required", "optional", "hidden")]
+    if not all(isinstance(group, Mapping) for group in groups):
+        return False
+    kinds = [entry[:1] if isinstance(entry, list) else [entry] for group in groups[:2] for entry in group.values()]
+    return all(kind and isinstance(kind[0], (str, list)) for kind in kinds)

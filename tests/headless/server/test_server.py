@@ -16,6 +16,7 @@ from support.workflows import editor, editor_node, node, socket
 from wuerstchen_nodes.headless import cli
 from wuerstchen_nodes.headless.errors import BackendError, InvalidWorkflowError, UsageError
 from wuerstchen_nodes.headless.server import client
+from wuerstchen_nodes.headless.server.answers import Event, History, Status
 from wuerstchen_nodes.headless.server.client import Server
 from wuerstchen_nodes.headless.workflow.catalog import catalog_of_server
 from wuerstchen_nodes.headless.workflow.convert import convert
@@ -179,9 +180,9 @@ class _Finished(Server):
     def submit(self, prompt: Mapping[str, Any], extra_pnginfo: Mapping[str, Any] | None) -> str:
         return "p"
 
-    def result(self, prompt_id: str) -> dict[str, Any]:
+    def result(self, prompt_id: str) -> History:
         messages = [[kind, {"prompt_id": prompt_id, "nodes": ["1"]}] for kind in ("execution_cached", LAST)]
-        return {"outputs": {}, "status": {"messages": messages}}
+        return History(outputs={}, status=Status(messages=messages))
 
 
 class _Connection:
@@ -209,7 +210,7 @@ LAST = "execution_success"
 )
 def test_events_of_a_short_prompt_are_passed_on_once(monkeypatch, sent, expected):
     received = []
-    monkeypatch.setattr(client, "_connect", lambda url, client_id: nullcontext(_Connection(*sent)))
+    monkeypatch.setattr(client, "connect", lambda url, client_id: nullcontext(_Connection(*sent)))
     _Finished().run({}, None, lambda kind, data: received.append(kind))
     assert received == expected
 
@@ -218,10 +219,10 @@ def test_events_of_a_short_prompt_are_passed_on_once(monkeypatch, sent, expected
 def test_an_exception_during_a_run_cancels_the_prompt(monkeypatch, error):
     cancelled = []
 
-    def fail(kind: str, data: dict[str, Any]) -> None:
+    def fail(kind: str, data: Event) -> None:
         raise error
 
-    monkeypatch.setattr(client, "_connect", lambda url, client_id: nullcontext(_Connection("executing")))
+    monkeypatch.setattr(client, "connect", lambda url, client_id: nullcontext(_Connection("executing")))
     monkeypatch.setattr(_Finished, "cancel", lambda self, prompt_id: cancelled.append(prompt_id))
     with pytest.raises(error):
         _Finished().run({}, None, fail)
@@ -229,19 +230,36 @@ def test_an_exception_during_a_run_cancels_the_prompt(monkeypatch, error):
 
 
 def test_a_prompt_that_the_server_lost_is_an_error(monkeypatch):
-    def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json={"prompt_id": "p"} if request.url.path == "/prompt" else {})
+    answers = {"/prompt": {"prompt_id": "p"}, "/queue": {"queue_running": [], "queue_pending": []}}
 
-    monkeypatch.setattr(client, "_connect", lambda url, client_id: nullcontext(_Connection()))
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=answers.get(request.url.path, {}))
+
+    monkeypatch.setattr(client, "connect", lambda url, client_id: nullcontext(_Connection()))
     with pytest.raises(BackendError, match=f"{URL} dropped the prompt"):
         answering(answer).run({}, None, lambda kind, data: None)
 
 
-def test_a_websocket_that_stays_closed_is_an_error(monkeypatch):
-    waited = []
-    monkeypatch.setattr("time.sleep", waited.append)
+def test_a_websocket_that_cannot_be_opened_is_an_error():
     with pytest.raises(BackendError, match=r"The connection to http://127\.0\.0\.1:9 broke: .*refused"):
         Server("http://127.0.0.1:9").run({}, None, lambda kind, data: None)
+
+
+def test_a_websocket_that_breaks_during_a_run_is_opened_again_for_a_while(monkeypatch):
+    waited = []
+    answers = {"/prompt": {"prompt_id": "p"}, "/queue": {"queue_running": [[0, "p"]], "queue_pending": []}}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=answers.get(request.url.path, {}))
+
+    class Broken:
+        def recv(self, timeout: float) -> str:
+            raise ConnectionResetError("reset")
+
+    monkeypatch.setattr("time.sleep", waited.append)
+    monkeypatch.setattr(client, "connect", lambda url, client_id: nullcontext(Broken()))
+    with pytest.raises(BackendError, match=f"The connection to {URL} broke: reset"):
+        answering(answer).run({}, None, lambda kind, data: None)
     assert waited == [1, 2, 3, 4]
 
 
