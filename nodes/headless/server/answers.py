@@ -17,6 +17,8 @@ EVENTS = frozenset(
     }
 )
 """Types of the events of a run. Node packs send others, of any shape."""
+_MOST_NODES, _MOST_FAULTS = 10, 3
+"""Most nodes of a refused workflow that are reported, and most errors of each."""
 
 
 class Answer(BaseModel):
@@ -192,7 +194,7 @@ def read(model: type[Read], content: bytes, where: str) -> Read:
     return checked(model, parsed(content, where), where)
 
 
-def node_errors_of(answer: Mapping[str, Any], most: int = 20) -> dict[str, dict[str, Any]]:
+def node_errors_of(answer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the first `node_errors` of an answer that was checked as `Submitted`, with texts of one line each."""
     entries: dict[str, Any] = answer.get("node_errors") or {}
     return {
@@ -201,10 +203,10 @@ def node_errors_of(answer: Mapping[str, Any], most: int = 20) -> dict[str, dict[
             "class_type": line(entry["class_type"], 100),
             "errors": [
                 {**error, "message": line(error["message"], 200), "details": line(error.get("details", ""), 300)}
-                for error in entry["errors"][:most]
+                for error in entry["errors"][:_MOST_FAULTS]
             ],
         }
-        for node_id, entry in list(entries.items())[:most]
+        for node_id, entry in list(entries.items())[:_MOST_NODES]
     }
 
 

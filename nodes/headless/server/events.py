@@ -82,12 +82,15 @@ def pass_on_events(connection: "ClientConnection", url: str, prompt_id: str, on_
         BackendError: An event has a wrong shape.
     """
     from websockets.exceptions import WebSocketException
+    from websockets.protocol import State
 
     end = time.monotonic() + CHECK_SECONDS
     while (left := end - time.monotonic()) > 0:
         try:
             message = connection.recv(timeout=left)
-        except TimeoutError:
+        except TimeoutError as error:
+            if connection.protocol.state is not State.OPEN:  # and the server does not close its side
+                raise ConnectionLostError("the server sent what no websocket sends") from error
             return False
         except (OSError, WebSocketException) as error:
             raise ConnectionLostError(line(str(error), 200)) from error

@@ -62,7 +62,8 @@ def saved_file(item: Any, url: str) -> SavedFile | None:
     """
     if not isinstance(item, Mapping) or "filename" not in item or item.get("type") not in ("output", "temp"):
         return None
-    name, folder = item["filename"], item.get("subfolder") or ""
+    name, folder = item["filename"], item.get("subfolder")
+    folder = "" if folder is None else folder
     parts = folder.replace("\\", "/").split("/") if isinstance(folder, str) and folder else []
     if not isinstance(folder, str) or not all(_is_name(part) for part in (name, *parts)):
         raise BackendError(

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from websockets.protocol import State
 
 from support.workflows import editor, editor_node, node, socket
 from wuerstchen_nodes.headless import cli
@@ -187,6 +189,8 @@ class _Finished(Server):
 
 class _Connection:
     """A websocket that receives events of the given types, then none."""
+
+    protocol = SimpleNamespace(state=State.OPEN)
 
     def __init__(self, *kinds: str) -> None:
         self.waiting = [json.dumps({"type": kind, "data": {"prompt_id": "p", "node": "1"}}) for kind in kinds]
