@@ -4,18 +4,20 @@ import os
 import select
 import signal
 import socket
+import stat
 import struct
 import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
 from ..execution.executor import Executor
 from ..report import INTERRUPTED, Report
 from ..stock.nodes import default_catalog
-from .warm import ACCEPTED, INTERRUPT, REFUSED, fingerprint, is_private, place, receive, send
+from .warm import ACCEPTED, INTERRUPT, REFUSED, TIMEOUT, fingerprint, is_private, place, receive, send
 
 _ASK_TO_END = "end"
 """Verb of the message that asks a server to end."""
@@ -48,30 +50,31 @@ class Server:
                 f"run, generate and vary use it by themselves. It ends after {self._idle:g} s without one."
             )
             while select.select([self._listener], [], [], self._idle)[0]:
-                connection, _ = self._listener.accept()
-                with connection:
-                    if not self._answer(connection):
-                        return
+                with suppress(OSError):  # a client that has gone
+                    connection, _ = self._listener.accept()
+                    with connection:
+                        if not self._answer(connection):
+                            return
 
     def _answer(self, connection: socket.socket) -> bool:
-        """Run the command of a connection. Returns False where it asks to end."""
-        connection.settimeout(5)
-        try:
-            message = receive(connection) if _is_of_this_user(connection) else None
-            if message is not None and message.get("verb") == _ASK_TO_END:
-                connection.sendall(ACCEPTED)
-                return False
-            if message is None or message["fingerprint"] != self._fingerprint:
-                connection.sendall(REFUSED)
-                return True
+        """Run the command of a connection. Returns False where it asks to end. Raises OSError: the client has gone."""
+        message = receive(connection, TIMEOUT) if _is_of_this_user(connection) else None
+        connection.settimeout(TIMEOUT)
+        if message is not None and message.get("verb") == _ASK_TO_END:
             connection.sendall(ACCEPTED)
-            _, streams, _, _ = socket.recv_fds(connection, 1, 3)
-        except (OSError, ValueError, KeyError):
+            return False
+        if message is None or not _is_command(message) or message["fingerprint"] != self._fingerprint:
+            connection.sendall(REFUSED)
+            return True
+        connection.sendall(ACCEPTED)
+        _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+        if len(streams) != 3:
+            for stream in streams:
+                os.close(stream)
             return True
         with _in_place_of(message, streams):
             code = self._command(connection, message["arguments"])
-        with suppress(OSError):
-            send(connection, {"exit_code": code})
+        send(connection, {"exit_code": code})
         return True
 
     def _command(self, connection: socket.socket, arguments: list[str]) -> int:
@@ -99,29 +102,46 @@ class Server:
             if woken in ready:
                 return
             if self._listener in ready:
-                other, _ = self._listener.accept()
-                with other, suppress(OSError):
-                    other.sendall(REFUSED)
+                with suppress(OSError):  # it has gone already
+                    other, _ = self._listener.accept()
+                    with other:
+                        other.sendall(REFUSED)
             if connection in ready:
-                with suppress(OSError):
+                try:
                     asked = connection.recv(1)
-                    if asked in (INTERRUPT, b""):  # or the client has gone
-                        signal.pthread_kill(main, signal.SIGINT)
-                    if not asked:
-                        sources.remove(connection)
+                except OSError:
+                    asked = b""
+                if asked in (INTERRUPT, b""):  # or the client has gone
+                    signal.pthread_kill(main, signal.SIGINT)
+                if not asked:
+                    sources.remove(connection)
 
 
 def ask_to_end() -> bool:
-    """Ask the user's server to end. Returns False where there is none."""
-    if not is_private(place().parent):
+    """Ask the user's server to end. Returns False where there is none. Raises UsageError: it runs a command."""
+    where = _place()
+    if not is_private(where.parent):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(TIMEOUT)
         try:
-            connection.connect(str(place()))
+            connection.connect(str(where))
             send(connection, {"verb": _ASK_TO_END})
-            return connection.recv(1) == ACCEPTED
+            answer = connection.recv(1)
+        except TimeoutError:
+            answer = REFUSED
         except OSError:
             return False
+    if answer == REFUSED:
+        raise UsageError("The server is busy with a command; ask it to end once that is done.")
+    return answer == ACCEPTED
+
+
+def _place() -> Path:
+    try:
+        return place()
+    except RuntimeError as error:
+        raise UsageError("There is no place for a server: you have no home folder. Set XDG_RUNTIME_DIR.") from error
 
 
 @contextmanager
@@ -129,23 +149,72 @@ def _listening() -> Generator[socket.socket]:
     """Listen on the user's socket. Raises UsageError: there is a server, or no place for one."""
     if not hasattr(socket, "AF_UNIX"):
         raise UsageError("serve needs sockets in the file system, which Python on this system does not offer.")
-    where = place()
-    where.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not is_private(where.parent):
-        raise UsageError(f"{where.parent} is not yours alone; expected a folder that only you can enter. Delete it.")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other, suppress(OSError):
-        other.connect(str(where))
-        raise UsageError(f"A server is there already, on {where}. `wuerstchen serve --stop` ends it.")
-    with suppress(FileNotFoundError):
-        where.unlink()
+    where = _place()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(where))
-        listener.listen()
+        try:
+            _make_room(where)
+            listener.bind(str(where))
+            listener.listen()
+        except OSError as error:
+            raise UsageError(
+                f"Cannot serve on {where}: {error.strerror or error}. Name a folder of your own with XDG_RUNTIME_DIR."
+            ) from error
         try:
             yield listener
         finally:
             with suppress(FileNotFoundError):
                 where.unlink()
+
+
+def _make_room(where: Path) -> None:
+    """Make the folder of the socket, and remove the socket of a server that has gone.
+
+    Raises:
+        UsageError: There is a server, or something that is no socket, or the folder is open to others.
+        OSError: The folder cannot be made.
+    """
+    where.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not is_private(where.parent):
+        raise UsageError(f"{where.parent} is not yours alone; expected a folder that only you can enter. Delete it.")
+    if not os.path.lexists(where):
+        return
+    if not stat.S_ISSOCK(where.lstat().st_mode):
+        raise UsageError(f"{where} is no socket; expected one, or nothing. Move it away.")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        other.settimeout(TIMEOUT)
+        try:
+            other.connect(str(where))
+        except ConnectionRefusedError:
+            where.unlink()
+            return
+        except OSError:  # it does not answer now
+            pass
+    raise UsageError(f"A server is there already, on {where}. `wuerstchen serve --stop` ends it.")
+
+
+def _is_command(message: dict[str, Any]) -> bool:
+    """Return whether a message has the parts of a command, which can be run in the folder that it names."""
+    arguments, folder, environment, mask = (message.get(key) for key in ("arguments", "folder", "environment", "umask"))
+    if not isinstance(arguments, list) or not isinstance(environment, dict) or not isinstance(folder, str):
+        return False
+    texts = [folder, *arguments, *environment, *environment.values()]
+    return (
+        all(isinstance(each, str) and _is_for_the_system(each) for each in texts)
+        and all(name and "=" not in name for name in environment)
+        and type(mask) is int
+        and 0 <= mask <= 0o777
+        and isinstance(message.get("fingerprint"), str)
+        and os.path.isdir(folder)
+        and os.access(folder, os.X_OK)
+    )
+
+
+def _is_for_the_system(text: str) -> bool:
+    """Return whether a text can be the name of a file, an argument, or a part of the environment."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_of_this_user(connection: socket.socket) -> bool:
@@ -161,12 +230,11 @@ def _is_of_this_user(connection: socket.socket) -> bool:
 def _in_place_of(message: dict[str, Any], streams: list[int]) -> Generator[None]:
     """Take the place of a client: its standard streams, its folder, its environment."""
     own = [os.dup(number) for number in range(3)]
-    folder, environment, mask = os.getcwd(), dict(os.environ), os.umask(message["umask"])
+    folder, environment, mask = os.open(".", os.O_RDONLY), dict(os.environ), os.umask(message["umask"])
     objects = sys.stdin, sys.stdout, sys.stderr
     try:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
-            os.close(stream)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
         sys.stdout = open(1, "w", closefd=False, encoding=objects[1].encoding)  # noqa: SIM115
         sys.stderr = open(2, "w", closefd=False, encoding=objects[2].encoding, buffering=1)  # noqa: SIM115
@@ -180,8 +248,9 @@ def _in_place_of(message: dict[str, Any], streams: list[int]) -> Generator[None]
         sys.stdin, sys.stdout, sys.stderr = objects
         for number, stream in enumerate(own):
             os.dup2(stream, number)
-            os.close(stream)
-        os.chdir(folder)
+        os.fchdir(folder)  # by its descriptor, as it may be deleted
+        for number in (*own, *streams, folder):
+            os.close(number)
         os.environ.clear()
         os.environ.update(environment)
         os.umask(mask)

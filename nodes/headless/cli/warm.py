@@ -9,7 +9,9 @@ import os
 import socket
 import stat
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ ACCEPTED, REFUSED, INTERRUPT = b"y", b"n", b"i"
 """Bytes between the two: the server takes the command, or does not; the client was interrupted."""
 VERBS = frozenset({"run", "generate", "vary"})
 """Verbs that a server takes."""
-_TIMEOUT = 2
-"""Seconds that a server has to take or refuse a command."""
+TIMEOUT = 2.0
+"""Seconds that a server has to take or refuse a command, and that a client has to send one."""
+MAX_MESSAGE = 8 * 2**20
+"""Most bytes of a message: a command line, and an environment."""
 
 
 def place() -> Path:
@@ -57,18 +61,20 @@ def hand_over(arguments: Sequence[str]) -> int | None:
     Returns:
         int | None: Its exit code; None where no server has taken it.
     """
-    where = place() if hasattr(socket, "AF_UNIX") else None
-    if where is None or not is_private(where.parent) or not where.exists():
+    if not hasattr(socket, "AF_UNIX"):
         return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_TIMEOUT)
+        connection.settimeout(TIMEOUT)
         try:
+            where = place()
+            if not is_private(where.parent) or not where.is_socket():
+                return None
             connection.connect(str(where))
             send(connection, _message(arguments))
             if connection.recv(1) != ACCEPTED:
                 return None
             socket.send_fds(connection, [ACCEPTED], [0, 1, 2])
-        except OSError:
+        except (OSError, RuntimeError):  # RuntimeError: the user has no home
             return None
         connection.settimeout(None)
         return _wait(connection)
@@ -92,12 +98,14 @@ def _wait(connection: socket.socket) -> int:
         try:
             answer = receive(connection)
         except KeyboardInterrupt:
-            connection.sendall(INTERRUPT)
+            with suppress(OSError):  # it has gone, which the next answer says
+                connection.sendall(INTERRUPT)
             continue
-        if answer is None:
+        code = None if answer is None else answer.get("exit_code")
+        if not isinstance(code, int):
             print("wuerstchen: error: the server ended before the command did. Run it again.", file=sys.stderr)
             return 1
-        return int(answer["exit_code"])
+        return code
 
 
 def send(connection: socket.socket, message: dict[str, Any]) -> None:
@@ -106,16 +114,34 @@ def send(connection: socket.socket, message: dict[str, Any]) -> None:
     connection.sendall(len(data).to_bytes(4, "big") + data)
 
 
-def receive(connection: socket.socket) -> dict[str, Any] | None:
-    """Receive a message; None where the other side has gone."""
-    length = _exactly(connection, 4)
-    data = None if length is None else _exactly(connection, int.from_bytes(length, "big"))
-    return None if data is None else json.loads(data)
+def receive(connection: socket.socket, seconds: float | None = None) -> dict[str, Any] | None:
+    """Receive a message.
+
+    Args:
+        connection: The connection.
+        seconds: Seconds for the whole message; None to wait.
+    Returns:
+        dict | None: The message; None where the other side has gone, or sends what is none.
+    Raises:
+        TimeoutError: It took too long.
+    """
+    end = None if seconds is None else time.monotonic() + seconds
+    length = _exactly(connection, 4, end)
+    if length is None or int.from_bytes(length, "big") > MAX_MESSAGE:
+        return None
+    data = _exactly(connection, int.from_bytes(length, "big"), end)
+    try:
+        message = None if data is None else json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, dict) else None
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes | None:
-    data = b""
+def _exactly(connection: socket.socket, size: int, end: float | None) -> bytes | None:
+    data = bytearray()
     while len(data) < size:
+        if end is not None:
+            connection.settimeout(max(end - time.monotonic(), 0.001))
         try:
             more = connection.recv(size - len(data))
         except ConnectionError:
@@ -123,4 +149,4 @@ def _exactly(connection: socket.socket, size: int) -> bytes | None:
         if not more:
             return None
         data += more
-    return data
+    return bytes(data)
