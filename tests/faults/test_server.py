@@ -250,7 +250,7 @@ def test_node_classes_of_a_wrong_shape_are_refused(attack, server):
 
 @pytest.mark.long
 def test_a_description_of_an_input_may_hold_anything(attack, server):
-    """What ComfyUI does not check either is of no harm: the run goes on, or the value does not fit."""
+    """The options of an input, which ComfyUI does not check either, do no harm."""
     for option in ("default", "min", "max", "options", "forceInput", "control_after_generate", "dynamicPrompts"):
         for shape in SHAPES[::2]:
             for kind in ("INT", "COMBO", []):

@@ -65,7 +65,7 @@ def connected() -> socket.socket:
 
 
 def is_healthy(server: subprocess.Popen[str]) -> bool:
-    """Whether the server still runs commands; it may be about to give another client up."""
+    """Return True if the server still runs commands; it may be about to give another client up."""
     deadline = time.monotonic() + 8
     while (code := warm.hand_over(["fast"])) is None and time.monotonic() < deadline:
         time.sleep(0.05)

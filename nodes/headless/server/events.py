@@ -1,5 +1,6 @@
 """Events of a run, from the websocket of a ComfyUI server."""
 
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,10 @@ CLOSE_SECONDS = 1.0
 """Seconds that the end of a connection may take."""
 MAX_EVENT = 16 * 2**20
 """Most characters of an event."""
+_library_log = logging.getLogger(f"{__name__}.websocket")
+"""Log of the library, which prints tracebacks where a server breaks the protocol. It leads nowhere."""
+_library_log.addHandler(logging.NullHandler())
+_library_log.propagate = False
 LAST_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
 
 OnEvent = Callable[[str, Event], None]
@@ -60,6 +65,7 @@ def connect(url: str, client_id: str) -> "Iterator[ClientConnection]":
             max_size=MAX_TEXT_BYTES,  # nodes send whole pictures
             max_queue=1,
             proxy=None,
+            logger=_library_log,
         )
     except (OSError, WebSocketException, ValueError) as error:
         raise ConnectionLostError(line(str(error), 200) or type(error).__name__) from error

@@ -105,6 +105,7 @@ class _EventHandler:
         shown: {output node id: items that it shows, as local files}, for nodes whose files are fetched.
         files: Files of the server that are fetched.
         progress: {node id: function that updates its progress}.
+        done: {node id: steps that are shown as done}.
         running: Id of the node that runs; None for none.
     """
 
@@ -117,6 +118,7 @@ class _EventHandler:
     shown: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
     files: set[SavedFile] = field(default_factory=set)
     progress: dict[str, Callable[[int, Any], None]] = field(default_factory=dict)
+    done: dict[str, int] = field(default_factory=dict)
     running: str | None = None
 
     def handle(self, kind: str, data: Event) -> None:
@@ -142,7 +144,8 @@ class _EventHandler:
                 return
             label = title_of(self.prompt, node_id) if node_id in self.prompt else line(node_id, 100)
             self.progress[node_id] = self.host.progress(steps, label)
-        if done >= 1:
+        if done >= 1 and done != self.done.get(node_id):
+            self.done[node_id] = done
             self.progress[node_id](done, None)
 
     def fetched(self, node_id: str, ui: Mapping[str, Any]) -> dict[str, list[Any]]:
