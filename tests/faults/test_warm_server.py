@@ -190,6 +190,18 @@ def test_a_client_that_dies_while_its_command_runs_spares_the_server(server, tri
             assert is_healthy(server)
 
 
+def test_clients_that_die_at_once_spare_the_server(server, tried):
+    message = warm._message(["fast"])
+    for pause in (0, 0.001, 0.003, 0.01) * 8:
+        tried(1)
+        with within(), connected() as connection:
+            warm.send(connection, message)
+            if connection.recv(1) == warm.ACCEPTED:  # the server may still end the command before
+                socket.send_fds(connection, [warm.ACCEPTED], [0, 1, 2])
+                time.sleep(pause)
+    assert is_healthy(server)
+
+
 def test_the_folder_of_a_client_may_vanish(server, tried, tmp_path, monkeypatch):
     tried(2)
     gone = tmp_path / "gone"

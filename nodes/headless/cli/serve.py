@@ -80,21 +80,26 @@ class Server:
     def _command(self, connection: socket.socket, arguments: list[str]) -> int:
         """Run a command while a thread refuses other clients and passes on an interruption."""
         wake, woken = socket.socketpair()
+        begun = threading.Event()
         with wake, woken:
-            watch = threading.Thread(target=self._watch, args=(connection, woken), daemon=True)
+            watch = threading.Thread(target=self._watch, args=(connection, woken, begun), daemon=True)
             watch.start()
             try:
+                begun.set()
                 return self._run(arguments, self._executor)
             except SystemExit as ended:
                 return ended.code if isinstance(ended.code, int) else 1
             except KeyboardInterrupt:  # before the command had begun, or after its end
                 return INTERRUPTED
             finally:
-                for last in (lambda: wake.send(b"."), watch.join):
-                    with suppress(KeyboardInterrupt):
-                        last()
+                with suppress(KeyboardInterrupt):
+                    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command is over
+                wake.send(b".")
+                watch.join()
+                signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def _watch(self, connection: socket.socket, woken: socket.socket) -> None:
+    def _watch(self, connection: socket.socket, woken: socket.socket, begun: threading.Event) -> None:
+        begun.wait()  # an interruption before that would end the server
         sources = [connection, self._listener, woken]
         main = threading.main_thread().ident or 0
         while True:
