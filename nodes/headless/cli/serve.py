@@ -39,11 +39,12 @@ class Server:
         self._run, self._report, self._idle = run, report, idle
         self._executor = Executor(default_catalog(), None, keep_networks=True)
         self._fingerprint = fingerprint()
+        self._takes_interruptions = True
         self._listener: socket.socket
 
     def serve(self) -> None:
         """Run commands until nobody has asked for so long, or the user ends it."""
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
+        signal.signal(signal.SIGINT, self._interrupt)  # a shell ignores it for what runs in the background
         with _listening() as self._listener:
             self._report.result(f"Serving on {place()}", event="serving", socket=str(place()))
             self._report.note(
@@ -84,19 +85,26 @@ class Server:
         with wake, woken:
             watch = threading.Thread(target=self._watch, args=(connection, woken, begun), daemon=True)
             watch.start()
+            code: Any = None
+            # No call stands between the end of the command and the line that lets interruptions pass without effect:
+            # only there could one end the server instead.
             try:
                 begun.set()
-                return self._run(arguments, self._executor)
+                code = self._run(arguments, self._executor)
             except SystemExit as ended:
-                return ended.code if isinstance(ended.code, int) else 1
+                code = ended.code
             except KeyboardInterrupt:  # before the command had begun, or after its end
-                return INTERRUPTED
+                code = INTERRUPTED
             finally:
-                with suppress(KeyboardInterrupt):
-                    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command is over
-                wake.send(b".")
-                watch.join()
-                signal.signal(signal.SIGINT, signal.default_int_handler)
+                self._takes_interruptions = False
+            wake.send(b".")
+            watch.join()
+            self._takes_interruptions = True
+            return code if isinstance(code, int) else 1
+
+    def _interrupt(self, *_: object) -> None:
+        if self._takes_interruptions:
+            raise KeyboardInterrupt
 
     def _watch(self, connection: socket.socket, woken: socket.socket, begun: threading.Event) -> None:
         begun.wait()  # an interruption before that would end the server
