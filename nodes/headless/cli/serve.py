@@ -249,8 +249,8 @@ def _in_place_of(message: dict[str, Any], streams: list[int]) -> Generator[None]
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
-        sys.stdout = open(1, "w", closefd=False, encoding=objects[1].encoding)  # noqa: SIM115
-        sys.stderr = open(2, "w", closefd=False, encoding=objects[2].encoding, buffering=1)  # noqa: SIM115
+        sys.stdout = open(1, "w", closefd=False, encoding=objects[1].encoding, errors=objects[1].errors)  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False, encoding=objects[2].encoding, errors=objects[2].errors, buffering=1)  # noqa: SIM115
         os.chdir(message["folder"])
         os.environ.clear()
         os.environ.update(message["environment"])

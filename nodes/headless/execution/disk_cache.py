@@ -72,7 +72,7 @@ class DiskCache:
         self._warned = False
 
     def __contains__(self, key: str) -> bool:
-        return self._path(key).is_file()
+        return os.path.isfile(self._path(key))
 
     def get(self, key: str) -> Outputs | None:
         """Return the result of a key, with arrays in place of tensors, or None. A damaged entry is dropped."""
@@ -90,7 +90,7 @@ class DiskCache:
         except FileNotFoundError:
             return None
         except (OSError, RuntimeError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            if not path.exists():  # another process dropped it between its being opened and read
+            if not os.path.exists(path):  # another process dropped it between its being opened and read
                 return None
             self._warn(f"The cached result {path} is damaged ({error}); it is dropped and made again.")
             with suppress(OSError):
