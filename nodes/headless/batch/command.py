@@ -151,6 +151,7 @@ def _plan(batch: Batch, report: Report) -> "tuple[Plan, Setup]":
     require("pyarrow", "batch")
     require("filelock", "batch")
     from .folder.store import work_folder
+    from .progress import Checking
     from .rows.plan import make_plan
 
     if batch.engine != "ray" and (batch.address is not None or batch.layout != LAYOUTS[0]):
@@ -161,7 +162,7 @@ def _plan(batch: Batch, report: Report) -> "tuple[Plan, Setup]":
     table = read_table(batch.table, batch.encoding)
     prepared = resolve(batch.workflow, batch.settings, host=host, catalog=catalog, repeatable=True)
     with hosts.using(host):
-        plan = make_plan(prepared, table, batch.name, catalog)
+        plan = make_plan(prepared, table, batch.name, catalog, Checking(report))
     _check_bad(plan, table.name, report, skips=batch.skip_bad)
     folders = [each.absolute() for each in host.input_folders]
     threads = batch.threads or _share_of_cores(batch.count)

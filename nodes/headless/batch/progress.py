@@ -13,8 +13,28 @@ from .rows.plan import Row
 
 MEASURING = "measuring the time left"
 """Shown until a second row tells how long a row takes without loading."""
+_SECONDS_BETWEEN_CHECKS = 5.0
+"""Seconds between two lines about the rows that are checked."""
 _SECONDS_BETWEEN_LINES = 10.0
 """Seconds between two lines of progress, where stderr is no terminal."""
+
+
+class Checking:
+    """Says how many rows are checked, every few seconds while that takes long.
+
+    Args:
+        report: Prints the lines.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._last_line = time.monotonic()
+
+    def __call__(self, checked: int, total: int) -> None:
+        """Take note that so many of all rows are checked."""
+        if time.monotonic() - self._last_line > _SECONDS_BETWEEN_CHECKS:
+            self._last_line = time.monotonic()
+            self._report.note(f"Checking rows: {checked:,} of {total:,}")
 
 
 class Progress:

@@ -10,6 +10,8 @@ from .table import SEED, Value
 
 _SHOWN = 10
 """Number of bad rows that an error lists."""
+_LONGEST_REASON = 500
+"""Characters of a reason that are shown."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,14 @@ class BadRow:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.place} (id {self.id}): {self.error}"
+        return f"{self.place} (id {self.id[:80]}): {self.error}"
 
     @property
     def error(self) -> str:
         """The bad cell and the reason, in one line."""
         reason = " ".join(self.reason.split("\n"))
-        return reason if self.column is None else f"{self.column} is {_shortened(self.value)!r}: {reason}"
+        reason = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
+        return reason if self.column is None else f"{self.column} is {_shortened(self.value)}: {reason}"
 
 
 def refusal(name: str, bad: list[BadRow], total: int) -> UsageError:
@@ -100,5 +103,8 @@ def wrong_value(
     return None
 
 
-def _shortened(value: Value | None) -> Value | None:
-    return f"{value[:60]}..." if isinstance(value, str) and len(value) > 63 else value
+def _shortened(value: Value | None) -> str:
+    if isinstance(value, str) and len(value) > 63:
+        value = f"{value[:60]}..."
+    text = repr(value)
+    return f"{text[:60]}..." if not isinstance(value, str) and len(text) > 63 else text

@@ -6,11 +6,18 @@ from pathlib import PurePosixPath
 from string import Formatter
 
 from ...errors import UsageError
+from .limits import shown
 from .table import Value
 
 DEFAULT_PATTERN = "{id}.png"
 SUFFIX = ".png"
-_LONGEST_VALUE, _LONGEST_PART = 80, 240
+_LONGEST_VALUE, _LONGEST_PART, _LONGEST_PATTERN = 80, 240, 2000
+_DEVICES = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{kind}{number}" for kind in ("com", "lpt") for number in range(1, 10))}
+)
+"""Names that mean devices on Windows, with any suffix."""
+_FORMAT = re.compile(r"0?([1-9]|1\d|20)?")
+"""Formats of {index}: a width of up to 20, after a 0 for zeros in front."""
 _OWN_FIELDS = ("id", "index")
 
 
@@ -27,20 +34,29 @@ class NamePattern:
             and _ . , = + - become _.
         columns: Columns of the table, without `id`.
     Raises:
-        UsageError: The pattern is damaged, does not end in .png, or has an unknown field.
+        UsageError: The pattern is damaged, does not end in .png, or has an unknown field or format.
     """
 
     def __init__(self, pattern: str, columns: list[str]) -> None:
         self.pattern = pattern
+        if len(pattern) > _LONGEST_PATTERN:
+            raise UsageError(f"--name has {len(pattern)} characters; expected at most {_LONGEST_PATTERN}. {_EXPECTED}")
         try:
             self._parts = list(Formatter().parse(pattern))
         except ValueError as error:
             raise UsageError(f"--name is {pattern!r}: {error}. {_EXPECTED}") from error
         known = [*_OWN_FIELDS, *columns]
-        for _, field, _, conversion in self._parts:
-            if field is not None and (field not in known or conversion):
-                shown = "}, {".join(dict.fromkeys(known))
-                raise UsageError(f"--name is {pattern!r}: it has the field {{{field}}}; expected some of {{{shown}}}.")
+        for _, field, spec, conversion in self._parts:
+            if field is None:
+                continue
+            if field not in known or conversion:
+                fields = shown([f"{{{each}}}" for each in dict.fromkeys(known)])
+                raise UsageError(f"--name is {pattern!r}: it has the field {{{field}}}; expected some of {fields}.")
+            if spec and (field != "index" or not _FORMAT.fullmatch(spec)):
+                raise UsageError(
+                    f"--name is {pattern!r}: {{{field}:{spec}}} has a format; expected one of {{index}} only, such as "
+                    "{index:05}, of at most 20 digits."
+                )
         if not pattern.endswith(SUFFIX):
             raise UsageError(f"--name is {pattern!r}; pictures are PNGs, so expected a name ending in {SUFFIX}.")
 
@@ -59,17 +75,16 @@ class NamePattern:
         )
         problem = _problem_of(name)
         if problem:
-            raise UsageError(f"the name of its image would be {name!r}, which {problem}. Change its id or --name.")
+            raise UsageError(
+                f"the name of its image would be {name[:300]!r}, which {problem}. Change its id or --name."
+            )
         return name
 
     def _filled(self, field: str | None, spec: str | None, row_id: str, index: int, cells: Mapping[str, Value]) -> str:
         if field is None:
             return ""
         value = row_id if field == "id" else index if field == "index" else cells.get(field, "")
-        try:
-            text = format(value, spec or "")
-        except ValueError as error:
-            raise UsageError(f"{{{field}:{spec}}} in --name does not fit {value!r}: {error}.") from error
+        text = format(value, spec or "") if field == "index" else str(value)
         return text if field in _OWN_FIELDS else re.sub(r"[^\w .,=+-]", "_", text)[:_LONGEST_VALUE].strip(" .")
 
 
@@ -103,6 +118,8 @@ def _problem_of(name: str) -> str | None:
         return "has a part that is empty or begins with a dot"
     if not name.isprintable() or "\\" in name:
         return "has a character that file names cannot have on every system"
+    if any(part.partition(".")[0].strip(" ").casefold() in _DEVICES for part in parts):
+        return "is that of a device on Windows"
     if any(len(part.encode()) > _LONGEST_PART for part in parts):
         return f"is longer than {_LONGEST_PART} bytes"
     return None

@@ -3,17 +3,18 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InvalidWorkflowError, UsageError
 from ...execution.scheduler import is_kept
-from ...execution.signatures import cache_keys, loaded_files
+from ...execution.signatures import loaded_files
 from ...run import Prepared
 from ...workflow.catalog import Catalog
 from ...workflow.overrides import apply, parse_seed
-from ...workflow.prompt import Prompt, constant, links_of
+from ...workflow.prompt import Prompt, ancestors, constant, links_of
 from ...workflow.validate import validate
 from .bad_rows import BadRow, wrong_type, wrong_value
 from .columns import Target, targets_of, text_inputs
@@ -75,7 +76,13 @@ class Plan:
     cells_digest: str
 
 
-def make_plan(prepared: Prepared, table: Table, pattern: str, catalog: Catalog) -> Plan:
+def make_plan(
+    prepared: Prepared,
+    table: Table,
+    pattern: str,
+    catalog: Catalog,
+    on_row: Callable[[int, int], None] = lambda checked, total: None,
+) -> Plan:
     """Plan a batch, and check every row. Nothing runs.
 
     Args:
@@ -83,6 +90,7 @@ def make_plan(prepared: Prepared, table: Table, pattern: str, catalog: Catalog) 
         table: The rows.
         pattern: Pattern of the image names (see `NamePattern`).
         catalog: Node classes.
+        on_row: Called with the number of rows that are checked, and of all rows.
     Raises:
         UsageError: Table and workflow do not fit, such as by an unknown column, an id that is used twice, or a name
             that leads out of the output folder.
@@ -90,6 +98,8 @@ def make_plan(prepared: Prepared, table: Table, pattern: str, catalog: Catalog) 
         WeightsMissingError: Weights that every row needs are missing.
     """
     _check_outputs(prepared.prompt)
+    complete = {node_id: {**node, "inputs": node.get("inputs", {})} for node_id, node in prepared.prompt.items()}
+    prepared = dataclasses.replace(prepared, prompt=complete)
     targets = targets_of(prepared.prompt, catalog, table)
     _check_weights(prepared.prompt, catalog, {target.node_id for target in targets.values()})
     ids = _ids_of(table)
@@ -97,8 +107,9 @@ def make_plan(prepared: Prepared, table: Table, pattern: str, catalog: Catalog) 
     planner = _RowPlanner(prepared, catalog, targets)
     for place, row_id, name, cells in zip(table.places, ids, names, table.rows, strict=True):
         planner.add(place, row_id, name, cells)
-    if len(planner.invalid) == len(planner.rows):
-        raise planner.invalid[0]
+        on_row(len(planner.rows), len(ids))
+    if planner.invalid is not None and planner.unexplained == len(planner.rows):
+        raise planner.invalid
     rows = planner.rows
     digests = [
         _digest(prepared.prompt),
@@ -114,13 +125,15 @@ class _RowPlanner:
     Attributes:
         rows: Rows so far.
         bad: Those of them that cannot run.
-        invalid: Errors of validation that no cell of a row explains.
+        invalid: First error of validation that no cell of its row explains; None if there is none.
+        unexplained: Number of such errors.
     """
 
     def __init__(self, prepared: Prepared, catalog: Catalog, targets: Mapping[str, Target]) -> None:
         self.rows: list[Row] = []
         self.bad: list[BadRow] = []
-        self.invalid: list[InvalidWorkflowError] = []
+        self.invalid: InvalidWorkflowError | None = None
+        self.unexplained = 0
         self._keys: list[tuple[str, str]] = []
         self._catalog, self._targets = catalog, targets
         bare = dataclasses.replace(prepared.workflow, editor=None)  # only the API format counts here
@@ -135,11 +148,15 @@ class _RowPlanner:
         seed = cells.get(SEED)
         text, key = "", ("", "")
         problem: tuple[str | None, str] | None = wrong_type(cells, self._targets)
-        if problem is not None:
-            digest = _digest([settings, seed])
-        else:
-            prompt = prompt_of(self._prepared, self._catalog, settings, seed).prompt
-            digest, text = _digest(prompt), self._text_of(prompt)
+        prompt: Prompt = {}
+        if problem is None:
+            try:
+                prompt = prompt_of(self._prepared, self._catalog, settings, seed).prompt
+            except UsageError as error:
+                problem = None, str(error)
+        digest = _digest(prompt or [settings, seed])
+        if prompt:
+            text = self._text_of(prompt)
             problem = self._problem(prompt, cells)
             if problem is None:
                 key = _shared(prompt, self._catalog)
@@ -160,11 +177,21 @@ class _RowPlanner:
         try:
             validate(prompt, self._catalog)
         except InvalidWorkflowError as error:
-            cell = wrong_value(error, cells, self._targets)
+            cell = wrong_value(error, cells, self._targets) or self._wrong_seed(error, cells)
             if cell is not None:
                 return cell
-            self.invalid.append(error)
+            self.invalid = self.invalid or error
+            self.unexplained += 1
             return None, str(error)
+        return None
+
+    def _wrong_seed(self, error: InvalidWorkflowError, cells: Mapping[str, Value]) -> tuple[str, str] | None:
+        """Return the column `seed` and the reason, where an error is about a seed that it sets; None otherwise."""
+        for entry in error.node_errors.values() if SEED in cells else ():
+            for each in entry["errors"]:
+                declared = self._catalog.inputs(entry["class_type"]).get(each["extra_info"].get("input_name"))
+                if declared is not None and declared.is_seed:
+                    return SEED, each["details"]
         return None
 
     def _text_of(self, prompt: Prompt) -> str:
@@ -204,9 +231,15 @@ def _check_outputs(prompt: Prompt) -> None:
 
 def _check_weights(prompt: Prompt, catalog: Catalog, set_by_rows: set[str]) -> None:
     """Check that the weights of loaders that no row changes are there. Raises: WeightsMissingError."""
-    for node_id, node in prompt.items():
-        node_class = catalog.classes[node["class_type"]]
-        if hasattr(node_class, "source_files") and node_id not in set_by_rows and not links_of(prompt, node_id):
+    try:
+        validate(prompt, catalog)
+        broken: set[str] = set()
+    except InvalidWorkflowError as error:  # a row may mend it
+        broken = set(error.node_errors) or set(prompt)
+    outputs = [node_id for node_id, node in prompt.items() if catalog.is_output(node["class_type"])]
+    for node_id in ancestors(prompt, outputs) - broken - set_by_rows:
+        node = prompt[node_id]
+        if hasattr(catalog.classes[node["class_type"]], "source_files") and not links_of(prompt, node_id):
             loaded_files(catalog, node)
 
 
@@ -228,29 +261,36 @@ def _ids_of(table: Table) -> list[str]:
 
 def _names_of(table: Table, ids: list[str], pattern: str) -> list[str]:
     names = NamePattern(pattern, [column for column in table.columns if column != ID])
-    places: dict[str, str] = {}
+    places: dict[str, tuple[str, str]] = {}
+    found: list[str] = []
     for index, (row_id, place, row) in enumerate(zip(ids, table.places, table.rows, strict=True), 1):
         try:
             name = names.name_of(row_id, index, row)
         except UsageError as error:
             raise UsageError(f"{table.name}, {place}: {error}") from error
-        earlier = places.setdefault(name, place)
+        earlier, first = places.setdefault(unicodedata.normalize("NFC", name).casefold(), (place, name))
         if earlier != place:
+            both = name if name == first else f"{first} and {name}, which are the same on some systems"
+            would = "would both be" if name == first else "would be"
             raise UsageError(
-                f"{table.name}: the images of {earlier} and {place} would both be {name}. Put {{id}} into --name."
+                f"{table.name}: the images of {earlier} and {place} {would} {both}. Put {{id}} into --name, or give "
+                "the rows other ids."
             )
-    return list(places)
+        found.append(name)
+    return found
 
 
 def _shared(prompt: Prompt, catalog: Catalog) -> tuple[str, str]:
-    """Return digests of the networks that a row loads, and of these and its Stage C results."""
-    try:
-        keys = cache_keys(prompt, set(prompt), catalog, None).of
-    except Exception:  # the workflow cannot run; running it reports the error
-        return "", ""
-    networks = [keys.get(each) for each in prompt if not is_kept(prompt, each, catalog)]
-    samplers = [keys.get(each) for each, node in prompt.items() if node["class_type"] == STAGE_C_SAMPLER]
-    return _digest(networks), _digest([networks, samplers])
+    """Return digests of the networks that a row loads, and of these and its Stage C results.
+
+    They cover the nodes and their inputs, not the files that these name, which are the same for all rows.
+    """
+    networks = ancestors(prompt, [each for each in prompt if not is_kept(prompt, each, catalog)])
+    samplers = ancestors(prompt, [each for each, node in prompt.items() if node["class_type"] == STAGE_C_SAMPLER])
+    return tuple(
+        _digest([[each, node["class_type"], node["inputs"]] for each, node in prompt.items() if each in needed])
+        for needed in (networks, networks | samplers)
+    )
 
 
 def _order(keys: list[tuple[str, str]]) -> list[int]:

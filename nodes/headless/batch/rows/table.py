@@ -2,17 +2,20 @@
 
 import csv
 import hashlib
-import io
 import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from wuerstchen_core.files.untrusted import parse_json
+
 from ...errors import UsageError
 from ...extras import require
-from .text_files import read_bytes, read_text
+from .limits import MAX_CELL, MAX_CELLS, MAX_CHARACTERS, MAX_COLUMNS, MAX_ROWS, shown, too_many
+from .text_files import lines_of, read_bytes
 
 Value = str | int | float | bool
 """Types of a cell."""
@@ -51,39 +54,54 @@ def read_table(path: Path, encoding: str | None = None) -> Table:
         path: A .jsonl, .csv, .txt or .parquet file.
         encoding: Encoding of a text file; None for that of its byte order mark, else UTF-8.
     Raises:
-        UsageError: The file cannot be opened, has another suffix, is damaged, or has no rows.
+        UsageError: The file cannot be opened, has another suffix, is damaged, or has no rows or too many.
     """
     readers: dict[str, Callable[[Path, str | None], _Rows]]
     readers = {".jsonl": _json_lines, ".csv": _csv, ".txt": _prompts, ".parquet": _parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise UsageError(f"{path} cannot be read as a table; expected a name ending in {', '.join(readers)}.")
-    found = list(reader(path, encoding))
-    if not found:
+    rows: list[dict[str, Value]] = []
+    places: list[str] = []
+    columns: dict[str, None] = {}
+    cells = characters = 0
+    for place, row in reader(path, encoding):
+        columns.update(dict.fromkeys(row))
+        rows.append({name: _value(cell, name, path, place) for name, cell in row.items() if cell is not None})
+        places.append(place)
+        cells += len(rows[-1])
+        characters += sum(len(cell) for cell in rows[-1].values() if isinstance(cell, str))
+        counts = (
+            (len(rows), "rows", MAX_ROWS),
+            (len(columns), "columns", MAX_COLUMNS),
+            (cells, "cells", MAX_CELLS),
+            (characters, "characters", MAX_CHARACTERS),
+        )
+        for count, what, most in counts:
+            if count > most:
+                raise UsageError(too_many(str(path), what, most))
+    if not rows:
         raise UsageError(f"{path} is empty; expected at least one row, such as {_EXAMPLE}.")
-    rows = [{name: _value(cell, name, path, place) for name, cell in row.items()} for place, row in found]
-    rows = [{name: value for name, value in row.items() if value is not None} for row in rows]
-    columns = list(dict.fromkeys(name for _, row in found for name in row))
     if not columns:
         raise UsageError(f"{path} has no columns; expected rows such as {_EXAMPLE}.")
-    return Table(str(path), columns, rows, [place for place, _ in found])
+    return Table(str(path), list(columns), rows, places)
 
 
 _EXAMPLE = '{"id": "heart", "prompt": "a red heart on a white background", "seed": 1}'
 
 
 def _json_lines(path: Path, encoding: str | None) -> _Rows:
-    for number, line in enumerate(read_text(path, encoding).split("\n"), 1):
+    for number, line in enumerate(lines_of(path, encoding), 1):
         text = line.strip()
         if not text:
             continue
         try:
-            row = json.loads(text, parse_constant=_no_constant)
+            row = parse_json(text, _no_constant)
         except json.JSONDecodeError as error:
             raise UsageError(
                 f"{path}, line {number}: not JSON: {error.msg} at column {error.colno}; expected {_EXAMPLE}."
             ) from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise UsageError(f"{path}, line {number}: not JSON that can be read: {error}.") from error
         if not isinstance(row, dict):
             raise UsageError(f"{path}, line {number}: got {text[:60]}; expected an object such as {_EXAMPLE}.")
@@ -95,21 +113,24 @@ def _no_constant(name: str) -> None:
 
 
 def _csv(path: Path, encoding: str | None) -> _Rows:
-    text = read_text(path, encoding)
-    delimiter = _delimiter(text)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    lines = lines_of(path, encoding)
+    header = next(lines, "")
+    delimiter = _delimiter(header)
+    reader = csv.reader(chain([header], lines), strict=True, delimiter=delimiter)
     try:
         columns = next(reader, [])
+        if len(columns) > MAX_COLUMNS:
+            raise UsageError(too_many(str(path), "columns", MAX_COLUMNS))
         twice = next((name for name in columns if columns.count(name) > 1), None)
         if twice is not None:
-            raise UsageError(f"{path}: the column {twice!r} is there twice; expected unique names.")
+            raise UsageError(f"{path}: the column {twice[:60]!r} is there twice; expected unique names.")
         for cells in reader:
             if not cells:
                 continue
             if len(cells) != len(columns):
                 raise UsageError(
                     f"{path}, line {reader.line_num}: {len(cells)} fields; expected {len(columns)} "
-                    f'({", ".join(columns)}). A text with {_NAMES[delimiter]} in it goes between quotes: "...".'
+                    f'({shown(columns)}). A text with {_NAMES[delimiter]} in it goes between quotes: "...".'
                 )
             yield f"line {reader.line_num}", {name: cell or None for name, cell in zip(columns, cells, strict=True)}
     except csv.Error as error:
@@ -119,16 +140,18 @@ def _csv(path: Path, encoding: str | None) -> _Rows:
 _NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 
 
-def _delimiter(text: str) -> str:
+def _delimiter(header: str) -> str:
     """Return the comma, semicolon or tab that divides the header into the most columns; a comma if none does."""
-    header = io.StringIO(text, newline="").readline()
-    return max(_DELIMITERS, key=lambda each: len(next(csv.reader([header], delimiter=each), [])))
+    try:
+        return max(_DELIMITERS, key=lambda each: len(next(csv.reader([header], delimiter=each), [])))
+    except csv.Error:  # reading the table says what is wrong
+        return ","
 
 
 def _prompts(path: Path, encoding: str | None) -> _Rows:
     """Read a prompt from each line. Ids are made of the texts, so that they stay when lines are inserted."""
     times: dict[str, int] = {}
-    for number, line in enumerate(read_text(path, encoding).split("\n"), 1):
+    for number, line in enumerate(lines_of(path, encoding), 1):
         text = line.strip()
         if text:
             times[text] = times.get(text, 0) + 1
@@ -145,20 +168,19 @@ def _id_of(text: str) -> str:
 
 def _parquet(path: Path, _: str | None) -> _Rows:
     require("pyarrow", "batch")
-    import pyarrow
-    from pyarrow import parquet
+    from .parquet import read_rows
 
-    try:
-        table = parquet.read_table(pyarrow.BufferReader(read_bytes(path)))
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise UsageError(f"{path} is not a Parquet file that can be read: {error}.") from error
-    for number, row in enumerate(table.to_pylist(), 1):
+    for number, row in enumerate(read_rows(path, read_bytes(path)), 1):
         yield f"row {number}", row
 
 
-def _value(cell: Any, name: str, path: Path, place: str) -> Value | None:
-    """Return a cell, or raise UsageError if its type is none of `Value`."""
-    if cell is None or isinstance(cell, (str, int, float, bool)):
-        return cell
-    kind = type(cell).__name__
-    raise UsageError(f"{path}, {place}: {name!r} is of the type {kind}; expected a text, a number, or true or false.")
+def _value(cell: Any, name: str, path: Path, place: str) -> Value:
+    """Return a cell. Raises: UsageError if its type is none of `Value`, or its text is too long."""
+    where = f"{path}, {place}: {name[:60]!r}"
+    if not isinstance(cell, (str, int, float, bool)):
+        raise UsageError(f"{where} is of the type {type(cell).__name__}; expected a text, a number, or true or false.")
+    if isinstance(cell, str) and len(cell) > MAX_CELL:
+        raise UsageError(f"{where} has {len(cell):,} characters; expected at most {MAX_CELL:,}.")
+    if isinstance(cell, str) and "\0" in cell:
+        raise UsageError(f"{where} has a null character in it, which is part of no text. Remove it.")
+    return cell

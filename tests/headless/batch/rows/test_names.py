@@ -48,8 +48,8 @@ def test_a_bad_pattern_is_refused(pattern, says):
         NamePattern(pattern, COLUMNS)
 
 
-def test_a_format_that_does_not_fit_is_refused():
-    with pytest.raises(UsageError, match="does not fit 'x'"):
+def test_a_format_of_another_field_is_refused():
+    with pytest.raises(UsageError, match="expected one of {index} only"):
         NamePattern("{id:05d}.png", COLUMNS).name_of("x", 1, {})
 
 
