@@ -14,11 +14,13 @@ import torch
 from PIL import Image
 from pyarrow import parquet
 
+from support.attacks import Attack
 from support.workflows import node
 from wuerstchen_nodes.headless import load_workflow
 from wuerstchen_nodes.headless.batch import command
 from wuerstchen_nodes.headless.batch.row import RowRunner
 from wuerstchen_nodes.headless.batch.tasks import Event, Setup, Started, Task
+from wuerstchen_nodes.headless.report import BAD_USAGE
 from wuerstchen_nodes.headless.stock.nodes import default_catalog
 from wuerstchen_nodes.headless.workflow.catalog import Catalog
 
@@ -188,6 +190,20 @@ def write_copying() -> None:
     for number in COPIES:
         Image.new("RGB", (768, 768), (int(number), 0, 0)).save(f"{number}.png")
     write_rows([{"id": number, "Load Image.image": f"{number}.png"} for number in COPIES])
+
+
+def write_one_copy() -> None:
+    """Write a workflow that copies an image, and the image, for attacks with tables."""
+    Path("copy.json").write_text(json.dumps(COPY))
+    Image.new("RGB", (8, 8)).save("1.png")
+
+
+def check_refused(attack: Attack, table: str, *options: str) -> str:
+    """Check that a table for `copy.json` is refused in one line, and that no folder was made; return the line."""
+    code, error = attack.here("batch", "copy.json", table, "--out", "out", *options, codes=frozenset({BAD_USAGE}))
+    assert code == BAD_USAGE
+    assert not Path("out").exists()
+    return error
 
 
 def start_copying(*options: str, workers: int = 1) -> subprocess.Popen[bytes]:

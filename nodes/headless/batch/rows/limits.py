@@ -4,6 +4,8 @@ MAX_ROWS = 200_000
 """Most rows of a table. The page of so many pictures is about as large as a browser can show."""
 MAX_COLUMNS = 1000
 """Most columns of a table."""
+MAX_NAME = 300
+"""Most characters of a column's name."""
 MAX_CELLS = 4_000_000
 """Most cells of a table that are not empty. Each takes about 100 bytes of memory."""
 MAX_CELL = 100_000

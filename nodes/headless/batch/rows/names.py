@@ -11,7 +11,7 @@ from .table import Value
 
 DEFAULT_PATTERN = "{id}.png"
 SUFFIX = ".png"
-_LONGEST_VALUE, _LONGEST_PART, _LONGEST_PATTERN = 80, 240, 2000
+_LONGEST_VALUE, _LONGEST_PART, _LONGEST_NAME, _LONGEST_PATTERN = 80, 240, 1000, 2000
 _DEVICES = frozenset(
     {"con", "prn", "aux", "nul", *(f"{kind}{number}" for kind in ("com", "lpt") for number in range(1, 10))}
 )
@@ -122,4 +122,6 @@ def _problem_of(name: str) -> str | None:
         return "is that of a device on Windows"
     if any(len(part.encode()) > _LONGEST_PART for part in parts):
         return f"is longer than {_LONGEST_PART} bytes"
+    if len(name.encode()) > _LONGEST_NAME:
+        return f"is longer than {_LONGEST_NAME} bytes"
     return None

@@ -11,8 +11,9 @@ from wuerstchen_core.files.untrusted import size_text
 
 from ...errors import UsageError
 from .limits import MAX_COLUMNS, MAX_ROWS, too_many
+from .parquet_pages import DELTA_BYTE_ARRAY, pages
 
-MAX_BYTES = 256 * 2**20
+MAX_BYTES = 128 * 2**20
 """Most bytes of all columns, unpacked."""
 _ROWS_AT_A_TIME = 1000
 _DAMAGE = (pyarrow.ArrowException, OSError, ValueError, TypeError, LookupError, OverflowError, MemoryError)
@@ -55,7 +56,7 @@ def _check(path: Path, data: bytes) -> list[str]:
     if len(names) > MAX_COLUMNS:
         raise UsageError(too_many(str(path), "columns", MAX_COLUMNS))
     if size > MAX_BYTES:
-        raise UsageError(f"{path} is larger than {size_text(MAX_BYTES)}, unpacked. Divide it into several tables.")
+        raise _too_large(path)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(f"{path}: the column {twice[:60]!r} is there twice; expected unique names.")
@@ -66,7 +67,32 @@ def _check(path: Path, data: bytes) -> list[str]:
                 f"{path}: the column {field.name[:60]!r} is of the type {str(field.type)[:60]}; expected texts, "
                 "numbers, or true and false."
             )
+    _check_pages(path, data, facts)
     return [field.name for field in schema if _is_text(field.type)]
+
+
+def _check_pages(path: Path, data: bytes, facts: parquet.FileMetaData) -> None:
+    """Check what the pages themselves say about their size. Raises: UsageError."""
+    size = 0
+    try:
+        for group in (facts.row_group(index) for index in range(facts.num_row_groups)):
+            for column in (group.column(index) for index in range(group.num_columns)):
+                first = [offset for offset in (column.dictionary_page_offset, column.data_page_offset) if offset]
+                for unpacked, encoding in pages(data, min(first), column.total_compressed_size):
+                    size += unpacked
+                    if size > MAX_BYTES:
+                        raise _too_large(path)
+                    if encoding == DELTA_BYTE_ARRAY:
+                        raise UsageError(
+                            f"{path} has a column in the encoding DELTA_BYTE_ARRAY, in which a few bytes may be a text "
+                            "of any size. Save it in another encoding."
+                        )
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
+def _too_large(path: Path) -> UsageError:
+    return UsageError(f"{path} is larger than {size_text(MAX_BYTES)}, unpacked. Divide it into several tables.")
 
 
 def _is_text(kind: pyarrow.DataType) -> bool:

@@ -14,7 +14,7 @@ from wuerstchen_core.files.untrusted import parse_json
 
 from ...errors import UsageError
 from ...extras import require
-from .limits import MAX_CELL, MAX_CELLS, MAX_CHARACTERS, MAX_COLUMNS, MAX_ROWS, shown, too_many
+from .limits import MAX_CELL, MAX_CELLS, MAX_CHARACTERS, MAX_COLUMNS, MAX_NAME, MAX_ROWS, shown, too_many
 from .text_files import lines_of, read_bytes
 
 Value = str | int | float | bool
@@ -67,6 +67,11 @@ def read_table(path: Path, encoding: str | None = None) -> Table:
     cells = characters = 0
     for place, row in reader(path, encoding):
         columns.update(dict.fromkeys(row))
+        long = next((name for name in row if len(name) > MAX_NAME), None)
+        if long is not None:
+            raise UsageError(
+                f"{path}, {place}: the column {long[:60]!r}... has {len(long):,} characters; the most is {MAX_NAME}."
+            )
         rows.append({name: _value(cell, name, path, place) for name, cell in row.items() if cell is not None})
         places.append(place)
         cells += len(rows[-1])
@@ -90,11 +95,17 @@ def read_table(path: Path, encoding: str | None = None) -> Table:
 _EXAMPLE = '{"id": "heart", "prompt": "a red heart on a white background", "seed": 1}'
 
 
+def _texts(path: Path, encoding: str | None) -> list[tuple[int, str]]:
+    """Return the lines that are not empty, each with its number. Raises: UsageError, also if they are too many."""
+    stripped = ((number, line.strip()) for number, line in enumerate(lines_of(path, encoding), 1))
+    texts = [(number, text) for number, text in stripped if text]
+    if len(texts) > MAX_ROWS:
+        raise UsageError(too_many(str(path), "rows", MAX_ROWS))
+    return texts
+
+
 def _json_lines(path: Path, encoding: str | None) -> _Rows:
-    for number, line in enumerate(lines_of(path, encoding), 1):
-        text = line.strip()
-        if not text:
-            continue
+    for number, text in _texts(path, encoding):
         try:
             row = parse_json(text, _no_constant)
         except json.JSONDecodeError as error:
@@ -134,7 +145,8 @@ def _csv(path: Path, encoding: str | None) -> _Rows:
                 )
             yield f"line {reader.line_num}", {name: cell or None for name, cell in zip(columns, cells, strict=True)}
     except csv.Error as error:
-        raise UsageError(f"{path}, line {reader.line_num}: not CSV: {error}.") from error
+        reason = "a quote is not closed" if "unexpected end" in str(error) else error
+        raise UsageError(f"{path}, line {reader.line_num}: not CSV: {reason}.") from error
 
 
 _NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
@@ -151,12 +163,10 @@ def _delimiter(header: str) -> str:
 def _prompts(path: Path, encoding: str | None) -> _Rows:
     """Read a prompt from each line. Ids are made of the texts, so that they stay when lines are inserted."""
     times: dict[str, int] = {}
-    for number, line in enumerate(lines_of(path, encoding), 1):
-        text = line.strip()
-        if text:
-            times[text] = times.get(text, 0) + 1
-            again = "" if times[text] == 1 else f"-{times[text]}"
-            yield f"line {number}", {ID: _id_of(text) + again, PROMPT: text}
+    for number, text in _texts(path, encoding):
+        times[text] = times.get(text, 0) + 1
+        again = "" if times[text] == 1 else f"-{times[text]}"
+        yield f"line {number}", {ID: _id_of(text) + again, PROMPT: text}
 
 
 def _id_of(text: str) -> str:

@@ -55,6 +55,8 @@ def read_text(path: Path, encoding: str | None = None) -> str:
     name = mark if encoding is None else _checked(encoding)
     try:
         text = data.decode(name).removeprefix("\ufeff")
+    except LookupError as error:  # a codec that is not of texts, such as base64
+        raise _no_encoding(name) from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         byte = f"byte 0x{data[error.start]:02X}" if error.start < len(data) else "the end"
@@ -82,12 +84,13 @@ def _checked(encoding: str) -> str:
     try:
         if codecs.lookup(encoding).name in _NO_ENCODINGS:
             raise LookupError(encoding)
-        b"".decode(encoding)  # refuses codecs that are not of texts
     except (LookupError, ValueError) as error:  # ValueError: characters that no name has
-        raise UsageError(
-            f"--encoding is {encoding[:40]!r}; expected a name such as utf-8, latin-1, cp1252 or utf-16."
-        ) from error
+        raise _no_encoding(encoding) from error
     return encoding
+
+
+def _no_encoding(name: str) -> UsageError:
+    return UsageError(f"--encoding is {name[:40]!r}; expected a name such as utf-8, latin-1, cp1252 or utf-16.")
 
 
 def _advice(data: bytes, encoding: str | None) -> str:
