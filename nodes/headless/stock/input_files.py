@@ -38,6 +38,8 @@ def explain_missing(name: Any) -> bool | str:
         find_input(str(name))
     except (InputError, ValueError) as error:
         return str(error)
+    except OSError as error:  # a name that no file can have
+        return f"{str(name)[:60]!r} cannot be opened: {error.strerror or error}."
     return True
 
 
