@@ -147,6 +147,7 @@ class BatchJob:
         Raises:
             OSError: A file cannot be written.
         """
+        self.store.journal.check()  # else a folder that was taken away would be made again
         results = results_of(self.plan, self.store.journal)
         write_manifest(self.store.folder, self.store.work, results)
         page.write_page(self.store.folder, self.store.work, results)

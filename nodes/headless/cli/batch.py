@@ -156,7 +156,8 @@ def _write_sheet(path: Path, summary: "Summary", report: "Report") -> None:
     ]
     try:
         pages = write_sheet(path, thumbnails)
-    except OSError as error:
-        raise WuerstchenError(f"Cannot write {path}: {error.strerror or error}. Choose another --sheet.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise WuerstchenError(f"Cannot write {path}: {reason}. Choose another --sheet.") from error
     for page in pages:
         report.result(str(page), event="sheet", path=str(page))

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from wuerstchen_core.files.pictures import read_picture
 from wuerstchen_core.files.writing import replaced_whole
 
 from ..errors import UsageError
@@ -58,7 +59,8 @@ def write_sheet(path: Path, thumbnails: Sequence[Thumbnail]) -> list[Path]:
         thumbnails: Images in order.
     Raises:
         UsageError: Another file has the name of a page.
-        OSError: A page cannot be written.
+        OSError: A page cannot be written, or an image cannot be read.
+        ValueError: An image is damaged.
     """
     size = COLUMNS * ROWS
     pages = [thumbnails[start : start + size] for start in range(0, len(thumbnails), size)]
@@ -80,9 +82,8 @@ def _paths(path: Path, start: int = 1) -> Iterator[Path]:
 
 def _is_ours(path: Path) -> bool:
     try:
-        with Image.open(path) as image:
-            return image.info.get("Software") == _MARK
-    except OSError:
+        return read_picture(path).info.get("Software") == _MARK
+    except (OSError, ValueError):
         return False
 
 
@@ -96,8 +97,7 @@ def _drawn(thumbnails: Sequence[Thumbnail]) -> bytes:
     for index, each in enumerate(thumbnails):
         row, column = divmod(index, columns)
         left, top = GAP + column * width, GAP + row * height
-        with Image.open(each.path) as image:
-            small = image.convert("RGB")
+        small = read_picture(each.path).convert("RGB")
         small.thumbnail((SIDE, SIDE))
         page.paste(small, (left + (SIDE - small.width) // 2, top + (SIDE - small.height) // 2))
         for number, line in enumerate([fitting(each.id, SIDE, font), *_wrapped(each.prompt, font)]):

@@ -21,7 +21,7 @@ class Attempts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
 
     def run_once(self, task: Task, worker: str, work: Callable[[], _Result]) -> _Result | Failed:
         """Run a row, unless an earlier attempt has a result or too many processes have ended with the row.

@@ -82,7 +82,7 @@ class LocalEngine:
     def _receive(self, number: int, worker: "_Worker", queue: TaskQueue) -> Iterator[Event]:
         try:
             message = worker.connection.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # an OSError where it died while it was sending
             yield worker.died()
             del self._workers[number]
             yield from self._assign(number, queue)
@@ -150,7 +150,7 @@ class _Worker:
         """Return the event of a task whose process ended. Raises: WuerstchenError if the worker was still starting."""
         self.process.join()
         code = self.process.exitcode
-        how = f"signal {-code}, {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        how = _signal_text(-code) if code < 0 else f"exit code {code}"
         assert self.task is not None
         if not self.ready:
             raise WuerstchenError(f"A worker process died while it was starting ({how}).")
@@ -162,6 +162,13 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.connection.close()
+
+
+def _signal_text(number: int) -> str:
+    try:
+        return f"signal {number}, {signal.Signals(number).name}"
+    except ValueError:  # a real-time signal, which has no name
+        return f"signal {number}"
 
 
 def serve(connection: Connection, setup: Setup, number: int) -> None:
@@ -194,7 +201,12 @@ def serve(connection: Connection, setup: Setup, number: int) -> None:
             task = connection.recv()
         except EOFError:
             return
-        connection.send(runner.draw(task))
+        try:
+            event = runner.draw(task)
+        except BaseException as error:  # a node that exits ends its process, as one that crashes does
+            _log.warning("row %d ended its worker process: %s", task.row + 1, type(error).__name__)
+            os._exit(1)
+        connection.send(event)
 
 
 class _Forward(logging.Handler):

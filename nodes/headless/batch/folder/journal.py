@@ -4,18 +4,25 @@ Events are those of a row, or of the batch as a whole: its table or workflow is 
 table could not change, and rows had numbers instead of ids.
 """
 
+import errno
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from wuerstchen_core.errors import WuerstchenError
+from wuerstchen_core.files.untrusted import open_file, size_text
+
+from .records import check_record
 
 PENDING, DONE, FAILED, QUARANTINED = "pending", "done", "failed", "quarantined"
 VERSION = 2
 """Version of the format."""
+_LONGEST_LINE = 2**28
+"""Most bytes of a line. The longest lines list all rows of a table."""
 
 
 @dataclass
@@ -79,15 +86,17 @@ class Journal:
         self.contents: dict[str, str] = {}
         self._file: int | None = None
         self._size = 0
-        whole = _whole_lines(path)
-        self._size = len(whole)
-        for number, line in enumerate(whole.splitlines(), 1):
+        for number, line in enumerate(_whole_lines(path), 1):
             try:
-                self._apply(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
+                record = json.loads(line)
+                check_record(record, VERSION)
+                self._apply(record)
+            except (ValueError, RecursionError) as error:
+                reason = str(error)[:200]
                 raise WuerstchenError(
-                    f"{path}, line {number} is damaged ({error}). Restore the file, or choose another --out."
+                    f"{path}, line {number} is damaged ({reason}). Restore the file, or choose another --out."
                 ) from error
+            self._size += len(line)
         for state in self.rows.values():
             state.cut_short += state.open
             state.open = False
@@ -98,7 +107,8 @@ class Journal:
         Raises:
             OSError: The file cannot be written.
         """
-        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        self._file = os.open(self.path, flags, 0o644)
         os.ftruncate(self._file, self._size)
 
     def append(self, event: str, **fields: Any) -> None:
@@ -111,6 +121,7 @@ class Journal:
         Raises:
             OSError: The file cannot be written.
         """
+        self.check()
         assert self._file is not None
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         record = {"event": event, "time": now, **fields}
@@ -119,6 +130,20 @@ class Journal:
             data = data[os.write(self._file, data) :]
         os.fsync(self._file)
         self._apply(record)
+
+    def check(self) -> None:
+        """Check that the open file is still the one at the path, so that its folder was not taken away.
+
+        Raises:
+            OSError: It is not.
+        """
+        assert self._file is not None
+        try:
+            is_same = os.path.samestat(os.fstat(self._file), os.stat(self.path))
+        except FileNotFoundError:
+            is_same = False
+        if not is_same:
+            raise OSError(errno.ENOENT, "it was moved or deleted while the batch was running", str(self.path))
 
     def assume(self, event: str, **fields: Any) -> None:
         """Take an event as given without writing it, for a forecast. Arguments as for `append`."""
@@ -186,10 +211,14 @@ class Journal:
             self.written.setdefault(file["name"], set()).add(file["sha256"])
 
 
-def _whole_lines(path: Path) -> bytes:
-    """Return the content of a file up to its last complete line."""
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    """Yield the complete lines of a file, each with its end. Raises: OSError, also if it is no regular file."""
     try:
-        data = path.read_bytes()
+        file = open_file(path)
     except FileNotFoundError:
-        return b""
-    return data[: data.rfind(b"\n") + 1]
+        return
+    with file:
+        while (line := file.readline(_LONGEST_LINE)).endswith(b"\n"):
+            yield line
+    if len(line) == _LONGEST_LINE:
+        raise OSError(errno.EFBIG, f"it has a line that is longer than {size_text(_LONGEST_LINE)}", str(path))

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
+from wuerstchen_core.files.untrusted import read_bytes
 from wuerstchen_core.files.writing import replaced_whole
 
 from .results import Result
@@ -33,6 +34,9 @@ SCHEMA = pyarrow.schema(
 )
 """Columns. `inputs` is a JSON object, `status` is `Result.status`, `files` are paths relative to the folder."""
 
+_CONTENTS = pyarrow.schema([pyarrow.field(name, pyarrow.string(), nullable=False) for name in ("id", "prompt_digest")])
+_MOST_BYTES = 2**28
+
 
 def write_manifest(folder: Path, scratch: Path, results: list[Result]) -> None:
     """Write the manifest, in place of any older one.
@@ -52,10 +56,11 @@ def write_manifest(folder: Path, scratch: Path, results: list[Result]) -> None:
 def contents_of(folder: Path) -> list[tuple[str, str]]:
     """Return the id and digest of each row of a folder's manifest; an empty list if there is none."""
     try:
-        table = parquet.read_table(folder / NAME, columns=["id", "prompt_digest"])
-    except (OSError, pyarrow.ArrowException):
+        data = pyarrow.BufferReader(read_bytes(folder / NAME, _MOST_BYTES))
+        rows = parquet.read_table(data, columns=["id", "prompt_digest"]).cast(_CONTENTS).to_pylist()
+    except (OSError, ValueError, pyarrow.ArrowException):
         return []
-    return [(row["id"], row["prompt_digest"]) for row in table.to_pylist()]
+    return [(row["id"], row["prompt_digest"]) for row in rows]
 
 
 def _cells(result: Result) -> dict[str, Any]:

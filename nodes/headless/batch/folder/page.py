@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from wuerstchen_core.files.untrusted import open_file
 from wuerstchen_core.files.writing import replaced_whole
 
 from .results import Result
@@ -38,8 +39,13 @@ def write_page(folder: Path, scratch: Path, results: list[Result]) -> None:
 
 def may_write(folder: Path) -> bool:
     """Return whether the page's name is free in a folder, or has an earlier page of a batch."""
-    path = folder / NAME
-    return not path.exists() or (path.is_file() and _MARK in path.read_bytes()[:200])
+    try:
+        with open_file(folder / NAME) as file:
+            return _MARK in file.read(200)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def _fields(result: Result) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from wuerstchen_core.errors import WuerstchenError
+from wuerstchen_core.files.untrusted import sha256_of
 
 from ...output_files import OutputFiles
 from ..tasks import RowFile
@@ -32,7 +33,7 @@ class RowFiles(OutputFiles):
         super().__init__(folder)
         self.saved: list[RowFile] = []
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir()  # not its parents: if they are missing, the output folder was taken away
         except OSError as error:
             raise _cannot_write(folder, error) from error
 
@@ -73,8 +74,9 @@ def publish(source: Path, target: Path, folder: Path, ours: Collection[str]) -> 
         OSError: The file cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.parent.resolve().is_relative_to(folder.resolve()):
-        raise FileExistsError(f"{target.parent} is a link that leads out of {folder}")
+    for path in (source, target):
+        if not is_inside(path, folder):
+            raise FileExistsError(f"{path.parent} is a link that leads out of {folder}")
     if not source.exists() and target.exists():
         return
     if target.exists() and digest_of(target) in ours:
@@ -105,8 +107,13 @@ def linked(source: Path, target: Path) -> None:
 
 
 def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file, as hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return the SHA-256 of a file, as hexadecimal digits. Raises: OSError, also if it is no regular file."""
+    return sha256_of(path)
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Return whether a file is in a folder, also behind symbolic links on the way."""
+    return path.parent.resolve().is_relative_to(folder.resolve())
 
 
 def is_file(path: Path, digests: Collection[str]) -> bool:

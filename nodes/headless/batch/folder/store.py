@@ -18,7 +18,7 @@ from ..rows.plan import Plan
 from ..tasks import RowFile
 from .changes import Changes, Move, compare
 from .journal import DONE, Journal
-from .row_files import digest_of, linked, publish
+from .row_files import digest_of, is_inside, linked, publish
 from .takeover import check_changes, header_of, upgraded
 
 OWN_FOLDER = ".batch"
@@ -176,7 +176,8 @@ class Store:
         """Delete images that no row has any more. Files that were changed by hand stay."""
         for file in files:
             path = self.folder / file["name"]
-            if file["name"] not in self._used and path.is_file() and digest_of(path) == file["sha256"]:
+            is_unused = file["name"] not in self._used and is_inside(path, self.folder)
+            if is_unused and path.is_file() and digest_of(path) == file["sha256"]:
                 path.unlink()
 
 
@@ -199,10 +200,13 @@ def open_store(folder: Path) -> Iterator[Store]:
     Yields:
         Store: The open folder. An OSError inside the context becomes a WuerstchenError.
     Raises:
-        UsageError: Another batch is running in the folder.
+        UsageError: Another batch is running in the folder, or links in it lead elsewhere.
         WuerstchenError: The folder cannot be written, or its journal is damaged.
     """
     try:
+        for path in (folder / OWN_FOLDER, work_folder(folder), folder / OWN_FOLDER / "lock", journal_file(folder)):
+            if path.is_symlink():  # what is behind it would be emptied or written to
+                raise UsageError(f"{path} is a link to somewhere else. Remove it, or choose another --out.")
         work_folder(folder).mkdir(parents=True, exist_ok=True)
         with FileLock(folder / OWN_FOLDER / "lock", blocking=False):
             store = Store(folder, Journal(journal_file(folder)))

@@ -40,7 +40,7 @@ def upgraded(journal: Journal, plan: Plan, folder: Path) -> dict[str, Any] | Non
         return None
     if header["version"] > VERSION:
         raise UsageError(f"A newer version of this program wrote {folder}. Update this one, or choose another --out.")
-    if (header["workflow"], header["table"]) == (plan.workflow_digest, plan.table_digest):
+    if (header.get("workflow"), header.get("table")) == (plan.workflow_digest, plan.table_digest):
         rows = [(row.id, row.digest) for row in plan.rows]
     else:
         rows = manifest.contents_of(folder)
@@ -49,7 +49,7 @@ def upgraded(journal: Journal, plan: Plan, folder: Path) -> dict[str, Any] | Non
             f"{folder} holds a batch with another table or workflow, of an older version of this program and without "
             "its manifest. Start that batch once more as it was, or choose another --out."
         )
-    kept = {"workflow": header["workflow"], "table": header["table"], "cells": None}
+    kept = {"workflow": header.get("workflow"), "table": header.get("table"), "cells": None}
     return {"version": VERSION, **kept, "rows": rows, "moved": []}
 
 
@@ -66,7 +66,7 @@ def check_changes(plan: Plan, changes: Changes, journal: Journal, folder: Path, 
         UsageError: The folder seems to hold another batch, or has other files under the names of this one.
     """
     drawn = [row for row in changes.changed if row.id in journal.rows and journal.rows[row.id].files]
-    is_other = journal.header is not None and journal.header["cells"] != plan.cells_digest
+    is_other = journal.header is not None and journal.header.get("cells") != plan.cells_digest
     if is_other and not replaces and len(drawn) >= _MANY and changes.stay + len(changes.moves) == 0:
         raise UsageError(
             f"{folder} has the images of another table: none of its {len(journal.contents)} rows is as it was, and "
