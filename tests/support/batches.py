@@ -1,12 +1,14 @@
 """Toy nodes, a workflow of them, and functions that run it, for the tests of batches."""
 
+import ctypes
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,29 @@ from wuerstchen_nodes.headless.workflow.catalog import Catalog
 
 DEADLY, BROKEN = 13, 7
 """Values with which Paint kills its process, and with which it raises an error."""
+
+
+def _take_all_memory() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**34, limits[1]))
+    try:
+        bytearray(2**36)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+ENDS: dict[int, Callable[[], object]] = {
+    1001: lambda: ctypes.string_at(0),
+    1002: lambda: os._exit(3),
+    1003: lambda: os._exit(0),
+    1004: lambda: os.kill(os.getpid(), signal.SIGRTMIN + 6),
+    1005: lambda: sys.exit("enough"),
+    1006: lambda: signal.raise_signal(signal.SIGABRT),
+    1007: lambda: os.closerange(3, 256),
+}
+"""Values with which Paint ends its process, and how."""
+HUNGRY = 1100
+"""Value with which Paint takes more memory than there is."""
 
 
 def ran(name: str) -> int:
@@ -95,6 +120,10 @@ class Paint:
         _note("Paint")
         if value == DEADLY:
             os.kill(os.getpid(), signal.SIGKILL)
+        if value in ENDS:
+            ENDS[value]()
+        if value == HUNGRY:
+            _take_all_memory()
         if value == BROKEN:
             raise ValueError("the brush is broken")
         image = (draft["samples"] + value % 50 / 100).clamp(0, 1).movedim(1, -1)

@@ -156,6 +156,8 @@ def _plan(batch: Batch, report: Report) -> "tuple[Plan, Setup]":
 
     if batch.engine != "ray" and (batch.address is not None or batch.layout != LAYOUTS[0]):
         raise UsageError("--address and --layout are for --engine ray; add that, or leave them out.")
+    if "\0" in str(batch.folder):
+        raise UsageError(f"--out is {str(batch.folder)[:80]!r}, which has a null character; expected a folder.")
     host = host_for(batch.workflow)
     host.input_folders.insert(0, batch.table.parent)  # a table names pictures as seen from where it is
     catalog = batch.make_catalog()

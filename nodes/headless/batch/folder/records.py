@@ -33,8 +33,7 @@ def check_record(record: Any, version: int) -> None:
         elif record["version"] <= version:
             _check_fields(record, {"rows": _are(_is_content), "moved": _are(_is_move)})
         return
-    if record.get("event") not in ROW_EVENTS:
-        raise ValueError(f"its event is {str(record.get('event'))[:40]!r}")
+    _check_fields(record, {"event": lambda event: isinstance(event, str) and event in ROW_EVENTS})
     _check_fields(record, {"id": _is_text} if "id" in record else {"row": _is_count})
     if record["event"] == "again":
         return

@@ -12,6 +12,8 @@ from wuerstchen_core.files.untrusted import sha256_of
 from ...output_files import OutputFiles
 from ..tasks import RowFile
 
+_TOO_LARGE = 2**31
+
 
 class CannotWriteError(WuerstchenError):
     """The output folder cannot be written, so that no other row can be saved either."""
@@ -79,7 +81,7 @@ def publish(source: Path, target: Path, folder: Path, ours: Collection[str]) -> 
             raise FileExistsError(f"{path.parent} is a link that leads out of {folder}")
     if not source.exists() and target.exists():
         return
-    if target.exists() and digest_of(target) in ours:
+    if is_file(target, ours):
         os.replace(source, target)
         return
     try:
@@ -117,8 +119,8 @@ def is_inside(path: Path, folder: Path) -> bool:
 
 
 def is_file(path: Path, digests: Collection[str]) -> bool:
-    """Return whether there is a file with one of the SHA-256 digests."""
-    return path.is_file() and digest_of(path) in digests
+    """Return whether there is a file with one of the SHA-256 digests. No picture is as large as 2 GiB."""
+    return bool(digests) and path.is_file() and path.stat().st_size < _TOO_LARGE and digest_of(path) in digests
 
 
 def _not_ours(target: Path) -> FileExistsError:

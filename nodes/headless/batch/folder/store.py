@@ -18,7 +18,7 @@ from ..rows.plan import Plan
 from ..tasks import RowFile
 from .changes import Changes, Move, compare
 from .journal import DONE, Journal
-from .row_files import digest_of, is_inside, linked, publish
+from .row_files import is_file, is_inside, linked, publish
 from .takeover import check_changes, header_of, upgraded
 
 OWN_FOLDER = ".batch"
@@ -139,7 +139,7 @@ class Store:
         if (self.work / file["staged"]).exists():
             return True
         is_only = len(self.journal.written[file["name"]]) == 1  # else it may be an earlier image of that name
-        return path.exists() and (is_only or digest_of(path) == file["sha256"])
+        return path.exists() and (is_only or is_file(path, {file["sha256"]}))
 
     def _publish_or_fail(self, row_id: str) -> None:
         try:
@@ -177,7 +177,7 @@ class Store:
         for file in files:
             path = self.folder / file["name"]
             is_unused = file["name"] not in self._used and is_inside(path, self.folder)
-            if is_unused and path.is_file() and digest_of(path) == file["sha256"]:
+            if is_unused and is_file(path, {file["sha256"]}):
                 path.unlink()
 
 

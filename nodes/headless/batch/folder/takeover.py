@@ -1,5 +1,6 @@
 """Check that an output folder may go on with a table or workflow that has changed since its last run."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,4 +88,4 @@ def check_changes(plan: Plan, changes: Changes, journal: Journal, folder: Path, 
 
 
 def _is_taken(path: Path, ours: set[str]) -> bool:
-    return path.exists() and not is_file(path, ours)
+    return os.path.lexists(path) and not is_file(path, ours)
