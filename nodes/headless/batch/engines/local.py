@@ -21,6 +21,8 @@ from ..tasks import Event, Failed, Setup, Started, Task
 
 _log = logging.getLogger(__name__)
 _SPAWN = multiprocessing.get_context("spawn")
+_SECONDS_TO_END = 5
+"""Seconds that a worker without a connection has to end."""
 _READY = "ready"
 """Message: a worker has started."""
 
@@ -148,7 +150,10 @@ class _Worker:
 
     def died(self) -> Failed:
         """Return the event of a task whose process ended. Raises: WuerstchenError if the worker was still starting."""
-        self.process.join()
+        self.process.join(_SECONDS_TO_END)
+        if self.process.exitcode is None:  # it has lost its connection, but goes on
+            self.process.kill()
+            self.process.join()
         code = self.process.exitcode
         how = _signal_text(-code) if code < 0 else f"exit code {code}"
         assert self.task is not None
