@@ -178,7 +178,7 @@ def test_a_folder_that_is_taken_away_is_not_made_again_and_goes_on_when_it_is_ba
         patch.setattr(command, "_engine", lambda kind, setup, *_: engine(setup))
         with pytest.raises(WuerstchenError, match=r"was moved or deleted|No such file"):
             run(ROWS)
-    patch.setattr(command, "_engine", lambda kind, setup, *_: InlineEngine(setup))
+    monkeypatch.setattr(command, "_engine", lambda kind, setup, *_: InlineEngine(setup))
     if engine is Replacing:
         assert [path.name for path in Path("out").rglob("*")] == [".batch", "work"]
         shutil.rmtree("out")
@@ -258,7 +258,7 @@ def test_a_batch_that_is_killed_with_its_workers_at_random_moments_draws_every_r
     chance = random.Random(seed)
     write_copying()
     before: dict[str, str] = {}
-    for number in range(6):
+    for number in range(5):
         process = start_copying(workers=workers)
         finished_lines(process, 0 if number % 3 == 0 else chance.randint(1, 3))
         time.sleep(chance.random() * (2 if number % 3 == 0 else 0.05))
@@ -277,11 +277,11 @@ def test_a_batch_that_is_killed_with_its_workers_at_random_moments_draws_every_r
     process = start_copying(workers=1)
     process.communicate(timeout=120)
     assert pictures() == expected
-    tried(6)
+    tried(5)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGINT] * 2, [signal.SIGHUP]], ids=str)
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT] * 2], ids=str)
 def test_a_batch_that_is_ended_by_a_signal_leaves_no_process_and_goes_on(tried, signals):
     write_copying()
     process = start_copying(workers=2)

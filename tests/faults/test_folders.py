@@ -33,7 +33,7 @@ def _link(target: str) -> Callable[[Path], None]:
     return lambda path: path.symlink_to(target)
 
 
-THINGS: dict[str, Callable[[Path], None]] = {
+THINGS: dict[str, Callable[[Path], object]] = {
     "a folder": lambda path: path.mkdir(),
     "a full folder": lambda path: (path / "x").mkdir(parents=True),
     "a pipe": lambda path: os.mkfifo(path),
@@ -44,7 +44,7 @@ THINGS: dict[str, Callable[[Path], None]] = {
     "a link to nothing": _link("../../nowhere"),
     "a link to a file outside": _link(os.path.abspath("victim")),
     "a link to a folder outside": lambda path: path.symlink_to(Path("others").absolute()),
-    "bytes": lambda path: path.write_bytes(bytes(range(256)) * 8) and None,
+    "bytes": lambda path: path.write_bytes(bytes(range(256)) * 8),
 }
 PLACES = ["out", "out/.batch", "out/.batch/work", "out/.batch/journal.jsonl", "out/.batch/lock"]
 PLACES += ["out/manifest.parquet", "out/index.html", "out/a.png"]

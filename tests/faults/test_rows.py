@@ -11,6 +11,7 @@ from support.batches import check_refused, make_catalog, workflow, write_one_cop
 from support.workflows import node
 from wuerstchen_core.errors import WuerstchenError
 from wuerstchen_nodes.headless import load_workflow
+from wuerstchen_nodes.headless.batch import progress
 from wuerstchen_nodes.headless.batch.rows.plan import Plan, make_plan
 from wuerstchen_nodes.headless.batch.rows.table import read_table
 from wuerstchen_nodes.headless.report import INVALID_WORKFLOW, WEIGHTS_MISSING
@@ -171,3 +172,10 @@ def test_columns_that_are_many_are_not_all_listed():
     with pytest.raises(WuerstchenError) as caught:
         planned([{"id": "a", **{f"Paint.c{number}": 1 for number in range(900)}}])
     assert len(str(caught.value)) < 1000
+
+
+def test_checking_many_rows_says_how_far_it_is(attack, monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_CHECKS", 0)
+    write_one_copy()
+    write_rows([{"id": str(number), "Load Image.image": "no.png"} for number in range(20)])
+    assert "Checking rows: 20 of 20\n" in check_refused(attack, "rows.jsonl")

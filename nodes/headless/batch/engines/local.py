@@ -151,10 +151,10 @@ class _Worker:
     def died(self) -> Failed:
         """Return the event of a task whose process ended. Raises: WuerstchenError if the worker was still starting."""
         self.process.join(_SECONDS_TO_END)
-        if self.process.exitcode is None:  # it has lost its connection, but goes on
+        if self.process.is_alive():  # it has lost its connection, but goes on
             self.process.kill()
             self.process.join()
-        code = self.process.exitcode
+        code: int = self.process.exitcode
         how = _signal_text(-code) if code < 0 else f"exit code {code}"
         assert self.task is not None
         if not self.ready:

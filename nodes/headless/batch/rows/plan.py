@@ -287,10 +287,9 @@ def _shared(prompt: Prompt, catalog: Catalog) -> tuple[str, str]:
     """
     networks = ancestors(prompt, [each for each in prompt if not is_kept(prompt, each, catalog)])
     samplers = ancestors(prompt, [each for each, node in prompt.items() if node["class_type"] == STAGE_C_SAMPLER])
-    return tuple(
-        _digest([[each, node["class_type"], node["inputs"]] for each, node in prompt.items() if each in needed])
-        for needed in (networks, networks | samplers)
-    )
+    both = networks | samplers
+    parts = [(each, [each, node["class_type"], node["inputs"]]) for each, node in prompt.items() if each in both]
+    return _digest([part for each, part in parts if each in networks]), _digest([part for _, part in parts])
 
 
 def _order(keys: list[tuple[str, str]]) -> list[int]:
