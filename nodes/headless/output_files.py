@@ -16,8 +16,8 @@ from .errors import UsageError
 DEFAULT_FOLDER = "output"
 FIELDS = ("prefix", "index", "node")
 """Fields of a pattern of names."""
-INDEX_FORMAT = re.compile(r"0?\d{1,2}")
-"""Formats of the field {index}: its width, such as 05."""
+INDEX_FORMAT = re.compile(r"0?([1-9]|1\d|20)")
+"""Formats of the field {index}: a width of up to 20, after a 0 for zeros in front."""
 _OTHER_IMAGES = frozenset({".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
 
 

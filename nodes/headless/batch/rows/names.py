@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from string import Formatter
 
 from ...errors import UsageError
+from ...output_files import INDEX_FORMAT
 from .limits import shown
 from .table import Value
 
@@ -16,8 +17,6 @@ _DEVICES = frozenset(
     {"con", "prn", "aux", "nul", *(f"{kind}{number}" for kind in ("com", "lpt") for number in range(1, 10))}
 )
 """Names that mean devices on Windows, with any suffix."""
-_FORMAT = re.compile(r"0?([1-9]|1\d|20)?")
-"""Formats of {index}: a width of up to 20, after a 0 for zeros in front."""
 _OWN_FIELDS = ("id", "index")
 
 
@@ -52,7 +51,7 @@ class NamePattern:
             if field not in known or conversion:
                 fields = shown([f"{{{each}}}" for each in dict.fromkeys(known)])
                 raise UsageError(f"--name is {pattern!r}: it has the field {{{field}}}; expected some of {fields}.")
-            if spec and (field != "index" or not _FORMAT.fullmatch(spec)):
+            if spec and (field != "index" or not INDEX_FORMAT.fullmatch(spec)):
                 raise UsageError(
                     f"--name is {pattern!r}: {{{field}:{spec}}} has a format; expected one of {{index}} only, such as "
                     "{index:05}, of at most 20 digits."

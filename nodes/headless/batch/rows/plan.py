@@ -98,8 +98,6 @@ def make_plan(
         WeightsMissingError: Weights that every row needs are missing.
     """
     _check_outputs(prepared.prompt)
-    complete = {node_id: {**node, "inputs": node.get("inputs", {})} for node_id, node in prepared.prompt.items()}
-    prepared = dataclasses.replace(prepared, prompt=complete)
     targets = targets_of(prepared.prompt, catalog, table)
     _check_weights(prepared.prompt, catalog, {target.node_id for target in targets.values()})
     ids = _ids_of(table)
@@ -236,8 +234,7 @@ def _check_weights(prompt: Prompt, catalog: Catalog, set_by_rows: set[str]) -> N
         broken: set[str] = set()
     except InvalidWorkflowError as error:  # a row may mend it
         broken = set(error.node_errors) or set(prompt)
-    outputs = [node_id for node_id, node in prompt.items() if catalog.is_output(node["class_type"])]
-    for node_id in ancestors(prompt, outputs) - broken - set_by_rows:
+    for node_id in ancestors(prompt, catalog.outputs_of(prompt)) - broken - set_by_rows:
         node = prompt[node_id]
         if hasattr(catalog.classes[node["class_type"]], "source_files") and not links_of(prompt, node_id):
             loaded_files(catalog, node)

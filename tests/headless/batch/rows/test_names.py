@@ -49,7 +49,7 @@ def test_a_bad_pattern_is_refused(pattern, says):
 
 
 def test_a_format_of_another_field_is_refused():
-    with pytest.raises(UsageError, match="expected one of {index} only"):
+    with pytest.raises(UsageError, match=r"expected one of \{index\} only"):
         NamePattern("{id:05d}.png", COLUMNS).name_of("x", 1, {})
 
 
