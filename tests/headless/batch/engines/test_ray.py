@@ -38,8 +38,8 @@ ROWS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """Start a cluster of three nodes with a CPU each, which can import the test helpers, and yield its address."""
+def cluster() -> Iterator[Any]:
+    """Start a cluster of three nodes with a CPU each, which can import the test helpers."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
@@ -47,8 +47,14 @@ def address() -> Iterator[str]:
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         for _ in range(2):
             cluster.add_node(num_cpus=1)
-        yield str(cluster.address)
+        yield cluster
         cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def address(cluster) -> str:
+    """The address of the cluster."""
+    return str(cluster.address)
 
 
 def connected() -> bool:
@@ -122,6 +128,20 @@ def test_64_rows_with_the_driver_and_workers_killed_are_64_pictures(address):
         driver.communicate()
     driver = start_copying("--engine=ray", f"--address={address}", workers=2)
     output, _ = driver.communicate()
+    assert driver.returncode == 0, output
+    check_complete(COPIES)
+
+
+def test_64_rows_with_a_node_killed_are_64_pictures(cluster, address):
+    write_copying()
+    doomed = cluster.add_node(num_cpus=3)  # so many that some of the actors are there
+    driver = start_copying("--engine=ray", f"--address={address}", workers=5)
+    try:
+        finished_lines(driver, 3)
+        cluster.remove_node(doomed, allow_graceful=False)
+        output, _ = driver.communicate(timeout=150)
+    finally:
+        driver.kill()
     assert driver.returncode == 0, output
     check_complete(COPIES)
 
