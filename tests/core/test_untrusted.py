@@ -1,7 +1,9 @@
 """Reading of files from strangers: regular files, bounded sizes, JSON that is what it seems."""
 
 import os
+import re
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -106,6 +108,49 @@ def test_frames_may_have_as_many_pixels_as_one_picture(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 90)
     with pytest.raises(TooLargeError):
         read_picture(data.getvalue())
+
+
+OWN = {
+    "nodes/comfy/downloads.py": "lines of a process of this program",
+    "nodes/headless/threads.py": "limits of the system",
+    "nodes/headless/cli/warm.py": "messages of the user's own server",
+    "nodes/headless/cli/grid.py": "pictures of this run",
+    "nodes/headless/cli/verbs.py": "the picture of this run",
+    "nodes/headless/batch/engines/attempts.py": "results of this run, in a folder that was emptied before",
+    "nodes/headless/batch/engines/cluster.py": "a token of this run",
+    "nodes/headless/batch/folder/page.py": "a template of the package",
+    "nodes/headless/batch/folder/journal.py": "lines that `check_record` checks",
+    "nodes/headless/batch/folder/row_files.py": "pictures of this run",
+    "nodes/headless/execution/signatures.py": "the code of the package",
+    "nodes/headless/execution/read_ahead.py": "files that `locate` has checked, not read by this program",
+    "wuerstchen_core/networks/processor.py": "facts of the system",
+    "wuerstchen_core/networks/tiling.py": "facts of the system",
+    "wuerstchen_core/training/loop.py": "progress of this training",
+    "wuerstchen_core/training/pool.py": "pictures of this training",
+    "wuerstchen_core/training/export.py": "files of this training",
+    "wuerstchen_core/training/settings.py": "a copy of settings",
+    "wuerstchen_core/training/text.py": "a tokenizer of this training",
+    "wuerstchen_core/training/validation.py": "pictures of this training",
+    "wuerstchen_core/training/journal.py": "a table of this training",
+}
+"""Files of code that read something themselves, and what that is."""
+READING = re.compile(
+    r"\.read_(?:text|bytes)\(|\.open\(\"r|\bjson\.loads?\(|\bImage\.open\(|\bpickle\.loads?\(|\btorch\.load\("
+)
+
+
+def test_files_of_users_are_read_by_one_reader_alone():
+    root = Path(__file__).parents[2]
+    readers = {
+        path.relative_to(root).as_posix()
+        for package in ("nodes", "wuerstchen_core")
+        for path in (root / package).rglob("*.py")
+        if READING.search(re.sub(r"untrusted\.\w+\(", "", path.read_text(encoding="utf-8")))
+    }
+    inside = {path for path in readers if path.startswith("wuerstchen_core/files/")}
+    pickles = {"wuerstchen_core/checkpoints/pickles.py", "nodes/headless/batch/engines/ray.py"}
+    assert readers - inside - pickles <= set(OWN), "read it by wuerstchen_core.files, or say here what it is"
+    assert set(OWN) <= readers
 
 
 def test_sizes_are_named_in_whole_units():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wuerstchen_core.checkpoints.presets import DEFAULT_MODEL, PRESETS, Family, family
+from wuerstchen_core.files.pictures import read_picture
 from wuerstchen_core.files.untrusted import MAX_TEXT_BYTES, size_text
 
 from ...registry import NODE_CLASS_MAPPINGS
@@ -61,9 +62,8 @@ def picture_remarks(path: str) -> list[str]:
     Args:
         path: The picture. One that cannot be read has no remarks; the node that loads it says why.
     """
-    from PIL import Image
-
-    with suppress(Exception), Image.open(path) as picture:  # a damaged file may raise anything
+    with suppress(OSError, ValueError):
+        picture = read_picture(Path(path))
         if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema()[0] != 255:
             return [f"{path} is transparent in places; the colours that are stored there are used."]
     return []
