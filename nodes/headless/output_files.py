@@ -4,6 +4,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path, PurePosixPath
 from string import Formatter
@@ -66,6 +67,9 @@ class OutputFiles:
             existing = next(path for path in (folder, *folder.parents) if path.exists())
             with tempfile.TemporaryFile(dir=existing):
                 pass
+            if self.pattern is not None:
+                with suppress(FileNotFoundError):  # a name that is too long raises another error
+                    os.lstat(folder / next(self._names("", "", ".png")))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise WuerstchenError(

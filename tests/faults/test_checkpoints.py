@@ -121,7 +121,7 @@ def test_a_compressed_file_is_not_unpacked(name, tmp_path, tried):
 def test_a_file_that_is_unpacked_to_a_gibibyte_takes_no_memory(tmp_path, tried):
     path = compressed(tmp_path / "bomb.pt", "a/data.pkl", 1200)
     load = "import sys; from wuerstchen_core import load_stage_a; load_stage_a(sys.argv[1])"
-    code, error, peak = run_alone([sys.executable, "-c", load, str(path)])
+    code, error, _, peak = run_alone([sys.executable, "-c", load, str(path)])
     assert code == 1 and "CheckpointError" in error and "is compressed" in error
     assert peak < MEBIBYTES
     tried(1)

@@ -172,7 +172,7 @@ RAW = [
     bytes(10**5),
     b"{}" * 2,
 ]
-RAW += [b'{"a":[' + b"1," * 2_000_001 + b"1]}", b" " * (64 * 2**20 + 1), b'{"a":' + b"9" * 10**5 + b"}"]
+RAW += [b'{"a":[' + b"1," * 3_000_001 + b"1]}", b" " * (64 * 2**20 + 1), b'{"a":' + b"9" * 10**5 + b"}"]
 
 
 @pytest.mark.parametrize("file", ["vocab.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"])

@@ -16,7 +16,7 @@ MAX_TEXT_BYTES = 64 * 2**20
 """Largest text that is read whole: a workflow, another JSON document, or a table."""
 MAX_DEPTH = 100
 """Most lists and objects inside one another. ComfyUI's workflows have about ten."""
-MAX_VALUES = 2_000_000
+MAX_VALUES = 3_000_000
 """Most values of a document. Each takes up to 300 bytes of memory."""
 _BLOCK = 2**20
 
