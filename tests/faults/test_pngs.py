@@ -135,9 +135,8 @@ def test_a_picture_that_is_loaded(attack, loader, name):
 def test_bombs_take_little_memory(attack, name):
     Path("w.png").write_bytes(HOSTILE[name])
     attack.alone("validate", "w.png", codes=frozenset({INVALID_WORKFLOW}))
-    attack.alone(
-        "generate", "a heart", "--image", "w.png", "--out", "x.png", codes=frozenset({FAILED}), may_succeed=True
-    )
+    Path("w.json").write_text(GRAPH.replace("in.png", "w.png"))
+    attack.alone("run", "w.json", "--no-cache", codes=frozenset({FAILED}), may_succeed=True)
 
 
 @pytest.mark.long
@@ -222,4 +221,5 @@ def test_a_file_of_a_gigabyte(attack):
             file.write(SIGNATURE if name == "w.png" else b"{")
             file.truncate(2**30)
         attack.alone("validate", name, codes=frozenset({INVALID_WORKFLOW}))
-        attack.alone("generate", "a heart", "--image", name, "--out", "x.png", codes=frozenset({FAILED}))
+        Path("load.json").write_text(GRAPH.replace("in.png", name))
+        attack.alone("run", "load.json", "--no-cache", codes=frozenset({FAILED}))

@@ -249,7 +249,7 @@ def many(count: int) -> dict[str, Any]:
 @pytest.mark.parametrize("count", [2000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_workflows_of_many_nodes(attack, kind, count):
     seed = ["--seed", 5] if kind == "seeds" else []
-    attack.alone("validate", written(many(count)[kind]), *seed, codes=REFUSED, may_succeed=True, seconds=30)
+    attack.alone("validate", written(many(count)[kind]), *seed, codes=REFUSED, may_succeed=True, seconds=90)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "socket", "loop", "sparse"])

@@ -174,7 +174,7 @@ def _same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
 
 
 def test_the_next_start_reads_what_was_kept(kept_on_disk, tmp_path, monkeypatch):
-    plain = load_stage_c("cocktail")
+    plain = load_stage_c("cocktail", dtype=torch.float32)
     save_stage_c(plain, tmp_path / "prior")
     first = load_stage_c(tmp_path / "prior", dtype=INT8)
     [file] = kept_on_disk.iterdir()
