@@ -94,3 +94,9 @@ def test_a_hop_is_imported_by_its_caller_and_imports_it_never(hop):
 def test_every_path_in_the_text_exists():
     for path in re.findall(r"`((?:nodes|wuerstchen_core|tests|locales|\.ci)/[\w/.]*)`", TEXT):
         assert (ROOT / path.replace("ID.md", "WuerstchenLoadStageC.md")).exists(), path
+
+
+def test_the_tests_of_faults_are_in_the_table_of_what_they_promise():
+    table = (ROOT / "tests/README.md").read_text(encoding="utf-8")
+    missing = [path.name for path in (ROOT / "tests/faults").glob("test_*.py") if f"`{path.name}`" not in table]
+    assert not missing, f"say in tests/README.md what {', '.join(missing)} promises"
