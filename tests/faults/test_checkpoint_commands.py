@@ -15,7 +15,6 @@ from support.attacks import within
 from support.hostile_checkpoints import CONTAINERS, payloads, safetensors, save_text
 from support.workflows import QUICK_RUN
 from wuerstchen_core.checkpoints.lora_files import lora_files
-from wuerstchen_core.checkpoints.saving import save_stage_a, save_stage_b, save_stage_c
 from wuerstchen_core.errors import CheckpointError, InputError, WeightsMissingError
 from wuerstchen_core.stages import decode_stage_a, encode_stage_a, encode_stage_c, sample_stage_b, sample_stage_c
 from wuerstchen_nodes import embeddings, models
@@ -32,9 +31,7 @@ LOADERS = {"1": "text", "3": "text", "7": "stage_c", "9": "stage_b", "11": "stag
 @pytest.fixture(scope="module")
 def tiny_models(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints")
-    save_stage_c(tiny.stage_c(), folder / "stage_c")
-    save_stage_b(tiny.stage_b(), folder / "stage_b")
-    save_stage_a(tiny.stage_a(), folder / "stage_a")
+    tiny.save_stages(folder)
     save_text(folder / "text")
     return folder
 

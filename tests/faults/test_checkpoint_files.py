@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from support import tiny
 from support.hostile_checkpoints import LOADERS, entry, refusal, safetensors
 from wuerstchen_core import load_stage_a, load_stage_b, load_stage_c
-from wuerstchen_core.checkpoints.saving import save_stage_a, save_stage_b, save_stage_c
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 LENGTHS = [0, 1, 7, 2**31, 2**63, -1]
@@ -74,9 +73,7 @@ def test_a_file_that_lies_about_itself_is_refused(part, tmp_path, tried):
 def models(tmp_path_factory) -> Path:
     """A folder with a tiny checkpoint of every stage."""
     folder = tmp_path_factory.mktemp("models")
-    save_stage_c(tiny.stage_c(), folder / "stage_c")
-    save_stage_b(tiny.stage_b(), folder / "stage_b")
-    save_stage_a(tiny.stage_a(), folder / "stage_a")
+    tiny.save_stages(folder)
     return folder
 
 

@@ -234,7 +234,7 @@ def test_a_damaged_line_of_the_journal_is_refused(tried, line, at):
 
 
 STAGED = [
-    "/tmp/x",
+    "/absolute/x",
     "../x",
     "../../x/y",
     "a/../../x",
@@ -257,7 +257,7 @@ def test_a_journal_that_names_files_outside_moves_and_deletes_none(tried, name, 
     victim = Path("victims/x")
     victim.parent.mkdir()
     victim.write_bytes(b"precious")
-    name = name.replace("../x", "../../../victims/x").replace("/tmp/x", str(victim.absolute()))
+    name = name.replace("../x", "../../../victims/x").replace("/absolute/x", str(victim.absolute()))
     Path("out/.batch/work/link").symlink_to(victim.parent.absolute())
     Path("out/a.png").unlink()
     records = [json.loads(line) for line in JOURNAL.read_text().splitlines()]

@@ -78,7 +78,7 @@ HOSTILE: dict[str, bytes] = {
     "a BMP of 2**31": b"BM" + bytes(12) + (40).to_bytes(4, "little") + b"\xff\xff\xff\x7f" * 2 + bytes(28),
     "a WebP's head": b"RIFF\xff\xff\xff\xffWEBPVP8X" + bytes(20),
     "an icon": b"\0\0\1\0\1\0" + b"\xff" * 40,
-    "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/tmp/x) run\n",
+    "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/x) run\n",
     "SVG": b"<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>",
     "HTML": b"<html></html>",
     "zeros": bytes(5000),

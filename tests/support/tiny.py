@@ -80,6 +80,13 @@ def image_encoder(seed: int = 0) -> CocktailEncoder:
     return randomise(encoder, seed).eval().requires_grad_(False)
 
 
+def save_stages(folder: Path) -> None:
+    """Save a checkpoint of each stage, in the folders stage_c, stage_b and stage_a."""
+    save_stage_c(stage_c(), folder / "stage_c")
+    save_stage_b(stage_b(), folder / "stage_b")
+    save_stage_a(stage_a(), folder / "stage_a")
+
+
 def save_pipelines(folder: Path) -> None:
     """Save tiny networks in the layout of the published ones: wuerstchen-prior, wuerstchen and EfficientNetEncoder."""
     save_stage_c(stage_c(), folder / "wuerstchen-prior" / "prior")

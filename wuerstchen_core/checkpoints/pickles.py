@@ -12,6 +12,7 @@ import re
 import struct
 import warnings
 import zipfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,6 +41,32 @@ def read_pickle(path: Path) -> object:
         CheckpointError: It is damaged, or holds code or more than tensors need.
         OSError: It cannot be read.
     """
+    stat = path.stat()
+    is_zip = _looked_through(path, stat.st_size, stat.st_mtime_ns)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
+        raise _refused(path, error) from error
+    except Exception as error:  # reading a damaged pickle may raise anything
+        raise damaged(path, "PyTorch", error) from error
+
+
+@lru_cache(maxsize=64)
+def _looked_through(path: Path, size: int, changed: int) -> bool:
+    """Check the pickles in a file, and return whether it is a zip file.
+
+    A file that has not changed is looked through once: its tensors are mapped anew for every few of them.
+
+    Args:
+        path: The file.
+        size: Its size, by which the answer is remembered.
+        changed: Time of its last change, likewise.
+    Raises:
+        CheckpointError: It is damaged, or too large or too long in a way that no checkpoint is.
+        OSError: It cannot be read.
+    """
     with open_file(path) as file:
         is_zip = file.read(2) == ZIP
     try:
@@ -49,14 +76,7 @@ def read_pickle(path: Path) -> object:
                 _check(path, pickled, 1 if is_zip else _OLD_PICKLES)
     except (ValueError, LookupError, OSError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
         raise damaged(path, "PyTorch", error) from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        raise _refused(path, error) from error
-    except Exception as error:  # reading a damaged pickle may raise anything
-        raise damaged(path, "PyTorch", error) from error
+    return is_zip
 
 
 def damaged(path: Path, kind: str, error: Exception) -> CheckpointError:
