@@ -224,6 +224,12 @@ def test_half_a_character_in_a_prompt(attack, negative):
     assert "half a character" in error
 
 
+@pytest.mark.parametrize("text", ["a red heart ", "(", "{", "{a|", "/*a", "//", "embedding:x ", "\u00e9", "((a:1.1) "])
+def test_a_prompt_that_is_too_long(attack, text):
+    _, error = attack.here("generate", text * (60_000 // len(text)), "--out", "x.png", codes=frozenset({FAILED}))
+    assert "expected at most 20,000" in error
+
+
 @pytest.mark.parametrize("stdin", [b"\xff\xfe\x00", b"", b"\n\n \n", b"a\xe9\n", b"a" * 70_000_000, b"a\n" * 20_000])
 def test_a_pipe_that_holds_no_prompts(attack, stdin):
     attack.alone("generate", "--out", "x.png", stdin=stdin, codes=USAGE | {INVALID_WORKFLOW})

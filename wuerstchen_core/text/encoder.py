@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, InputError
 from ..networks.text_model import TextModel
 from .chunks import Embedding, Token, chunks_of
-from .prompts import Part, found_name, weighted_parts
+from .prompts import Part, check_prompt, found_name, weighted_parts
 from .tokens import Tokenizer
 
 logger = logging.getLogger("wuerstchen_core.text")
@@ -69,7 +69,7 @@ class TextEncoder(nn.Module):
         Returns:
             Tensor: [batch, max_tokens * chunks, dim], float32, on the CPU. Without `weights` there is one chunk.
         Raises:
-            InputError: `prompts` is empty or holds something else than strings.
+            InputError: `prompts` is empty or holds something else than strings, or one is too long.
             CheckpointError: The result is not finite.
         """
         given = cast(Sequence[object], prompts)
@@ -90,8 +90,9 @@ class TextEncoder(nn.Module):
     ) -> list[str]:
         """Return what to tell the author of a text prompt: the end that is cut, words and embeddings not known.
 
-        Args as for `encode`.
+        Args as for `encode`. Raises InputError, as `prompts.check_prompt` does.
         """
+        check_prompt(prompt)
         parts = weighted_parts(prompt) if weights else [Part(prompt, 1.0)]
         removed = "" if weights else self.overflow(prompt)
         unknown = self.unknown_words(" ".join(part.text for part in parts))

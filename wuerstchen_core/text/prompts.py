@@ -6,9 +6,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from ..errors import InputError
+from ..files.untrusted import check_text
+
 UP = 1.1
 """Weight of (words) without a number; [words] have its inverse."""
 
+LONGEST = 20_000
+"""Most characters of a prompt. Each 300 or so make a chunk, which the stages attend to at every step."""
 _COMMENT = re.compile(r"/\*|//[^\n]*")
 """Beginning of a comment of several lines, or a whole comment to the end of its line."""
 _PIECE = re.compile(r"\\.|[{}|]|[^\\{}|]+|\\", re.DOTALL)
@@ -37,15 +42,31 @@ class Part(NamedTuple):
     embedding: str = ""
 
 
+def check_prompt(text: str) -> None:
+    """Check that a text prompt can be encoded in reasonable time and memory.
+
+    Raises:
+        InputError: It has more than LONGEST characters, or holds half a character.
+    """
+    if len(text) > LONGEST:
+        raise InputError(f"The prompt has {len(text):,} characters; expected at most {LONGEST:,}. Shorten it.")
+    try:
+        check_text(text)
+    except ValueError as error:
+        raise InputError(f"The prompt cannot be read: {error}. Type it again.") from None
+
+
 def resolve_choices(text: str, choose: Callable[[Sequence[list[str]]], list[str]] = random.choice) -> str:
     """Remove comments (/* */ and //) from a text prompt and take one choice of each {this|that}, as ComfyUI's page.
 
     Backslashes escape braces and bars: \\{, \\}, \\|.
 
     Args:
-        text: The text prompt.
+        text: The text prompt. One that `check_prompt` refuses is returned unchanged.
         choose: Takes one of several choices, each a list of pieces of text.
     """
+    if len(text) > LONGEST:
+        return text
     blocks: list[list[list[str]]] = [[[]]]  # open braces, each with its choices so far; the first is the text itself
     for piece in _PIECE.findall(_without_comments(text)):
         if piece == "{" and len(blocks) <= _DEEPEST:
@@ -91,7 +112,9 @@ def weighted_parts(text: str) -> list[Part]:
 
 
 def embedding_names(text: str) -> list[str]:
-    """Return the names of the embeddings in a text prompt, as they are typed, each once."""
+    """Return the names of the embeddings in a text prompt, as they are typed, each once; none where it is too long."""
+    if len(text) > LONGEST:
+        return []
     return list(dict.fromkeys(part.embedding for part in weighted_parts(text) if part.embedding))
 
 
