@@ -8,10 +8,11 @@ WuerstchenError                 base of the errors below
 │   └── InvalidWorkflowError    a workflow was read, and one of its nodes or inputs is invalid
 ├── UsageError                  a command or call names a node, input, file or value that does not exist or does not fit
 ├── BackendError                a server or cluster that should run the workflow is out of reach, or answers wrongly
+│   └── StatusError             a server answers with a status that says that the request failed
 ├── RunError                    a node failed while it ran
 └── CannotWriteError            an output file of a batch cannot be written
 
-The last five are defined in `nodes/headless`, beside the code that raises them.
+The last six are defined in `nodes/headless`, beside the code that raises them.
 """
 
 

@@ -6,7 +6,7 @@ import re
 import wuerstchen_core.errors
 from wuerstchen_core.errors import WuerstchenError
 
-for name in ("errors", "batch.folder.row_files"):
+for name in ("errors", "batch.folder.row_files", "server.requests"):
     importlib.import_module(f"wuerstchen_nodes.headless.{name}")
 
 
