@@ -46,8 +46,7 @@ class StageADecode:
         memory = stage_a_memory(host().network_of(stage_a), *latents.shape[-2:])
         with host().resident(stage_a, working_memory=memory) as network:
             for done, one in enumerate(latents.split(1), start=1):
-                pixels = wuerstchen_core.decode_stage_a(network, one)
-                images.append(image_of(pixels))
+                images.append(image_of(wuerstchen_core.decode_stage_a(network, one)))
                 update(done, None)
         return (crop_to_asked(torch.cat(images), latent),)
 
