@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +194,17 @@ def test_subgraphs_that_would_fill_the_memory(attack, document, problem):
     assert problem in error
 
 
-def many(count: int) -> dict[str, Any]:
-    """Workflows of many nodes, by what is odd about them, and the time in seconds that they may take."""
+WIDE = 1000
+"""Most inputs and outputs that a node may have."""
+
+
+def shown_field(number: int, link: int | None = None) -> dict[str, Any]:
+    """An input of a node that has a field for it."""
+    return socket(f"field {number}", "INT", link) | {"widget": {"name": f"field {number}"}}
+
+
+def many(count: int) -> dict[str, Callable[[], Any]]:
+    """Workflows of many nodes, by what is odd about them."""
     numbers = range(2, count)
     picture = editor_node(1, "LoadImage", widgets_values=["in.png"])
     saver = {"widgets_values": ["%Node.seed%"]}
@@ -205,16 +215,24 @@ def many(count: int) -> dict[str, Any]:
         "links": [[1, 1, 0, -20, 0, "IMAGE"]],
         "outputs": [{"name": "IMAGE", "type": "IMAGE"}],
     }
+    wide = {
+        "inputs": [socket("", f"A{each}", None) for each in range(WIDE)],
+        "outputs": [socket("", f"B{each}", None) for each in range(WIDE)],
+    }
     return {
-        "outputs of one node": {"1": node("LoadImage", image="in.png")}
-        | {str(each): node("SaveImage", images=["1", 0], filename_prefix="x") for each in numbers},
-        "errors": {str(each): node("SaveImage", filename_prefix="x") for each in numbers},
-        "errors in a chain": {"1": node("ImageCompositeMasked")}
-        | {str(each): node("ImageCompositeMasked", destination=[str(each - 1), 0], x="x") for each in numbers}
-        | {"s": node("SaveImage", images=[str(count - 1), 0], filename_prefix="x")},
-        "unknown classes": {str(each): node(f"Nope{each}") for each in numbers},
-        "one id twice": editor([editor_node(min(each, count - 2), "Note") for each in numbers], []),
-        "fields in file names": editor(
+        "outputs of one node": lambda: (
+            {"1": node("LoadImage", image="in.png")}
+            | {str(each): node("SaveImage", images=["1", 0], filename_prefix="x") for each in numbers}
+        ),
+        "errors": lambda: {str(each): node("SaveImage", filename_prefix="x") for each in numbers},
+        "errors in a chain": lambda: (
+            {"1": node("ImageCompositeMasked")}
+            | {str(each): node("ImageCompositeMasked", destination=[str(each - 1), 0], x="x") for each in numbers}
+            | {"s": node("SaveImage", images=[str(count - 1), 0], filename_prefix="x")}
+        ),
+        "unknown classes": lambda: {str(each): node(f"Nope{each}") for each in numbers},
+        "one id twice": lambda: editor([editor_node(min(each, count - 2), "Note") for each in numbers], []),
+        "fields in file names": lambda: editor(
             [
                 picture,
                 *(
@@ -224,7 +242,7 @@ def many(count: int) -> dict[str, Any]:
             ],
             to_first,
         ),
-        "reroutes in a row": editor(
+        "reroutes in a row": lambda: editor(
             [picture, *(editor_node(each, "Reroute", inputs=[socket("", "*", each)]) for each in numbers)]
             + [
                 editor_node(-each, "SaveImage", inputs=[socket("images", "IMAGE", count)], **saver)
@@ -232,16 +250,40 @@ def many(count: int) -> dict[str, Any]:
             ],
             [[each, each - 1, 0, each, 0, "*"] for each in [*numbers, count]],
         ),
-        "links out of a subgraph": editor(
+        "links out of a subgraph": lambda: editor(
             [editor_node(1, "s")]
             + [editor_node(each, "SaveImage", inputs=[socket("images", "IMAGE", each)], **saver) for each in numbers],
             to_first,
             definitions={"subgraphs": [inner]},
         ),
-        "seeds": editor([editor_node(each, "WuerstchenStageBDecode", widgets_values=[each]) for each in numbers], []),
-        "numbers": "[" + "0," * (30 * count) + "0]",
-        "empty lists": "[" + "[]," * (18 * count) + "[]]",
-        "texts": json.dumps({str(each): "\U0001f600" * 40 for each in range(2 * count)}),
+        "seeds": lambda: editor(
+            [editor_node(each, "WuerstchenStageBDecode", widgets_values=[each]) for each in numbers], []
+        ),
+        "fields of a subgraph": lambda: editor(
+            [editor_node(1, "s", inputs=[shown_field(each) for each in numbers], widgets_values=[0] * count)],
+            [],
+            definitions={
+                "subgraphs": [
+                    {
+                        "id": "s",
+                        "nodes": [
+                            editor_node(each, "WuerstchenStageBDecode", inputs=[shown_field(each, each)])
+                            for each in numbers
+                        ],
+                        "links": [[each, -10, each - 2, each, 0, "INT"] for each in numbers],
+                    }
+                ]
+            },
+        ),
+        "inputs of bypassed nodes": lambda: editor(
+            [editor_node(-each, "SaveImage", mode=4, **wide) for each in range(1, count // WIDE + 1)]
+            + [editor_node(each, "SaveImage", inputs=[socket("images", "IMAGE", each)]) for each in numbers],
+            [[each, -1 - each // (WIDE + 1), each % WIDE, each, 0, "IMAGE"] for each in numbers],
+        ),
+        "keys": lambda: "{" + "".join(f'"{each}":0,' for each in range(7 * count)) + '"last":0,"last":0}',
+        "numbers": lambda: "[" + "0," * (30 * count) + "0]",
+        "empty lists": lambda: "[" + "[]," * (18 * count) + "[]]",
+        "texts": lambda: json.dumps({str(each): "\U0001f600" * 40 for each in range(2 * count)}),
     }
 
 
@@ -249,7 +291,7 @@ def many(count: int) -> dict[str, Any]:
 @pytest.mark.parametrize("count", [2000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_workflows_of_many_nodes(attack, kind, count):
     seed = ["--seed", 5] if kind == "seeds" else []
-    attack.alone("validate", written(many(count)[kind]), *seed, codes=REFUSED, may_succeed=True, seconds=90)
+    attack.alone("validate", written(many(count)[kind]()), *seed, codes=REFUSED, may_succeed=True, seconds=90)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "socket", "loop", "sparse"])

@@ -10,14 +10,14 @@ from typing import Any, Literal
 from wuerstchen_core.errors import WorkflowError
 
 from ..errors import describe
-from .editor import BYPASSED, MUTED, Document, Link, Node, NodeId, Socket
+from .bypass import Bypass
+from .editor import BYPASSED, MUTED, Document, Link, Node, NodeId
 from .limits import check_size
 
 _NOTES = frozenset({"Note", "MarkdownNote"})
 _REROUTE, _PRIMITIVE = "Reroute", "PrimitiveNode"
 _SUBGRAPH_INPUT, _SUBGRAPH_OUTPUT = -10, -20
 """Ids of a subgraph's own boundary inside it."""
-_WILDCARDS = ("*", "", 0, None)
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Graph:
     def __init__(self, nodes: list[Node], links: list[Link]) -> None:
         self.nodes: dict[NodeId, Node] = {node.id: node for node in nodes}
         self.links = {link.id: link for link in links}
+        self._bypasses: dict[NodeId, Bypass] = {}
         self.twice: NodeId | None = None
         if len(self.nodes) < len(nodes):
             self.twice = next(each for each, times in Counter(node.id for node in nodes).items() if times > 1)
@@ -75,6 +76,12 @@ class Graph:
         """Id of the link to each output of a subgraph, by its slot."""
         ends = ((link.target_slot, link.id) for link in self.links.values() if link.target_id == _SUBGRAPH_OUTPUT)
         return dict(reversed(list(ends)))  # the first of several counts
+
+    def bypass(self, node: Node) -> Bypass:
+        """Return how a bypassed node passes its inputs through."""
+        if node.id not in self._bypasses:
+            self._bypasses[node.id] = Bypass(node)
+        return self._bypasses[node.id]
 
 
 class Scope:
@@ -179,13 +186,13 @@ class Scope:
             outside, container = self.outer
             beyond = _link_at(container, link.origin_slot)
             if beyond is None:
-                return _shown_value(container, link.origin_slot)
+                return self._shown_values.get(link.origin_slot)
             return outside, beyond, container.inputs[link.origin_slot].type
         node = self._origin(link)
         if node.type == _PRIMITIVE:
             return _Primitive(node, self, link_id)
         if node.mode == BYPASSED:
-            socket = _passed_through(node, link.origin_slot, wanted)
+            socket = self._graph.bypass(node).input_for(link.origin_slot, wanted)
             return None if socket is None or socket.link is None else (self, socket.link, socket.type)
         if node.type == _REROUTE:
             beyond = _link_at(node, 0)
@@ -197,6 +204,15 @@ class Scope:
             beyond = inner._graph.to_output.get(link.origin_slot)
             return None if beyond is None else (inner, beyond, wanted)
         return Output(self.path_of(node), link.origin_slot)
+
+    @cached_property
+    def _shown_values(self) -> dict[int, Constant]:
+        """Value of each field that the node around this subgraph shows, by the input that it belongs to."""
+        container = self.outer[1] if self.outer is not None else None
+        if container is None or not isinstance(container.widgets_values, list):
+            return {}
+        fields = [slot for slot, socket in enumerate(container.inputs) if socket.widget is not None]
+        return {slot: Constant(value) for slot, value in zip(fields, container.widgets_values, strict=False)}
 
     def _link(self, link_id: int) -> Link:
         if link_id not in self.links:
@@ -246,36 +262,3 @@ def _constant(primitive: Node) -> Constant | None:
     values = primitive.widgets_values
     first = list(values.values())[:1] if isinstance(values, dict) else (values or [])[:1]
     return Constant(first[0]) if first else None
-
-
-def _shown_value(container: Node, slot: int) -> Constant | None:
-    """Return the value of the field that a subgraph's node shows for one of its inputs."""
-    fields = [index for index, socket in enumerate(container.inputs) if socket.widget is not None]
-    values = container.widgets_values
-    if slot not in fields or not isinstance(values, list) or fields.index(slot) >= len(values):
-        return None
-    return Constant(values[fields.index(slot)])
-
-
-def _passed_through(node: Node, slot: int, wanted: Any) -> Socket | None:
-    """Return the input that a bypassed node passes through: the one of the same slot, else the first that fits."""
-    there = node.inputs[slot] if 0 <= slot < len(node.inputs) else None
-    if wanted in ("*", ""):
-        return there or next(iter(node.inputs), None)
-    gives = node.outputs[slot].type if 0 <= slot < len(node.outputs) else wanted
-
-    def fits(socket: Socket) -> bool:
-        return _compatible(socket.type, gives) and _compatible(socket.type, wanted)
-
-    if there is not None and fits(there):
-        return there
-    same = (socket for socket in node.inputs if socket.type == wanted)
-    return next(same, None) or next((socket for socket in node.inputs if fits(socket)), None)
-
-
-def _compatible(one: Any, other: Any) -> bool:
-    """Return whether the editor connects these types: equal ones, one of several, or a wildcard."""
-    if one in _WILDCARDS or other in _WILDCARDS:
-        return True
-    kinds = [{kind.strip().casefold() for kind in str(each).split(",")} for each in (one, other)]
-    return bool(kinds[0] & kinds[1])

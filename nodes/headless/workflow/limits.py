@@ -11,14 +11,23 @@ MAX_NODES = 200_000
 """Most nodes of a workflow, with those of every copy of its subgraphs."""
 MAX_LEVELS = 100
 """Most subgraphs inside one another."""
+MAX_SOCKETS = 1000
+"""Most inputs of a node, and most outputs."""
 
 
 def check_size(document: Document) -> None:
-    """Check how many nodes a document makes, with those of every copy of its subgraphs.
+    """Check how many nodes a document makes, with those of every copy of its subgraphs, and how large these are.
 
     Raises:
-        WorkflowError: There are too many nodes or levels, or a subgraph contains itself.
+        WorkflowError: There are too many nodes or levels, a node is too large, or a subgraph contains itself.
     """
+    for graph in (document, *document.definitions.subgraphs):
+        for node in graph.nodes:
+            if max(len(node.inputs), len(node.outputs)) > MAX_SOCKETS:
+                raise WorkflowError(
+                    f"Node {node.id} has {len(node.inputs):,} inputs and {len(node.outputs):,} outputs; expected at "
+                    f"most {MAX_SOCKETS:,}. Divide it into several nodes."
+                )
     subgraphs = {each.id: each for each in document.definitions.subgraphs}
     top = _entered(document.nodes, subgraphs)
     entered: dict[str, list[str]] = {}
