@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from support.attacks import within
-from wuerstchen_core.files import untrusted
+from wuerstchen_core.files import pictures, untrusted
 from wuerstchen_core.files.pictures import TooLargeError, read_frames, read_picture
 from wuerstchen_core.files.untrusted import check_json, open_file, parse_json, read_bytes, read_json, sha256_of
 
@@ -98,11 +98,14 @@ def test_compressed_texts_may_be_as_large_as_a_workflow(monkeypatch):
         read_picture(data)
 
 
-def test_frames_may_have_as_many_pixels_as_one_picture(monkeypatch):
+def test_frames_may_have_as_many_pixels_as_one_picture_and_are_bounded(monkeypatch):
     data = BytesIO()
     frames = [Image.new("L", (10, 10), shade) for shade in (0, 99, 200)]
     frames[0].save(data, "GIF", save_all=True, append_images=frames[1:])
     assert len(read_frames(data.getvalue())) == 3
+    with monkeypatch.context() as patch, pytest.raises(TooLargeError, match="too many frames"):
+        patch.setattr(pictures, "MAX_FRAMES", 2)
+        read_frames(data.getvalue())
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 250)
     with pytest.raises(TooLargeError):
         read_frames(data.getvalue())

@@ -139,9 +139,19 @@ def test_bombs_take_little_memory(attack, name):
     attack.alone("run", "w.json", "--no-cache", codes=frozenset({FAILED}), may_succeed=True)
 
 
-@pytest.mark.long
-def test_a_film_of_200_frames_is_refused(attack):
-    Path("in.gif").write_bytes(gif(200))
+def gif_of_small_frames(count: int) -> bytes:
+    """Return a GIF whose frames have one pixel and 23 bytes each."""
+    size = (1).to_bytes(2, "little") * 2
+    start = b"GIF89a" + size + b"\x80\0\0" + b"\0\0\0" + b"\xff\xff\xff"
+    frame = b"\x21\xf9\x04\x04\x01\0\0\0" + b"\x2c" + b"\0" * 4 + size + b"\0" + b"\x02\x02\x44\x01\0"
+    return start + frame * count + b"\x3b"
+
+
+@pytest.mark.parametrize(
+    ("film", "count"), [pytest.param(gif, 200, marks=pytest.mark.long), (gif_of_small_frames, 1_000_000)]
+)
+def test_a_film_of_many_frames_is_refused(attack, film, count):
+    Path("in.gif").write_bytes(film(count))
     Path("w.json").write_text(GRAPH.replace("in.png", "in.gif"))
     _, error = attack.alone("run", "w.json", "--no-cache", codes=frozenset({FAILED}))
     assert "too large an image" in error

@@ -12,13 +12,15 @@ from .untrusted import MAX_TEXT_BYTES, open_file
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MAX_FRAMES = 1000
+"""Most frames of a picture."""
 Read = TypeVar("Read")
 _LIMITS = RLock()
 """Held while Pillow's limit of texts is another one, since it is global."""
 
 
 class TooLargeError(ValueError):
-    """A picture has so many pixels that it may be an attack."""
+    """A picture has so many pixels or frames that it may be an attack."""
 
 
 def read_picture(source: Path | bytes) -> "Image":
@@ -44,7 +46,7 @@ def read_picture(source: Path | bytes) -> "Image":
 def read_frames(source: Path | bytes) -> "list[Image]":
     """Read every frame of a picture as `read_picture` does. All of them together may have as many pixels as one.
 
-    Args and errors as for `read_picture`.
+    Args and errors as for `read_picture`; a TooLargeError, too, where it has more than `MAX_FRAMES` frames.
     """
     from PIL import Image, ImageOps, ImageSequence
 
@@ -55,6 +57,8 @@ def read_frames(source: Path | bytes) -> "list[Image]":
             room -= frame.width * frame.height
             if room < 0:
                 raise TooLargeError(_too_large())
+            if len(frames) == MAX_FRAMES:
+                raise TooLargeError(f"it has too many frames; expected at most {MAX_FRAMES:,}")
             frames.append(ImageOps.exif_transpose(frame))
         return frames
 

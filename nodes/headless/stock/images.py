@@ -120,12 +120,12 @@ def explained(path: Path) -> Iterator[Path]:
     """Yield the path of a picture to be read while the context lasts.
 
     Raises:
-        InputError: It cannot be read, or has so many pixels that it may be an attack.
+        InputError: It cannot be read, or has so many pixels or frames that it may be an attack.
     """
     try:
         yield path
     except TooLargeError as error:
-        raise InputError(f"{path} is too large an image: {error}. Scale it down first.") from error
+        raise InputError(f"{path} is too large an image: {error}. Make it smaller first.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path} cannot be read as an image: {reason}. Give a PNG, JPEG or WebP file.") from error
