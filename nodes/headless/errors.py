@@ -5,6 +5,7 @@ The whole tree of exceptions is drawn in `wuerstchen_core.errors`.
 
 import difflib
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from wuerstchen_core.errors import WorkflowError, WuerstchenError
@@ -13,6 +14,8 @@ MAX_FAULTY = 100
 """Most nodes whose errors are reported at once."""
 MAX_LINES = 20
 """Most errors that a message lists."""
+_MOST_KNOWN = 2000
+_LONGEST_WORD = 200
 
 
 class UsageError(WuerstchenError):
@@ -41,12 +44,15 @@ class InvalidWorkflowError(WorkflowError):
         self.node_errors = dict(node_errors or {})
 
     @classmethod
-    def of_nodes(cls, node_errors: Mapping[str, dict[str, Any]], *, more: int = 0) -> "InvalidWorkflowError":
+    def of_nodes(
+        cls, node_errors: Mapping[str, dict[str, Any]], *, more: int = 0, unchecked: int = 0
+    ) -> "InvalidWorkflowError":
         """Make one error of the errors of several nodes, the first of which are in its message.
 
         Args:
             node_errors: As the attribute, with the `title` of each node for the message.
             more: Number of further nodes with errors, which are left out.
+            unchecked: Number of nodes that were not looked at, since enough errors were found before.
         """
         lines = [
             f"Node {describe(node_id, entry['class_type'], entry.get('title'))}: {error['message']}: {error['details']}"
@@ -55,6 +61,7 @@ class InvalidWorkflowError(WorkflowError):
         ]
         left = len(lines) - MAX_LINES
         rest = [f"... and {left} more errors"] * (left > 0) + [f"... and {more} more nodes with errors"] * (more > 0)
+        rest += [f"... and {unchecked} more nodes, which were not checked"] * (unchecked > 0)
         details = "\n".join([*lines[:MAX_LINES], *rest])
         error = node_error("prompt_outputs_failed_validation", "Prompt outputs failed validation", details)
         plain = {
@@ -90,8 +97,20 @@ def describe(node_id: str, class_type: str, title: str | None = None) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "Did you mean 'run'?" with the known words that are like a misspelled one; empty if none is."""
-    near = difflib.get_close_matches(word, list(known), n=3)
+    near = near_matches(word, known)
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def near_matches(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
+    """Return up to three known words that are like a misspelled one, the nearest first.
+
+    Args:
+        word: The word.
+        known: Words that it may have meant. Only the first ones of them are looked at, and none that is very long.
+        cutoff: Likeness from which on a word is near, up to 1.
+    """
+    short = [each for each in islice(known, _MOST_KNOWN) if len(each) <= _LONGEST_WORD]
+    return difflib.get_close_matches(word[:_LONGEST_WORD], short, n=3, cutoff=cutoff)
 
 
 def node_error(kind: str, message: str, details: str, **extra_info: Any) -> dict[str, Any]:

@@ -19,6 +19,9 @@ FIELDS = ("prefix", "index", "node")
 """Fields of a pattern of names."""
 INDEX_FORMAT = re.compile(r"0?([1-9]|1\d|20)")
 """Formats of the field {index}: a width of up to 20, after a 0 for zeros in front."""
+_LONGEST_NAME = 255
+"""Most characters of a name on any file system."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _OTHER_IMAGES = frozenset({".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
 
 
@@ -112,7 +115,7 @@ class OutputFiles:
         return {"filename": path.name, "subfolder": "" if folder == Path() else folder.as_posix()}
 
     def _names(self, prefix: str, node_id: str, suffix: str) -> Iterator[str]:
-        prefix = prefix.replace("\\", "/")
+        prefix = _CONTROL.sub("_", prefix.replace("\\", "/"))
         if self.pattern is None:
             parent, _, stem = prefix.rpartition("/")
             start = _highest(self.folder / parent, stem, suffix) + 1
@@ -126,6 +129,8 @@ class OutputFiles:
 
 def _highest(folder: Path, stem: str, suffix: str) -> int:
     """Return the highest number in use among `stem_00001_.png`, or 0."""
+    if len(stem) > _LONGEST_NAME:
+        return 0
     pattern = re.compile(re.escape(stem) + r"_(\d+)_.*" + re.escape(suffix))
     names = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
     return max((int(match[1]) for name in names if (match := pattern.fullmatch(name))), default=0)

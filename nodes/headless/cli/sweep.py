@@ -11,7 +11,8 @@ from wuerstchen_core.files.untrusted import parse_json
 
 from ..errors import UsageError
 from ..workflow.catalog import Catalog, Input
-from ..workflow.overrides import find_input, typed
+from ..workflow.node_names import NodeNames
+from ..workflow.overrides import typed
 
 MAX_POINTS = 10_000
 _KINDS = {"INT": int, "FLOAT": (int, float), "BOOLEAN": bool}
@@ -46,6 +47,7 @@ def axes(prompt: Mapping[str, Any], catalog: Catalog, texts: Sequence[str]) -> l
     Raises:
         UsageError: An option names no input, a value is not of its input's type, or there are too many combinations.
     """
+    names = NodeNames(prompt, catalog)
     found: list[Axis] = []
     keys: dict[tuple[str, str], str] = {}
     for text in texts:
@@ -53,7 +55,7 @@ def axes(prompt: Mapping[str, Any], catalog: Catalog, texts: Sequence[str]) -> l
         if not equals or not values:
             raise UsageError(f"--sweep got {text!r}; {_EXPECTED}.")
         key = key.strip()
-        node_id, declared = find_input(prompt, catalog, key, option="--sweep")
+        node_id, declared = names.find_input(key, option="--sweep")
         earlier = keys.setdefault((node_id, declared.name), key)
         if len(keys) == len(found):
             both = key if earlier == key else f"{earlier} and {key}, which are one input,"

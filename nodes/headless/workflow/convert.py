@@ -1,6 +1,5 @@
 """Convert the editor's format to the API format, as ComfyUI's own front end submits a graph."""
 
-import difflib
 import json
 import random
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from typing import Any
 from wuerstchen_core.errors import WorkflowError
 from wuerstchen_core.text.prompts import resolve_choices
 
-from ..errors import MAX_FAULTY, InvalidWorkflowError, describe, node_error
+from ..errors import MAX_FAULTY, InvalidWorkflowError, describe, near_matches, node_error
 from .catalog import Catalog
 from .documents import Workflow
 from .dynamic_text import fill_file_name
@@ -140,7 +139,7 @@ def _check_classes(workflow: Workflow, prompt: Mapping[str, Any], catalog: Catal
 
 def _unknown_class(class_type: str, catalog: Catalog, title: str | None, pack: str | None) -> dict[str, Any]:
     """Return the `node_errors` entry of a node whose class is not in the catalog."""
-    near = difflib.get_close_matches(class_type, catalog.classes, n=3)
+    near = near_matches(class_type, catalog.classes)
     advice = "replace, mute or bypass it, or run the workflow on a ComfyUI server that has it: --backend comfyui."
     if catalog.server:
         details = f"the server {catalog.server} has no node {class_type}"

@@ -7,6 +7,10 @@ from typing import Any
 
 _FIELD = re.compile(r"%([^%]+)%")
 _NOT_IN_NAMES = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')
+_LONGEST = 255
+"""Most characters of a value in a file name; no name of a file is longer."""
+_LONGEST_TEXT = 10 * _LONGEST
+"""Most characters of a text in which fields are looked for."""
 _DATE_PART = re.compile(r"yyyy|yy|MM?|dd?|hh?|mm?|ss?")
 
 
@@ -14,7 +18,7 @@ def fill_file_name(text: str, value_of: Callable[[str, str], Any], now: datetime
     """Replace %Node.field% and %date:yyyy-MM-dd% in a file name. Any other %word% is left as it is.
 
     Args:
-        text: The file name.
+        text: The file name. One that is too long for a name is returned as it is.
         value_of: Returns the value of a field by the node's class or title and the field's name; None for no field.
         now: Time for dates; None for the current time.
     """
@@ -23,12 +27,12 @@ def fill_file_name(text: str, value_of: Callable[[str, str], Any], now: datetime
         name, *fields = match[1].split(".")
         if len(fields) == 1:
             value = value_of(name, fields[0])
-            return match[0] if value is None else _NOT_IN_NAMES.sub("_", _shown(value))
+            return match[0] if value is None else _NOT_IN_NAMES.sub("_", _shown(value)[:_LONGEST])
         if name.startswith("date:"):
             return _date(name.removeprefix("date:"), now or datetime.now())
         return match[0]
 
-    return _FIELD.sub(replaced, text)
+    return _FIELD.sub(replaced, text) if len(text) <= _LONGEST_TEXT else text
 
 
 def _shown(value: Any) -> str:

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, FailFast, Field, ValidationError
 
 from wuerstchen_core.errors import WorkflowError
 
 NodeId = Annotated[int, Field(ge=-(2**53), le=2**53)] | Annotated[str, Field(max_length=200)]
 """Id of a node: a whole number that JavaScript holds, or a short text, since ids in subgraphs are joined."""
+ClassName = Annotated[str, Field(max_length=1000)]
+"""Class of a node, or the id of a subgraph."""
 MUTED, BYPASSED = 2, 4
 """Values of a node's `mode` that exclude it from a run."""
 _LINK_FIELDS = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
@@ -51,6 +53,9 @@ class Socket(BaseModel):
     widget: WidgetName | None = None
 
 
+Sockets = Annotated[list[Socket], FailFast(), BeforeValidator(_list_or_nothing)]
+
+
 class Link(BaseModel):
     """Link from output `origin_slot` of one node to input `target_slot` of another."""
 
@@ -77,11 +82,11 @@ class Node(BaseModel):
     """
 
     id: NodeId
-    type: str
+    type: ClassName
     title: str | None = None
     mode: int = 0
-    inputs: Annotated[list[Socket], BeforeValidator(_list_or_nothing)] = Field(default_factory=list)
-    outputs: Annotated[list[Socket], BeforeValidator(_list_or_nothing)] = Field(default_factory=list)
+    inputs: Sockets = Field(default_factory=list)
+    outputs: Sockets = Field(default_factory=list)
     widgets_values: list[Any] | dict[str, Any] | None = None
     properties: dict[str, Any] = Field(default_factory=dict)
 
@@ -92,7 +97,8 @@ class Node(BaseModel):
         return str(found) if found else None
 
 
-Links = Annotated[list[Annotated[Link, BeforeValidator(_read_link)]], BeforeValidator(_read_links)]
+Nodes = Annotated[list[Node], FailFast()]
+Links = Annotated[list[Annotated[Link, BeforeValidator(_read_link)]], FailFast(), BeforeValidator(_read_links)]
 
 
 class Subgraph(BaseModel):
@@ -100,22 +106,22 @@ class Subgraph(BaseModel):
 
     id: str
     name: str = ""
-    nodes: list[Node] = Field(default_factory=list)
+    nodes: Nodes = Field(default_factory=list)
     links: Links = Field(default_factory=list)
-    inputs: Annotated[list[Socket], BeforeValidator(_list_or_nothing)] = Field(default_factory=list)
-    outputs: Annotated[list[Socket], BeforeValidator(_list_or_nothing)] = Field(default_factory=list)
+    inputs: Sockets = Field(default_factory=list)
+    outputs: Sockets = Field(default_factory=list)
 
 
 class Definitions(BaseModel):
     """Subgraphs that a document defines."""
 
-    subgraphs: Annotated[list[Subgraph], BeforeValidator(_list_or_nothing)] = Field(default_factory=list)
+    subgraphs: Annotated[list[Subgraph], FailFast(), BeforeValidator(_list_or_nothing)] = Field(default_factory=list)
 
 
 class Document(BaseModel):
     """Whole document of the editor."""
 
-    nodes: list[Node]
+    nodes: Nodes
     links: Links = Field(default_factory=list)
     definitions: Definitions = Field(default_factory=Definitions)
 
@@ -134,8 +140,7 @@ def read_document(editor: Mapping[str, Any], name: str) -> Document:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the top"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise WorkflowError(
-            f"{name}: {where} is {str(first['input'])[:60]!r}: {first['msg']}{more}. "
+            f"{name}: {where} is {str(first['input'])[:60]!r}: {first['msg']}. "
             "The file is damaged or not from the editor; save it again from the editor."
         ) from error

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from wuerstchen_core.errors import WorkflowError
 
 from ..errors import describe
-from .bypass import Bypass
+from .bypass import LONGEST_TYPE, Bypass
 from .editor import BYPASSED, MUTED, Document, Link, Node, NodeId
 from .limits import check_size
 
@@ -109,7 +109,8 @@ class Scope:
         self.outer = outer
         self._graph = graph
         self._inside: dict[NodeId, Scope] = {}
-        self._ends: dict[tuple[int, str], Output | Constant | _Primitive | Literal[_Cut.CUT] | None] = {}
+        self._ends: dict[tuple[int, str], _End] = {}
+        self._rerouted: dict[int, int | None] = {}
         if graph.twice is not None:
             raise WorkflowError(f"Two nodes have the id {prefix}{graph.twice}; expected one each. Save the file again.")
 
@@ -152,25 +153,29 @@ class Scope:
             return _constant(found.node) if found.scope is self and found.link == link_id else None
         return found
 
-    def _end(self, link_id: int, wanted: Any) -> "Output | Constant | _Primitive | Literal[_Cut.CUT] | None":
+    def _end(self, link_id: int, wanted: Any) -> "_End":
         """Follow a link to its end. The ends of all links on the way are remembered."""
         way: list[tuple[Scope, tuple[int, str]]] = []
         seen: set[tuple[str, tuple[int, str]]] = set()
         step: _Step = self, link_id, wanted
+        kind = _key_of(wanted)
         while True:
-            scope, following, wanted = step
-            key = (following, repr(wanted))
+            scope, following, now_wanted = step
+            if now_wanted is not wanted:
+                wanted, kind = now_wanted, _key_of(now_wanted)
+            beyond = scope._past_reroutes(following)
+            if beyond is None:
+                end = None
+                break
+            key = (beyond, kind)
             if key in scope._ends:
                 end = scope._ends[key]
                 break
             if (scope.prefix, key) in seen:
-                raise WorkflowError(
-                    f"Link {following} leads back to itself through reroutes or bypassed nodes; expected a source. "
-                    "Unplug it in the editor."
-                )
+                raise _circle(beyond)
             seen.add((scope.prefix, key))
             way.append((scope, key))
-            found = scope._behind(following, wanted)
+            found = scope._behind(beyond, wanted)
             if not isinstance(found, tuple):
                 end = found
                 break
@@ -179,8 +184,24 @@ class Scope:
             scope._ends[key] = end
         return end
 
-    def _behind(self, link_id: int, wanted: Any) -> "_Step | Output | Constant | _Primitive | Literal[_Cut.CUT] | None":
-        """Return the next link on the way to the source of one, or its end."""
+    def _past_reroutes(self, link_id: int) -> int | None:
+        """Return the link into the first of a row of reroutes; None where nothing is plugged into it."""
+        way: dict[int, None] = {}
+        at: int | None = link_id
+        while at is not None and at not in self._rerouted:
+            if at in way:
+                raise _circle(at)
+            node = self.nodes.get(self._link(at).origin_id)
+            if node is None or node.type != _REROUTE or node.mode == BYPASSED:
+                break
+            way[at] = None
+            at = _link_at(node, 0)
+        end = None if at is None else self._rerouted.get(at, at)
+        self._rerouted.update(dict.fromkeys(way, end))
+        return end
+
+    def _behind(self, link_id: int, wanted: Any) -> "_Step | _End":
+        """Return the next link on the way to the source of one that leaves no reroute, or its end."""
         link = self._link(link_id)
         if link.origin_id == _SUBGRAPH_INPUT and self.outer is not None:
             outside, container = self.outer
@@ -194,9 +215,6 @@ class Scope:
         if node.mode == BYPASSED:
             socket = self._graph.bypass(node).input_for(link.origin_slot, wanted)
             return None if socket is None or socket.link is None else (self, socket.link, socket.type)
-        if node.type == _REROUTE:
-            beyond = _link_at(node, 0)
-            return None if beyond is None else (self, beyond, wanted)
         if node.mode == MUTED:
             return CUT
         if node.type in self.subgraphs:
@@ -249,8 +267,22 @@ class _Primitive:
     link: int
 
 
+_End = Output | Constant | _Primitive | Literal[_Cut.CUT] | None
+"""What a link leads to."""
 _Step = tuple[Scope, int, Any]
 """Scope and id of a link, and the type that is wanted of it."""
+
+
+def _key_of(wanted: Any) -> str:
+    """Return a text for the type that is wanted of a link, short as types are."""
+    return repr(wanted)[:LONGEST_TYPE]
+
+
+def _circle(link_id: int) -> WorkflowError:
+    return WorkflowError(
+        f"Link {link_id} leads back to itself through reroutes or bypassed nodes; expected a source. Unplug it in the "
+        "editor."
+    )
 
 
 def _link_at(node: Node, slot: int) -> int | None:

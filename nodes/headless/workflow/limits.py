@@ -11,6 +11,8 @@ MAX_NODES = 200_000
 """Most nodes of a workflow, with those of every copy of its subgraphs."""
 MAX_LEVELS = 100
 """Most subgraphs inside one another."""
+MAX_CHARACTERS = 64 * 2**20
+"""Most characters of the ids of all nodes, as the API format joins them."""
 MAX_SOCKETS = 1000
 """Most inputs of a node, and most outputs."""
 
@@ -30,15 +32,17 @@ def check_size(document: Document) -> None:
                 )
     subgraphs = {each.id: each for each in document.definitions.subgraphs}
     top = _entered(document.nodes, subgraphs)
-    entered: dict[str, list[str]] = {}
+    entered: dict[str, list[Node]] = {}
     waiting = list(top)
     while waiting:
-        name = waiting.pop()
+        name = waiting.pop().type
         if name not in entered:
             entered[name] = _entered(subgraphs[name].nodes, subgraphs)
             waiting += entered[name]
     try:
-        order = list(TopologicalSorter(entered).static_order())
+        order = list(
+            TopologicalSorter({name: [node.type for node in entered[name]] for name in entered}).static_order()
+        )
     except CycleError as error:
         name = subgraphs[error.args[1][0]].name
         raise WorkflowError(
@@ -46,15 +50,22 @@ def check_size(document: Document) -> None:
         ) from error
     sizes: dict[str, int] = {}
     levels: dict[str, int] = {}
+    texts: dict[str, int] = {}
     for name in order:
-        size = len(subgraphs[name].nodes) + sum(sizes[inner] for inner in entered[name])
-        sizes[name] = min(size, MAX_NODES + 1)
-        levels[name] = 1 + max((levels[inner] for inner in entered[name]), default=0)
-    check_count(len(document.nodes) + sum(sizes[inner] for inner in top))
-    if max((levels[inner] for inner in top), default=0) > MAX_LEVELS:
+        nodes, inner = subgraphs[name].nodes, entered[name]
+        sizes[name] = min(len(nodes) + sum(sizes[node.type] for node in inner), MAX_NODES + 1)
+        levels[name] = 1 + max((levels[node.type] for node in inner), default=0)
+        texts[name] = _characters(nodes, inner, sizes, texts)
+    check_count(len(document.nodes) + sum(sizes[node.type] for node in top))
+    if max((levels[node.type] for node in top), default=0) > MAX_LEVELS:
         raise WorkflowError(
             f"The workflow has more than {MAX_LEVELS} subgraphs inside one another; expected fewer. Unpack some of "
             "them in the editor."
+        )
+    if _characters(document.nodes, top, sizes, texts) > MAX_CHARACTERS:
+        raise WorkflowError(
+            f"The ids of all nodes, with those of the subgraphs around them, have more than {MAX_CHARACTERS:,} "
+            "characters; expected numbers. Unpack some of the subgraphs in the editor, and save again."
         )
 
 
@@ -67,6 +78,12 @@ def check_count(nodes: int) -> None:
         )
 
 
-def _entered(nodes: list[Node], subgraphs: Mapping[str, Subgraph]) -> list[str]:
-    """Return the subgraph of each node that stands for one and runs."""
-    return [node.type for node in nodes if node.type in subgraphs and node.mode not in (MUTED, BYPASSED)]
+def _entered(nodes: list[Node], subgraphs: Mapping[str, Subgraph]) -> list[Node]:
+    """Return the nodes that stand for a subgraph and run."""
+    return [node for node in nodes if node.type in subgraphs and node.mode not in (MUTED, BYPASSED)]
+
+
+def _characters(nodes: list[Node], entered: list[Node], sizes: Mapping[str, int], texts: Mapping[str, int]) -> int:
+    """Return the length of all ids in a graph, in which a node inside a subgraph is called "outer:inner"."""
+    own = sum(len(str(node.id)) for node in nodes)
+    return own + sum(texts[node.type] + sizes[node.type] * (1 + len(str(node.id))) for node in entered)

@@ -1,6 +1,5 @@
 """Set inputs from outside: `NODE.input=value` and seeds."""
 
-import difflib
 import json
 import random
 from collections.abc import Mapping
@@ -11,10 +10,11 @@ from wuerstchen_core.files.untrusted import check_text
 from wuerstchen_core.text.prompts import resolve_choices
 
 from ...widgets import LARGEST_SEED
-from ..errors import UsageError, describe
+from ..errors import UsageError
 from .catalog import Catalog, Input
 from .documents import Workflow
-from .prompt import Prompt, copied, links_of, title_of
+from .node_names import NodeNames
+from .prompt import Prompt, copied, links_of
 from .widgets import set_widgets
 
 _TEXTS = {"PrimitiveString": "value", "PrimitiveStringMultiline": "value"}
@@ -37,16 +37,19 @@ def apply(
             `seed + 1`, and so on; 0 comes after LARGEST_SEED. None leaves them.
     Raises:
         UsageError: There is no such node or input, there are several, or the value is not of the input's type.
+        WorkflowError: The editor document is damaged.
     """
-    workflow = replace(workflow, editor=copied(workflow.editor))
+    original, workflow = workflow, replace(workflow, editor=copied(workflow.editor))
     changed: Prompt = copied(dict(prompt))
     values = _seeds(changed, catalog, seed) if seed is not None else {}
+    names = NodeNames(changed, catalog)
     for key, value in settings.items():
-        node_id, declared = find_input(changed, catalog, key)
+        node_id, declared = names.find_input(key)
         values[node_id, declared.name] = typed(value, declared, key)
     for (node_id, name), value in values.items():
         changed[node_id]["inputs"][name] = value
     if workflow.editor is not None and values:
+        _ = original.document  # raises where it is damaged; a PNG runs by its API format, and it was not read yet
         set_widgets(workflow.editor, catalog, values)
     _resolve_choices(changed, catalog, set(values))
     return workflow, changed
@@ -58,10 +61,12 @@ def _resolve_choices(prompt: Prompt, catalog: Catalog, changed: set[tuple[str, s
     The page resolves a prompt that is typed into its node. The draw depends on the text and the first seed.
     """
     seed = next((value for _, declared, value in slots(prompt, catalog) if declared.is_seed), None)
+    resolved: set[tuple[str, str]] = set()
 
     def resolve(node_id: str, name: str) -> None:
         text = prompt[node_id]["inputs"].get(name)
-        if isinstance(text, str):
+        if isinstance(text, str) and (node_id, name) not in resolved:
+            resolved.add((node_id, name))
             prompt[node_id]["inputs"][name] = resolve_choices(text, random.Random(f"{seed} {text}").choice)
 
     for node_id, node in prompt.items():
@@ -99,64 +104,6 @@ def dtype_settings(prompt: Mapping[str, Any], catalog: Catalog, dtype: str | Non
         for node_id, declared, _ in slots(prompt, catalog)
         if dtype is not None and declared.name == "dtype" and dtype in (declared.choices or ())
     }
-
-
-def find_input(prompt: Mapping[str, Any], catalog: Catalog, key: str, *, option: str = "--set") -> tuple[str, Input]:
-    """Return the node id and the input that "NODE.input" names.
-
-    Args:
-        prompt: The workflow in the API format.
-        catalog: Node classes.
-        key: "NODE.input".
-        option: Option that it was given to, for messages.
-    Raises:
-        UsageError: There is no such node or input; the message gives near matches.
-    """
-    name, dot, input_name = key.rpartition(".")
-    if not dot or not name or not input_name:
-        raise UsageError(f"{option} got {key!r}; expected NODE.input=value. `wuerstchen slots` lists what can be set.")
-    node_id = find_node(prompt, catalog, name, option=option)
-    class_type = prompt[node_id]["class_type"]
-    declared = catalog.inputs(class_type)
-    settable = [each for each in declared.values() if each.is_widget]
-    if input_name in declared and declared[input_name].is_widget:
-        return node_id, declared[input_name]
-    names = [each.name for each in settable]
-    node = describe(node_id, class_type, title_of(prompt, node_id))
-    if input_name in declared:
-        raise UsageError(
-            f"{option} {key}: {input_name} of node {node} takes a link of type {declared[input_name].type}, no value. "
-            f"Values go to {', '.join(names) or 'no input of this node'}."
-        )
-    near = difflib.get_close_matches(input_name, names, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(names) or 'none that take a value'}."
-    raise UsageError(f"{option} {key}: node {node} has no input {input_name!r}; {hint}")
-
-
-def find_node(prompt: Mapping[str, Any], catalog: Catalog, name: str, *, option: str = "--set") -> str:
-    """Return the id of the one node of that id, title, class or display name.
-
-    Raises:
-        UsageError: There is none, or there are several; the message gives near matches.
-    """
-    if name in prompt:
-        return name
-    titles = {node_id: title_of(prompt, node_id) for node_id in prompt}
-    classes = {node_id: node["class_type"] for node_id, node in prompt.items()}
-    shown = {node_id: catalog.title(class_type) for node_id, class_type in classes.items()}
-    for names in (titles, classes, shown):
-        for fold in (str, str.casefold):
-            found = [node_id for node_id, each in names.items() if fold(each) == fold(name)]
-            if len(found) == 1:
-                return found[0]
-            if found:
-                nodes = "; ".join(describe(each, classes[each], titles[each]) for each in found)
-                raise UsageError(f"{option}: {name!r} is {len(found)} nodes: {nodes}. Name one by its id.")
-    known = dict.fromkeys([*titles.values(), *classes.values(), *shown.values(), *prompt])
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    listed = "; ".join(describe(each, classes[each], titles[each]) for each in list(prompt)[:20])
-    hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"It has: {listed}."
-    raise UsageError(f"{option}: the workflow has no node {name!r}. {hint}")
 
 
 def typed(value: Any, declared: Input, key: str, *, option: str = "--set") -> Any:

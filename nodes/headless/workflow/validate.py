@@ -1,6 +1,5 @@
 """Check a workflow in the API format before anything runs, with the error shapes of ComfyUI's server."""
 
-import difflib
 import inspect
 import math
 import os
@@ -12,7 +11,7 @@ from typing import Any
 
 from wuerstchen_core.files.untrusted import check_text
 
-from ..errors import MAX_FAULTY, InvalidWorkflowError, describe, node_error
+from ..errors import MAX_FAULTY, InvalidWorkflowError, describe, near_matches, node_error
 from .catalog import Catalog, Input
 from .prompt import Prompt, ancestors, constant, copied, is_link, links_of, title_of, wrapped
 
@@ -26,7 +25,7 @@ def validate(prompt: Mapping[str, Any], catalog: Catalog) -> Prompt:
     Returns:
         Prompt: A copy with every value in the type of its input.
     Raises:
-        InvalidWorkflowError: It cannot run; every error of every node is listed, of the first MAX_FAULTY nodes.
+        InvalidWorkflowError: It cannot run; every error of the first MAX_FAULTY faulty nodes is listed.
     """
     outputs = catalog.outputs_of(prompt)
     if not outputs:
@@ -37,50 +36,58 @@ def validate(prompt: Mapping[str, Any], catalog: Catalog) -> Prompt:
     checked = {node_id: {**node, "inputs": copied(node["inputs"])} for node_id, node in prompt.items()}
     reached = ancestors(checked, outputs)
     needed = [node_id for node_id in checked if node_id in reached]
-    _check_cycles(checked, needed)
-    found = {node_id: errors for node_id in needed if (errors := _check_node(checked, node_id, catalog))}
+    order = _in_order(checked, needed)
+    found: dict[str, list[dict[str, Any]]] = {}
+    unchecked = len(needed)
+    for node_id in needed:
+        if len(found) == MAX_FAULTY:
+            break
+        unchecked -= 1
+        if errors := _check_node(checked, node_id, catalog):
+            found[node_id] = errors
     if found:
-        users = _users(checked, needed)
+        dependent = _dependent(checked, list(found), order, outputs)
         raise InvalidWorkflowError.of_nodes(
             {
                 node_id: {
                     "errors": errors,
-                    "dependent_outputs": _dependent(node_id, users, outputs),
+                    "dependent_outputs": dependent[node_id],
                     "class_type": checked[node_id]["class_type"],
                     "title": title_of(checked, node_id),
                 }
-                for node_id, errors in islice(found.items(), MAX_FAULTY)
+                for node_id, errors in found.items()
             },
-            more=max(0, len(found) - MAX_FAULTY),
+            unchecked=unchecked,
         )
     return checked
 
 
-def _users(prompt: Prompt, node_ids: list[str]) -> dict[str, list[str]]:
-    """Return the nodes that take a result of each node."""
-    found: dict[str, list[str]] = {node_id: [] for node_id in node_ids}
-    for node_id in node_ids:
+def _dependent(prompt: Prompt, faulty: list[str], order: list[str], outputs: list[str]) -> dict[str, list[str]]:
+    """Return the outputs that need each faulty node, the first MAX_FAULTY of them.
+
+    Args:
+        prompt: The workflow in the API format.
+        faulty: Ids of the faulty nodes.
+        order: Ids of all nodes that an output needs, each after those that it needs.
+        outputs: Ids of the outputs.
+    """
+    bit_of = {node_id: 1 << place for place, node_id in enumerate(faulty)}
+    needs: dict[str, int] = {}  # the bits of the faulty nodes that a node needs
+    for node_id in order:
+        needs[node_id] = bit_of.get(node_id, 0)
         for link in links_of(prompt, node_id):
-            found[link.source].append(node_id)
-    return found
+            needs[node_id] |= needs[link.source]
+    return {
+        node_id: list(islice((output for output in outputs if needs[output] & bit), MAX_FAULTY))
+        for node_id, bit in bit_of.items()
+    }
 
 
-def _dependent(node_id: str, users: Mapping[str, list[str]], outputs: list[str]) -> list[str]:
-    """Return the outputs that need a node."""
-    found: set[str] = set()
-    waiting = [node_id]
-    while waiting:
-        each = waiting.pop()
-        if each not in found:
-            found.add(each)
-            waiting += users[each]
-    return [output for output in outputs if output in found]
-
-
-def _check_cycles(prompt: Prompt, needed: list[str]) -> None:
+def _in_order(prompt: Prompt, needed: list[str]) -> list[str]:
+    """Return the nodes, each after those that it needs. Raises: InvalidWorkflowError, where they form a circle."""
     sorter = TopologicalSorter({node_id: [link.source for link in links_of(prompt, node_id)] for node_id in needed})
     try:
-        sorter.prepare()
+        return list(sorter.static_order())
     except CycleError as error:
         circle = [describe(each, prompt[each]["class_type"], title_of(prompt, each)) for each in error.args[1]]
         path = " -> ".join(circle)
@@ -200,7 +207,7 @@ def _range(low: Any, high: Any) -> str:
 
 
 def _not_in_list(name: str, value: Any, choices: list[Any]) -> str:
-    near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=3)
+    near = near_matches(str(value), (str(choice) for choice in choices))
     listed = choices if len(choices) <= 20 else [*choices[:20], "..."]
     return f"{name}: {value!r} not in {listed}" + (f"; did you mean {' or '.join(near)}?" if near else "")
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from ...errors import UsageError, describe, did_you_mean
 from ...workflow.catalog import Catalog, Input
-from ...workflow.overrides import find_input, slots
+from ...workflow.node_names import NodeNames
+from ...workflow.overrides import slots
 from ...workflow.prompt import Prompt, ancestors, links_of, title_of
 from .table import ID, NEGATIVE, PROMPT, SEED, Table
 
@@ -41,11 +42,12 @@ def targets_of(prompt: Prompt, catalog: Catalog, table: Table) -> dict[str, Targ
         UsageError: A column names no input, or two columns name the same one.
     """
     has_seed = any(declared.is_seed for _, declared, _ in slots(prompt, catalog))
+    names = NodeNames(prompt, catalog)
     found: dict[str, Target] = {}
     for column in table.columns:
         if column == ID or (column == SEED and has_seed):
             continue
-        found[column] = _target(prompt, catalog, table.name, column)
+        found[column] = _target(prompt, catalog, names, table.name, column)
     first: dict[str, str] = {}
     for column, target in found.items():
         earlier = first.setdefault(target.key, column)
@@ -71,7 +73,7 @@ def text_inputs(prompt: Prompt, catalog: Catalog, column: str = PROMPT) -> list[
     ]
 
 
-def _target(prompt: Prompt, catalog: Catalog, table: str, column: str) -> Target:
+def _target(prompt: Prompt, catalog: Catalog, names: NodeNames, table: str, column: str) -> Target:
     if column in _LINKS:
         return _prompt_target(prompt, catalog, table, column)
     if "." not in column:
@@ -82,7 +84,7 @@ def _target(prompt: Prompt, catalog: Catalog, table: str, column: str) -> Target
             f"{table}: unknown column {column!r}; expected NODE.input, {ID}, {SEED}, {PROMPT} or {NEGATIVE}. {hint}"
         )
     try:
-        return Target(*find_input(prompt, catalog, column))
+        return Target(*names.find_input(column))
     except UsageError as error:
         raise UsageError(f"{table}: unknown column {column!r}: {str(error).partition(': ')[2]}") from error
 
