@@ -14,8 +14,8 @@ MAX_FAULTY = 100
 """Most nodes whose errors are reported at once."""
 MAX_LINES = 20
 """Most errors that a message lists."""
-_MOST_KNOWN = 2000
-_LONGEST_WORD = 200
+_MOST_KNOWN = 1500
+_LONGEST_WORD = 60
 
 
 class UsageError(WuerstchenError):
@@ -105,12 +105,14 @@ def near_matches(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> lis
     """Return up to three known words that are like a misspelled one, the nearest first.
 
     Args:
-        word: The word.
-        known: Words that it may have meant. Only the first ones of them are looked at, and none that is very long.
+        word: The word. A long one has no near matches: comparing takes its length squared.
+        known: Words that it may have meant. Only the first ones of them are looked at, and no long ones.
         cutoff: Likeness from which on a word is near, up to 1.
     """
+    if len(word) > _LONGEST_WORD:
+        return []
     short = [each for each in islice(known, _MOST_KNOWN) if len(each) <= _LONGEST_WORD]
-    return difflib.get_close_matches(word[:_LONGEST_WORD], short, n=3, cutoff=cutoff)
+    return difflib.get_close_matches(word, short, n=3, cutoff=cutoff)
 
 
 def node_error(kind: str, message: str, details: str, **extra_info: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from support.attacks import MEBIBYTES
+from support.pngs import png, text
 from support.workflows import editor, editor_node, node, socket
 from wuerstchen_nodes.headless.report import BAD_USAGE, FAILED, INVALID_WORKFLOW, WEIGHTS_MISSING
 from wuerstchen_nodes.registry import NODE_CLASS_MAPPINGS
@@ -292,6 +293,95 @@ def many(count: int) -> dict[str, Callable[[], Any]]:
 def test_workflows_of_many_nodes(attack, kind, count):
     seed = ["--seed", 5] if kind == "seeds" else []
     attack.alone("validate", written(many(count)[kind]()), *seed, codes=REFUSED, may_succeed=True, seconds=90)
+
+
+def reroutes(count: int, kinds: list[str]) -> dict[str, Any]:
+    """A row of reroutes from a picture to outputs that want something of a type each."""
+    rows = [[each, each - 1, 0, each, 0, "*"] for each in range(1, count + 2)]
+    return editor(
+        [editor_node(0, "LoadImage", widgets_values=["in.png"])]
+        + [editor_node(each, "Reroute", inputs=[socket("", "*", each)]) for each in range(1, count + 1)]
+        + [
+            editor_node(-place, "SaveImage", inputs=[socket("images", kind, count + 1)])
+            for place, kind in enumerate(kinds, 1)
+        ],
+        rows,
+    )
+
+
+def long_ids(count: int) -> dict[str, Any]:
+    """A subgraph of many nodes inside 98 others whose ids are long, and so are the ids of each of those nodes."""
+    nodes = [[editor_node("i" * 200, str(level + 1))] for level in range(98)]
+    nodes.append([editor_node(each, "SaveImage") for each in range(count)])
+    inner = [{"id": str(level), "nodes": each, "links": []} for level, each in enumerate(nodes)]
+    return editor([editor_node("i" * 200, "0")], [], definitions={"subgraphs": inner})
+
+
+GROWING: dict[str, Callable[[], Any]] = {
+    "a text in a name": lambda: editor(
+        [
+            editor_node(1, "PrimitiveString", title="S", widgets_values=["A" * 1_000_000]),
+            editor_node(2, "SaveImage", widgets_values=["%S.value%" * 10_000]),
+        ],
+        [],
+    ),
+    "a long type": lambda: reroutes(5000, ["A" * 1_000_000]),
+    "many types": lambda: reroutes(20_000, [f"T{each}" for each in range(20_000)]),
+    "a type of many": lambda: editor(
+        [
+            editor_node(
+                1,
+                "SaveImage",
+                mode=4,
+                inputs=[socket("", "IMAGE", None)],
+                outputs=[socket("", ",".join(map(str, range(300_000))), None)],
+            ),
+            *(editor_node(each, "SaveImage", inputs=[socket("images", "IMAGE", each)]) for each in range(2, 1000)),
+        ],
+        [[each, 1, 0, each, 0, "IMAGE"] for each in range(2, 1000)],
+    ),
+    "long ids": lambda: long_ids(150_000),
+    "endless errors": lambda: '{"nodes":[' + "0," * 2_800_000 + "0]}",
+    "endless errors of links": lambda: '{"nodes":[],"links":[' + "0," * 2_800_000 + "0]}",
+    "a long class": lambda: {str(each): node("A" * 10_000_000) for each in range(3)},
+    "a long model": lambda: {
+        "1": node("WuerstchenLoadStageC", model="A" * 50_000_000, dtype="default"),
+        "2": node("SaveImage", images=["1", 0], filename_prefix="x"),
+    },
+}
+"""Small or plain files that would take the memory or the time of many."""
+
+
+@pytest.mark.parametrize("kind", list(GROWING))
+def test_a_workflow_that_grows_as_it_is_read(attack, kind):
+    attack.alone("validate", written(GROWING[kind]()), codes=REFUSED, may_succeed=kind in ("many types", "a long type"))
+
+
+def test_a_wrong_name_among_many_long_ones(attack):
+    letters = "abcd" * 15
+    titles = [f"{letters[each % 60 :]}{letters[: each % 60]}{each}" for each in range(60_000)]
+    document = {str(each): node("PreviewImage", title, images=["x", 0]) for each, title in enumerate(titles)}
+    document["x"] = node("LoadImage", image="in.png")
+    attack.alone("validate", written(document), "--set", f"{letters}.value=x", codes=frozenset({BAD_USAGE}))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"nodes": [5]},
+        {"nodes": [{"id": 1, "type": ["x"]}]},
+        {"nodes": [{"id": 1, "type": "SaveImage", "inputs": [5]}]},
+        {"nodes": [{"id": 1, "type": "SaveImage", "inputs": [{"name": "images", "link": [1]}]}]},
+        {"nodes": [{"id": 1, "type": "SaveImage", "widgets_values": 5}]},
+        {"nodes": [], "links": 5},
+        {"nodes": [], "links": [[]]},
+    ],
+)
+def test_a_picture_with_a_sound_prompt_and_a_damaged_workflow(attack, document):
+    prompt = {"1": node("LoadImage", image="in.png"), "2": node("WuerstchenStageBDecode", seed=1)}
+    texts = {b"prompt": json.dumps(prompt).encode(), b"workflow": json.dumps(document).encode()}
+    Path("w.png").write_bytes(png(*(text(key, value) for key, value in texts.items())))
+    attack.here("convert", "w.png", "--seed", "3", codes=frozenset({INVALID_WORKFLOW}))
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "socket", "loop", "sparse"])

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from support.attacks import within
 from wuerstchen_core.errors import InputError, WuerstchenError
 from wuerstchen_nodes.headless.errors import UsageError
 from wuerstchen_nodes.headless.output_files import OutputFiles
@@ -16,6 +17,15 @@ def test_a_folder_is_numbered_as_comfyui_does_after_the_highest(tmp_path):
     assert files.save(b"b", "heart") == tmp_path / "heart_00042_.png"
     assert files.save(b"c", "red/heart", suffix=".latent") == tmp_path / "red" / "heart_00001_.latent"
     assert (tmp_path / "heart_00001_.png").read_bytes() == b"a"
+
+
+def test_a_name_is_one_line(tmp_path):
+    assert OutputFiles(tmp_path).save(b"", "x\n/y\x1b[2J").relative_to(tmp_path) == Path("x_/y_[2J_00001_.png")
+
+
+def test_a_long_name_is_refused_at_once(tmp_path):
+    with within(5), pytest.raises(InputError, match="too long"):
+        OutputFiles(tmp_path).save(b"", "x" * 20_000_000)
 
 
 def test_patterns(tmp_path, monkeypatch):

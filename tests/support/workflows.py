@@ -151,7 +151,7 @@ def node(class_type: str, title: str | None = None, **inputs: Any) -> dict[str, 
     return {"class_type": class_type, "inputs": inputs, **({"_meta": {"title": title}} if title else {})}
 
 
-def editor_node(node_id: int, kind: str, **more: Any) -> dict[str, Any]:
+def editor_node(node_id: int | str, kind: str, **more: Any) -> dict[str, Any]:
     """Return a node in the editor's format."""
     return {"id": node_id, "type": kind, "mode": 0, "inputs": [], "outputs": [], "properties": {}, **more}
 

@@ -8,7 +8,7 @@ from typing import Any
 from wuerstchen_core.errors import WorkflowError
 from wuerstchen_core.text.prompts import resolve_choices
 
-from ..errors import MAX_FAULTY, InvalidWorkflowError, describe, near_matches, node_error
+from ..errors import MAX_FAULTY, MAX_LINES, InvalidWorkflowError, describe, near_matches, node_error
 from .catalog import Catalog
 from .documents import Workflow
 from .dynamic_text import fill_file_name
@@ -45,12 +45,8 @@ def convert(workflow: Workflow, catalog: Catalog, *, repeatable: bool = False) -
     nodes = list(_running_nodes(Scope.top(workflow.document), workflow.name))
     unknown = [(scope, node) for scope, node in nodes if node.type not in catalog.classes]
     if unknown:
-        raise InvalidWorkflowError.of_nodes(
-            {
-                scope.path_of(node): _unknown_class(node.type, catalog, node.title, node.pack)
-                for scope, node in unknown[:MAX_FAULTY]
-            },
-            more=max(0, len(unknown) - MAX_FAULTY),
+        raise _unknown_classes(
+            catalog, [(scope.path_of(node), node.type, node.title, node.pack) for scope, node in unknown]
         )
     chance = random.Random(json.dumps(workflow.editor, sort_keys=True)) if repeatable else random.Random()
     prompt = {
@@ -126,20 +122,32 @@ def _check_classes(workflow: Workflow, prompt: Mapping[str, Any], catalog: Catal
     unknown = [node_id for node_id, node in prompt.items() if node["class_type"] not in catalog.classes]
     if unknown:
         packs = {str(node.id): node.pack for node in workflow.document.nodes} if workflow.editor else {}
-        raise InvalidWorkflowError.of_nodes(
-            {
-                node_id: _unknown_class(
-                    prompt[node_id]["class_type"], catalog, title_of(prompt, node_id), packs.get(node_id)
-                )
-                for node_id in unknown[:MAX_FAULTY]
-            },
-            more=max(0, len(unknown) - MAX_FAULTY),
+        raise _unknown_classes(
+            catalog,
+            [
+                (node_id, prompt[node_id]["class_type"], title_of(prompt, node_id), packs.get(node_id))
+                for node_id in unknown
+            ],
         )
 
 
-def _unknown_class(class_type: str, catalog: Catalog, title: str | None, pack: str | None) -> dict[str, Any]:
-    """Return the `node_errors` entry of a node whose class is not in the catalog."""
-    near = near_matches(class_type, catalog.classes)
+def _unknown_classes(catalog: Catalog, nodes: list[tuple[str, str, str | None, str | None]]) -> InvalidWorkflowError:
+    """Return the error of nodes of unknown classes, each given as its id, class, title and pack."""
+    known = list(catalog.classes)
+    return InvalidWorkflowError.of_nodes(
+        {
+            node_id: _unknown_class(class_type, catalog, title, pack, known if place < MAX_LINES else [])
+            for place, (node_id, class_type, title, pack) in enumerate(nodes[:MAX_FAULTY])
+        },
+        more=max(0, len(nodes) - MAX_FAULTY),
+    )
+
+
+def _unknown_class(
+    class_type: str, catalog: Catalog, title: str | None, pack: str | None, known: list[str]
+) -> dict[str, Any]:
+    """Return the `node_errors` entry of a node whose class is not in the catalog; it may have meant a known one."""
+    near = near_matches(class_type, known)
     advice = "replace, mute or bypass it, or run the workflow on a ComfyUI server that has it: --backend comfyui."
     if catalog.server:
         details = f"the server {catalog.server} has no node {class_type}"

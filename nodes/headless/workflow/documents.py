@@ -16,7 +16,7 @@ from wuerstchen_core.errors import WorkflowError
 from wuerstchen_core.files.untrusted import MAX_TEXT_BYTES, check_json, parse_json, read_bytes
 
 from ..errors import UsageError
-from .editor import Document, read_document
+from .editor import MAX_NAME, Document, read_document
 from .examples import locate
 from .prompt import Prompt
 
@@ -145,6 +145,11 @@ def _classify(document: Any, name: str, folder: Path) -> Workflow:
         if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
             got = f"an object without class_type (it has {_some(node)})" if isinstance(node, dict) else _kind(node)
             raise WorkflowError(f"{name}: entry {key!r} is {got}; {_EXPECTED}")
+        if len(node["class_type"]) > MAX_NAME:
+            raise WorkflowError(
+                f"{name}: the class of node {key} has {len(node['class_type']):,} characters; expected at most "
+                f"{MAX_NAME:,}. It is the name of a node, such as SaveImage."
+            )
         if not isinstance(node.get("inputs", {}), dict):
             raise WorkflowError(f"{name}: the inputs of node {key} are {_kind(node['inputs'])}; expected an object.")
     return Workflow(name, folder, prompt={key: {"inputs": {}, **node} for key, node in document.items()})

@@ -9,7 +9,9 @@ from wuerstchen_core.errors import WorkflowError
 
 NodeId = Annotated[int, Field(ge=-(2**53), le=2**53)] | Annotated[str, Field(max_length=200)]
 """Id of a node: a whole number that JavaScript holds, or a short text, since ids in subgraphs are joined."""
-ClassName = Annotated[str, Field(max_length=1000)]
+MAX_NAME = 1000
+"""Most characters of a class."""
+ClassName = Annotated[str, Field(max_length=MAX_NAME)]
 """Class of a node, or the id of a subgraph."""
 MUTED, BYPASSED = 2, 4
 """Values of a node's `mode` that exclude it from a run."""

@@ -2,6 +2,7 @@ import pytest
 
 from support.workflows import editor, editor_node, node, socket, toys
 from wuerstchen_nodes.headless.errors import UsageError
+from wuerstchen_nodes.headless.stock.nodes import default_catalog
 from wuerstchen_nodes.headless.workflow.convert import convert
 from wuerstchen_nodes.headless.workflow.documents import load_workflow
 from wuerstchen_nodes.headless.workflow.overrides import apply, slots
@@ -118,3 +119,13 @@ def test_slots_lists_what_takes_a_value():
     assert listed[:3] == [("1", "value", 1), ("2", "value", 2), ("3", "seed", 5)]
     assert ("4", "text", "") in listed
     assert "source" not in {name for _, name, _ in listed}
+
+
+def test_a_text_that_feeds_two_prompts_is_resolved_once():
+    workflow = load_workflow("text_to_image")
+    catalog = default_catalog()
+    prompt = convert(workflow, catalog)
+    result = apply(workflow, prompt, catalog, {"Prompt.value": r"\{a|b\}"}, None)[1]
+    assert [
+        each["inputs"]["value"] for each in result.values() if each["class_type"] == "PrimitiveStringMultiline"
+    ] == ["{a|b}"]
