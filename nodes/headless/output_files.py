@@ -21,7 +21,7 @@ INDEX_FORMAT = re.compile(r"0?([1-9]|1\d|20)")
 """Formats of the field {index}: a width of up to 20, after a 0 for zeros in front."""
 _LONGEST_NAME = 255
 """Most characters of a name on any file system."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x01-\x1f\x7f]")
 _OTHER_IMAGES = frozenset({".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
 
 

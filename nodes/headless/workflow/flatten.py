@@ -268,7 +268,7 @@ class _Primitive:
 
 
 _End = Output | Constant | _Primitive | Literal[_Cut.CUT] | None
-"""What a link leads to."""
+"""Source or value at the end of a link."""
 _Step = tuple[Scope, int, Any]
 """Scope and id of a link, and the type that is wanted of it."""
 
