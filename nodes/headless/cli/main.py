@@ -5,6 +5,7 @@ Most is imported where an interruption is expected, so that one in the first mom
 
 import argparse
 import gc
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -73,6 +74,7 @@ def _run(options: argparse.Namespace) -> int:
     from ..report import Report
 
     def verb() -> int:
+        _check_folder()
         from . import verbs
 
         return verbs.VERBS[options.verb](options, report)
@@ -96,6 +98,18 @@ def _reported(report: "Report", act: Callable[[], int]) -> int:
         return report.interrupted()
     except Exception as error:  # the last resort: one line instead of a traceback
         return report.failed(error)
+
+
+def _check_folder() -> None:
+    from ..errors import UsageError
+
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UsageError(
+            f"The current folder cannot be used: {error.strerror or error}. It may have been deleted; change to "
+            "another one."
+        ) from error
 
 
 def _complete(kind: str = "", word: str = "", *typed: str) -> int:
