@@ -106,13 +106,3 @@ def test_little_is_imported_before_interruptions_are_caught():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     ours = {name for name in done.stdout.split() if name.startswith("wuerstchen_nodes.headless.cli.")}
     assert ours == {"wuerstchen_nodes.headless.cli.main"}
-
-
-def test_a_current_folder_that_was_deleted_is_one_line(attack, tmp_path, monkeypatch):
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
-    for verb in (["run", "--dry-run"], ["run"], ["slots"], ["generate", "a heart"]):
-        _, error = attack.here(*verb, codes=frozenset({BAD_USAGE}))
-        assert "The current folder cannot be used" in error

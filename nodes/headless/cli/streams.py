@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 _ESCAPED = "wuerstchen_escaped"
-"""Error handler: bytes of a file name that are no UTF-8 are printed as they are, and what the encoding lacks escaped."""
+"""Error handler: bytes of a file name that are no UTF-8 are printed, and what the encoding lacks is escaped."""
 
 
 class Forgiving(io.TextIOWrapper):
