@@ -8,7 +8,8 @@ import pytest
 from support.workflows import node
 from wuerstchen_core.checkpoints.sources import presence
 from wuerstchen_core.files.places import expanded
-from wuerstchen_nodes.headless.report import BAD_USAGE, INVALID_WORKFLOW
+from wuerstchen_nodes.headless.execution.executor import Executor
+from wuerstchen_nodes.headless.report import BAD_USAGE, FAILED, INVALID_WORKFLOW
 
 NOBODY = "~no-such-user/x"
 LONG = "n" * 300
@@ -54,6 +55,32 @@ def test_a_link_to_nothing_in_the_cache(attack, tmp_path, verb):
         (tmp_path / "cache" / name).symlink_to("nothing")
     code, error = attack.here(verb, may_succeed=True)
     assert code == 0, error
+
+
+@pytest.mark.parametrize("out", ["nothing", "nothing/x", "nothing/x.png", "loop", "loop/x.png", "file/x", "file/x.png"])
+def test_an_output_that_is_a_link_to_nothing_is_refused_before_anything_is_drawn(attack, monkeypatch, out):
+    Path("nothing").symlink_to("absent")
+    Path("loop").symlink_to("loop")
+    Path("file").touch()
+    monkeypatch.setattr(Executor, "run", lambda *_, **__: pytest.fail("it was drawn"))
+    _, error = attack.here("generate", "a red heart", "--out", out, codes=frozenset({FAILED}))
+    assert "Cannot write to the output folder" in error
+
+
+@pytest.mark.parametrize(
+    "sheet", [f"{LONG}.png", "nothing.png", "loop.png", "nothing/x.png", "loop/x.png", "file/x.png"]
+)
+def test_a_sheet_that_cannot_be_written_is_refused_before_anything_is_drawn(attack, sheet):
+    for name in ("nothing", "nothing.png"):
+        Path(name).symlink_to("absent")
+    for name in ("loop", "loop.png"):
+        Path(name).symlink_to(name)
+    Path("file").touch()
+    Path("t.csv").write_text("prompt\na red heart\n")
+    _, error = attack.here(
+        "batch", "text_to_image", "t.csv", "--out", "out", "--sheet", sheet, codes=frozenset({BAD_USAGE})
+    )
+    assert "--sheet" in error and not Path("out").exists()
 
 
 def test_a_current_folder_that_was_deleted_is_one_line(attack, tmp_path, monkeypatch):
