@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from support.workflows import node
 from wuerstchen_nodes.headless import cli
 from wuerstchen_nodes.headless.cli import parser
+from wuerstchen_nodes.headless.execution.calls import Outputs
+from wuerstchen_nodes.headless.execution.disk_cache import DiskCache
 from wuerstchen_nodes.headless.report import BAD_USAGE, FAILED, INTERRUPTED
 
 FULL = (
@@ -58,6 +61,12 @@ def test_a_full_disk_does_not_hide_another_error(shell):
 def test_a_reader_that_has_gone_ends_the_command_without_a_word(shell, verb):
     done = shell(f"{verb} | exec 0<&-")
     assert done.stderr == ""
+
+
+def test_a_reader_that_has_gone_is_no_fault_of_the_cache(shell):
+    DiskCache().put("a" * 64, Outputs([[np.zeros(1)]]))
+    done = shell("cache | exec 0<&-")
+    assert (done.returncode, done.stderr) == (FAILED, "")
 
 
 @pytest.mark.parametrize(("arguments", "code"), [("validate nosuch", 2), ("nosuch", 2), ("slots", 0)])
