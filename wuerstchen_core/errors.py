@@ -10,9 +10,10 @@ WuerstchenError                 base of the errors below
 ├── BackendError                a server or cluster that should run the workflow is out of reach, or answers wrongly
 │   └── StatusError             a server answers with a status that says that the request failed
 ├── RunError                    a node failed while it ran
-└── CannotWriteError            an output file of a batch cannot be written
+├── CannotWriteError            an output file of a batch cannot be written
+└── OutputError                 the output of a command cannot be written
 
-The last six are defined in `nodes/headless`, beside the code that raises them.
+The last seven are defined in `nodes/headless`, beside the code that raises them.
 """
 
 

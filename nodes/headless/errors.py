@@ -26,6 +26,10 @@ class BackendError(WuerstchenError):
     """The server or cluster that should run the workflow cannot be reached, or answers wrongly."""
 
 
+class OutputError(WuerstchenError):
+    """The output of the command cannot be written to stdout, as on a full disk."""
+
+
 class InvalidWorkflowError(WorkflowError):
     """A workflow was read and cannot run.
 

@@ -4,7 +4,6 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import count
 from pathlib import Path, PurePosixPath
 from string import Formatter
@@ -64,21 +63,13 @@ class OutputFiles:
         Raises:
             WuerstchenError: The folder is a file, or may not be written to.
         """
-        folder = self.folder.absolute()
-        existing = folder
-        try:
-            existing = next(path for path in (folder, *folder.parents) if path.exists())
-            with tempfile.TemporaryFile(dir=existing):
-                pass
-            if self.pattern is not None:
-                with suppress(FileNotFoundError):  # a name that is too long raises another error
-                    os.lstat(folder / next(self._names("", "", ".png")))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
+        name = "" if self.pattern is None else next(self._names("", "", ".png"))
+        problem = why_not_writable(self.folder, name)
+        if problem:
             raise WuerstchenError(
-                f"Cannot write to the output folder {self.folder}: {reason} ({existing}). Choose another one with "
-                "--out, or change its permissions."
-            ) from error
+                f"Cannot write to the output folder {self.folder}: {problem}. Choose another one with --out, or "
+                "change its permissions."
+            )
 
     def save(self, data: bytes, prefix: str, *, node_id: str = "", suffix: str = ".png") -> Path:
         """Write a new file and return its path.
@@ -125,6 +116,34 @@ class OutputFiles:
         if "{index" in named:
             return (name + suffix for name in names)
         return (name + ("" if index == 1 else f"_{index}") + suffix for index, name in enumerate(names, 1))
+
+
+def why_not_writable(folder: Path, name: str = "") -> str:
+    """Return why a file cannot be written, or an empty text. Leaves nothing behind.
+
+    Args:
+        folder: Its folder, which may be missing.
+        name: Its name; empty where that is not known.
+    """
+    existing = folder
+    try:
+        folder = folder.absolute()
+        existing = next(path for path in (folder, *folder.parents) if _is_there(path))
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+        _is_there(folder / name)
+    except (OSError, ValueError) as error:
+        return f"{getattr(error, 'strerror', None) or error} ({existing})"
+    return ""
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether something has a name, be it a link to nothing. Raises OSError: nothing can have it."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _highest(folder: Path, stem: str, suffix: str) -> int:

@@ -2,16 +2,17 @@
 
 import json
 import logging
+import os
 import re
 import sys
 import traceback
 import warnings
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import Any
 
 from wuerstchen_core.errors import WeightsMissingError, WorkflowError, WuerstchenError
 
-from .errors import BackendError, InvalidWorkflowError, RunError, UsageError
+from .errors import BackendError, InvalidWorkflowError, OutputError, RunError, UsageError
 
 FAILED, BAD_USAGE, INVALID_WORKFLOW, WEIGHTS_MISSING, PARTLY_FAILED, BACKEND_UNAVAILABLE = 1, 2, 3, 4, 5, 6
 INTERRUPTED = 130
@@ -61,7 +62,7 @@ class Report:
         """Print one line on stdout: the plain text, or the fields as JSON."""
         line = json.dumps(fields) if self.as_json else _harmless(plain) if sys.stdout.isatty() else plain
         with _without_bars():
-            print(line, flush=True)
+            write_out(f"{line}\n")
 
     def event(self, **fields: Any) -> None:
         """Print the fields as a line of JSON on stdout; nothing without --json."""
@@ -83,7 +84,7 @@ class Report:
     def interrupted(self) -> int:
         """Report that the user interrupted the command, and return the exit code."""
         self._to_stderr("wuerstchen: interrupted")
-        self.event(event="error", exit_code=INTERRUPTED, type="interrupted", message="interrupted")
+        self._last_event(event="error", exit_code=INTERRUPTED, type="interrupted", message="interrupted")
         return INTERRUPTED
 
     def failed(self, error: Exception) -> int:
@@ -102,12 +103,49 @@ class Report:
             fields |= {"error": error.error, "node_errors": error.node_errors}
         if isinstance(error, RunError):
             fields |= {"node": error.node_id, "class_type": error.class_type}
-        self.event(**fields)
+        self._last_event(**fields)
         return code
+
+    def _last_event(self, **fields: Any) -> None:
+        with suppress(OutputError, BrokenPipeError):  # stderr and the exit code say why the command ends
+            self.event(**fields)
 
     def _to_stderr(self, text: str) -> None:
         with _without_bars():
             print(_harmless(_shortened(text)), file=sys.stderr, flush=True)
+
+
+def write_out(content: str | bytes = "") -> None:
+    """Write to stdout, with all that waits there. After an error nothing more is written.
+
+    Raises:
+        OutputError: It cannot be written.
+        BrokenPipeError: Its reader has gone.
+    """
+    try:
+        if isinstance(content, bytes):
+            sys.stdout.flush()
+            sys.stdout.buffer.write(content)
+        elif content:
+            sys.stdout.write(content)
+        sys.stdout.flush()
+    except OSError as error:
+        _discard_output()
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OutputError(
+            f"The output cannot be written: {error.strerror or error}. Make room, or send it somewhere else."
+        ) from error
+
+
+def _discard_output() -> None:
+    """Lead stdout to nowhere, or Python would try again, and fail, when it ends."""
+    with suppress(OSError):
+        number = sys.stdout.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+        sys.stdout.flush()
 
 
 def exit_code(error: BaseException) -> int:

@@ -17,6 +17,7 @@ from safetensors.torch import save
 
 from support.attacks import Attack
 from support.workflows import node
+from wuerstchen_nodes.headless import cli
 from wuerstchen_nodes.headless.execution.disk_cache import _checksum
 
 GRAPH = {
@@ -112,6 +113,18 @@ def test_an_entry_that_somebody_has_poisoned(cached, content):
     for entry in cached.entries:
         entry.write_bytes(content)
     cached.check()
+
+
+@pytest.mark.parametrize("name", ["key", "plain", "event", "self", "bytes", "made", "", "\0", "node", "type"])
+def test_an_entry_that_tells_what_no_entry_tells(attack, capsys, name):
+    Path("cache").mkdir()
+    Path("cache/a.safetensors").write_bytes(poisoned({"list": []}, about=json.dumps({"node": "n", name: "x"})))
+    code, error = attack.here("cache", "--cache", "cache", may_succeed=True)
+    assert code == 0, error
+    assert cli.main(["cache", "--cache", "cache", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert set(result) <= {"event", "key", "bytes", "made", "node", "type", "text", "workflow"}
+    assert (result["event"], result["key"]) == ("result", "a")
 
 
 def test_entries_that_were_swapped_show_no_code_and_no_crash(attack, cached):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,13 @@ def test_a_sweep_of_anything_but_values(attack, key, values):
     attack.here("run", "--dry-run", "--sweep", sweep, codes=USAGE | {INVALID_WORKFLOW}, may_succeed=may_succeed)
 
 
+def test_a_long_text_that_is_no_range_is_refused_at_once(attack):
+    for values in ("." * 3000 + "x", "1.." * 1000 + "x", "-" * 3000 + "..", "1..2.." + "3." * 3000):
+        start = time.process_time()
+        attack.here("run", "--dry-run", "--sweep", f"Stage C Sampler.steps={values}", codes=USAGE)
+        assert time.process_time() - start < 2
+
+
 @pytest.mark.parametrize(
     "sweeps",
     [
@@ -230,7 +238,9 @@ def test_a_prompt_that_is_too_long(attack, text):
     assert "expected at most 20,000" in error
 
 
-@pytest.mark.parametrize("stdin", [b"\xff\xfe\x00", b"", b"\n\n \n", b"a\xe9\n", b"a" * 70_000_000, b"a\n" * 20_000])
+@pytest.mark.parametrize(
+    "stdin", [b"\xff\xfe\x00", b"", b"\n\n \n", b"a\xe9\n", b"a" * 70_000_000, b"a\n" * 20_000, b"ab\n" * 22_000_000]
+)
 def test_a_pipe_that_holds_no_prompts(attack, stdin):
     attack.alone("generate", "--out", "x.png", stdin=stdin, codes=USAGE | {INVALID_WORKFLOW})
 
@@ -310,6 +320,7 @@ def test_a_server_that_is_none(attack, server):
         ["train", "pipe", "--out", "x"],
         ["train", VERY_LONG, "--out", "x"],
         ["serve", "--idle", "-1"],
+        ["serve", "--idle", "99999999999999999d"],
         ["nope"],
         [],
         ["run", "w.json", "more"],

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, WuerstchenError
+from ..files.places import expanded
 from ..networks import int8
 from ..networks.cocktail_encoder import CocktailEncoder
 from ..networks.efficientnet import EfficientNetEncoder
@@ -61,7 +62,7 @@ def save_image_encoder(
 
 
 def _save(component: Component, network: Saved | Recipe, path: str | Path, dtype: torch.dtype | None) -> None:
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     if folder.is_file() or folder.suffix in (".safetensors", ".pt", ".bin"):
         raise InputError(f"{folder} names a file; expected the folder to write config.json and safetensors to.")
     texts = {CONFIG_FILE: json.dumps({"_class_name": component.class_name, **asdict(network.config)}, indent=2)}

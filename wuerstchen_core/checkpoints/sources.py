@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import CheckpointError, WeightsMissingError
+from ..files.places import expanded
 from .components import COMPONENTS, TOKENIZER_FOLDER, Component
 from .layouts import (
     CONFIG_FILE,
@@ -66,8 +67,8 @@ def models_folder() -> Path:
     """Return the folder of downloaded models: $WUERSTCHEN_MODELS, else `wuerstchen` in the user's cache folder."""
     chosen = os.environ.get(MODELS_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "wuerstchen"
+        return expanded(chosen)
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "wuerstchen"
 
 
 def locate(source: str | Path, part: str, *, download: bool = False) -> StageFiles | TextEncoderFiles:
@@ -240,7 +241,7 @@ def _hub_cache(repo: str) -> Path | None:
 
     try:
         return Path(snapshot_download(repo, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
+    except (LocalEntryNotFoundError, HFValidationError, RuntimeError):  # RuntimeError: HF_HOME is of no user
         return None
 
 
@@ -250,8 +251,8 @@ def _snapshot(repo: str, patterns: list[str], target: Path, *, dry_run: bool = F
 
     try:
         return snapshot_download(repo, local_dir=target, allow_patterns=patterns, dry_run=dry_run)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise WeightsMissingError(
             f"{repo} could not be downloaded to {target}: {reason}. "
             "Check the connection, the name, and that the folder can be written; "

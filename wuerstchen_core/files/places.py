@@ -4,12 +4,28 @@ import os
 from pathlib import Path
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with the home folder in place of "~"; as it is where that is no name of a user."""
+    try:
+        return Path(os.path.expanduser(path))  # not Path.expanduser, which raises an error
+    except ValueError:  # a name that no user can have
+        return Path(path)
+
+
+def size_of(path: Path) -> int:
+    """Return the size of a file in bytes; 0 where it has gone, or is a link to nothing."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def cache_folder() -> Path:
     """Return $WUERSTCHEN_CACHE, else `wuerstchen-results` in the user's cache folder."""
     chosen = os.environ.get("WUERSTCHEN_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "wuerstchen-results"
+        return expanded(chosen)
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "wuerstchen-results"
 
 
 def int8_folder() -> Path:

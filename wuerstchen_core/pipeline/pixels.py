@@ -1,7 +1,6 @@
 """Pictures of Pillow to tensors and back."""
 
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.pictures import TooLargeError, read_picture
+from ..files.places import expanded
 from ..geometry import MAX_SIZE, Size
 from .advice import warn
 
@@ -32,7 +32,7 @@ def open_picture(picture: "Image | str | PathLike[str]", name: str = "image") ->
         opened = picture
     else:
         try:
-            opened = read_picture(Path(picture).expanduser())
+            opened = read_picture(expanded(picture))
         except TooLargeError as error:
             raise InputError(
                 f"{name} is {picture!r}, which has too many pixels; expected at most {MAX_SIZE} on a side. Make it "

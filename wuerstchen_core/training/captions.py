@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from ..errors import InputError
+from ..files.places import expanded
 from ..files.untrusted import MAX_TEXT_BYTES, parse_json, read_bytes
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
@@ -39,7 +40,7 @@ def captioned_pictures(source: str | Path) -> list[Captioned]:
     Raises:
         InputError: There are no captioned pictures, or a row of the table cannot be read.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         table = next((path / f"metadata{suffix}" for suffix in _TABLES if (path / f"metadata{suffix}").is_file()), None)
         found = _of_folder(path) if table is None else _of_table(table)
@@ -65,7 +66,7 @@ def read_prompts(path: str | Path) -> tuple[str, ...]:
     Raises:
         InputError: It cannot be read, or holds none.
     """
-    prompts = tuple(line.strip() for line in _read(Path(path).expanduser()).splitlines() if line.strip())
+    prompts = tuple(line.strip() for line in _read(expanded(path)).splitlines() if line.strip())
     if not prompts:
         raise InputError(f"{path} holds no prompt; expected one a line.")
     return prompts

@@ -10,6 +10,9 @@ from typing import Any, NoReturn
 
 from ..errors import did_you_mean
 
+_LONGEST = 36_500 * 86_400
+"""Longest time in seconds: a century."""
+
 
 class Parser(argparse.ArgumentParser):
     """Parser that reports bad usage in one line that says what to do, with the exit code 2."""
@@ -115,7 +118,10 @@ def duration(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([dhms])", text.strip().lower())
     if match is None:
         raise argparse.ArgumentTypeError(f"expected a time such as 7d, 12h, 30m or 45s, got {shlex.quote(text)}")
-    return _finite(match[1]) * {"d": 86400, "h": 3600, "m": 60, "s": 1}[match[2]]
+    seconds = _finite(match[1]) * {"d": 86400, "h": 3600, "m": 60, "s": 1}[match[2]]
+    if seconds > _LONGEST:
+        raise argparse.ArgumentTypeError(f"expected a time of at most 36500d, got {shlex.quote(text)}")
+    return seconds
 
 
 def byte_count(text: str) -> int:

@@ -4,7 +4,7 @@ import argparse
 import shutil
 import time
 
-from wuerstchen_core.files.places import int8_folder
+from wuerstchen_core.files.places import int8_folder, size_of
 
 from ..errors import UsageError
 from ..execution.disk_cache import DiskCache, Entry
@@ -18,24 +18,24 @@ def cache(options: argparse.Namespace, report: Report) -> int:
     if options.clear and options.older is not None:
         raise UsageError("--clear drops every result, and --older the old ones; give one of them.")
     found = DiskCache(options.cache or None)
+    drops = options.clear or options.older is not None
+    count = 0
     try:
         if options.limit is not None:
             found.set_limit(options.limit)
-        if options.clear or options.older is not None:
+        if drops:
             count = found.clear() if options.older is None else _drop_older(found, options.older)
-            if options.clear and not options.cache:
-                shutil.rmtree(int8_folder(), ignore_errors=True)
-            report.result(f"Dropped {_counted(count)}", event="dropped", results=count)
-            entries = found.entries()
-        else:
-            entries = found.entries()
-            for entry in entries:
-                report.result(
-                    _line(entry), event="result", key=entry.key, bytes=entry.size, made=entry.made, **entry.about
-                )
+        entries = found.entries()
     except OSError as error:
         raise UsageError(f"The cache in {found.folder} cannot be changed: {error.strerror or error}.") from error
-    weights = [path.stat().st_size for path in int8_folder().glob("*.safetensors")]
+    if options.clear and not options.cache:
+        shutil.rmtree(int8_folder(), ignore_errors=True)
+    if drops:
+        report.result(f"Dropped {_counted(count)}", event="dropped", results=count)
+    else:
+        for entry in entries:
+            report.result(_line(entry), event="result", key=entry.key, bytes=entry.size, made=entry.made, **entry.about)
+    weights = [size_of(path) for path in int8_folder().glob("*.safetensors")]
     if weights and not options.cache:
         told = f"{_counted(len(weights), 'network')} rounded to int8, {size_text(sum(weights))}"
         report.result(told, event="int8", networks=len(weights), bytes=sum(weights))

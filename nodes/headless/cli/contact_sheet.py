@@ -1,5 +1,6 @@
 """`batch --sheet FILE.png`: thumbnails of the images of a batch with id and prompt under each, on one or more pages."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -13,6 +14,7 @@ from wuerstchen_core.files.pictures import read_picture
 from wuerstchen_core.files.writing import replaced_whole
 
 from ..errors import UsageError
+from ..output_files import why_not_writable
 from .grid import GAP, INK, PAPER, Font, fitting
 
 COLUMNS, ROWS, SIDE = 6, 8, 240
@@ -43,11 +45,14 @@ def check_sheet(path: Path) -> None:
     Args:
         path: Path of the first page.
     Raises:
-        UsageError: The path does not end in .png, or another file is there.
+        UsageError: The path does not end in .png, cannot be written, or another file is there.
     """
     if path.suffix.lower() != ".png":
         raise UsageError(f"--sheet is {str(path)!r}; expected a path that ends in .png.")
-    if path.exists() and not _is_ours(path):
+    problem = why_not_writable(path.parent, path.name)
+    if problem:
+        raise UsageError(f"--sheet: {path} cannot be written: {problem}. Choose another name.")
+    if os.path.lexists(path) and not _is_ours(path):
         raise UsageError(f"--sheet: {path} exists and is no contact sheet. It is not overwritten; choose another name.")
 
 

@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,21 @@ PICTURE, MASK = "Load Image.image", "Mask.image"
 SAMPLER, VARIATIONS, DECODER = "Stage C Sampler", "Variations", "Stage B Decode"
 """Titles of these nodes in the examples."""
 VARIATIONS_EXAMPLE = "variations"
+_LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
+"""Lines as `str.splitlines` finds them, but one by one: a list of millions takes gigabytes."""
 
 
 def prompts_of(given: str | None) -> list[str]:
     """Return the prompt that was given, or one for each line of a piped stdin. Raises: UsageError."""
-    found = [given] if given is not None else [] if sys.stdin.isatty() else _piped().splitlines()
-    prompts = [prompt.strip() for prompt in found if prompt.strip()]
+    if given is not None:
+        prompts = [given.strip()] if given.strip() else []
+    else:
+        lines = [] if sys.stdin.isatty() else (match[0].strip() for match in _LINE.finditer(_piped()))
+        prompts = list(islice(filter(None, lines), MAX_POINTS + 1))
+    if len(prompts) > MAX_POINTS:
+        raise UsageError(
+            f"stdin has more than {MAX_POINTS:,} prompts; expected at most that many. Use `wuerstchen batch`."
+        )
     if not prompts:
         raise UsageError(
             "The prompt is empty; expected what to draw, such as "

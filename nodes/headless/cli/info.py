@@ -1,5 +1,6 @@
 """`wuerstchen info`: versions, the device, the cache and the models."""
 
+import os
 import platform
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,7 @@ from wuerstchen_core.checkpoints.presets import PRESETS
 from wuerstchen_core.checkpoints.reading import read_tensors
 from wuerstchen_core.checkpoints.sources import models_folder, presence
 from wuerstchen_core.errors import CheckpointError
+from wuerstchen_core.files.places import size_of
 from wuerstchen_core.networks.processor import LARGE
 
 from ...models import WEIGHT_SUFFIXES
@@ -54,7 +56,7 @@ def lines() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _cache() -> tuple[str, dict[str, Any]]:
     cache = DiskCache()
-    size = sum(path.stat().st_size for path in cache.folder.rglob("*") if path.is_file())
+    size = sum(size_of(Path(folder, name)) for folder, _, names in os.walk(cache.folder) for name in names)
     return (
         f"cache: {cache.folder}, {size_text(size)} of at most {size_text(cache.max_bytes)}",
         {"event": "cache", "folder": str(cache.folder), "bytes": size, "limit": cache.max_bytes},
@@ -63,7 +65,7 @@ def _cache() -> tuple[str, dict[str, Any]]:
 
 def _model(name: str, kind: str, files: list[Path], missing: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
     """Describe a model: its size, the dtype of most of its weights, and its parts that are missing."""
-    size = sum(path.stat().st_size for path in set(files))
+    size = sum(size_of(path) for path in set(files))
     dtype = _stored_dtype(files)
     here = f"{size_text(size)}, {dtype or 'unknown dtype'}" if files else ""
     lacks = f"missing {', '.join(missing)}" if missing else ""

@@ -1,18 +1,18 @@
-"""Entry point of the command `wuerstchen`: parse the command line, run the verb, return the exit code."""
+"""Entry point of the command `wuerstchen`: parse the command line, run the verb, return the exit code.
+
+Most is imported where an interruption is expected, so that one in the first moments is reported like any other.
+"""
 
 import argparse
 import gc
-import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
-
-from . import warm
-from .parser import build_parser
 
 if TYPE_CHECKING:
     from ..execution.executor import Executor
+    from ..report import Report
 
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 """Threshold of the garbage collector. With the default of 700, collections take a tenth of a short run."""
@@ -20,10 +20,35 @@ _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    _take_any_file_name()
     arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        from . import streams
+
+        streams.prepare()
+        from ..report import Report
+
+        return _reported(Report(), lambda: _command(arguments))
+    except KeyboardInterrupt:
+        from ..report import Report
+
+        return Report().interrupted()
+
+
+def run_warm(arguments: list[str], executor: "Executor") -> int:
+    """Run a command of another process, which a warm server has taken, and return its exit code."""
+    from .parser import build_parser
+
+    options = build_parser().read(arguments)
+    options.executor = executor
+    return _run(options)
+
+
+def _command(arguments: list[str]) -> int:
     if arguments[:1] == ["_complete"]:
         return _complete(*arguments[1:])
+    from . import warm
+    from .parser import build_parser
+
     parser = build_parser()
     options = parser.read(arguments)
     if options.version:
@@ -45,35 +70,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(options)
 
 
-def run_warm(arguments: list[str], executor: "Executor") -> int:
-    """Run a command of another process, which a warm server has taken, and return its exit code."""
-    options = build_parser().read(arguments)
-    options.executor = executor
-    return _run(options)
-
-
 def _run(options: argparse.Namespace) -> int:
     from ..report import Report
 
+    def verb() -> int:
+        _check_folder()
+        from . import verbs
+
+        return verbs.VERBS[options.verb](options, report)
+
     with Report(as_json=options.json, quiet=options.quiet, debug=options.debug) as report:
+        return _reported(report, verb)
+
+
+def _reported(report: "Report", act: Callable[[], int]) -> int:
+    """Return the exit code of a part of the command, and report its errors."""
+    from ..report import FAILED, write_out
+
+    try:
         try:
-            from . import verbs
+            return act()
+        finally:
+            write_out()
+    except BrokenPipeError:  # the reader of our output has gone
+        return FAILED
+    except KeyboardInterrupt:
+        return report.interrupted()
+    except Exception as error:  # the last resort: one line instead of a traceback
+        return report.failed(error)
 
-            return verbs.VERBS[options.verb](options, report)
-        except BrokenPipeError:  # the reader of our output has gone
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        except KeyboardInterrupt:
-            return report.interrupted()
-        except Exception as error:  # the last resort: one line instead of a traceback
-            return report.failed(error)
 
+def _check_folder() -> None:
+    from ..errors import UsageError
 
-def _take_any_file_name() -> None:
-    """Let names of files be printed that are no UTF-8: as their bytes on stdout, escaped on stderr."""
-    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=errors)
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UsageError(
+            f"The current folder cannot be used: {error.strerror or error}. It may have been deleted; change to "
+            "another one."
+        ) from error
 
 
 def _complete(kind: str = "", word: str = "", *typed: str) -> int:

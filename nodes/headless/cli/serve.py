@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..execution.executor import Executor
 from ..report import INTERRUPTED, Report
 from ..stock.nodes import default_catalog
+from .streams import Forgiving
 from .warm import ACCEPTED, INTERRUPT, REFUSED, TIMEOUT, fingerprint, is_private, place, receive, send
 
 _ASK_TO_END = "end"
@@ -250,7 +251,7 @@ def _in_place_of(message: dict[str, Any], streams: list[int]) -> Generator[None]
             os.dup2(stream, number)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
         sys.stdout = open(1, "w", closefd=False, encoding=objects[1].encoding, errors=objects[1].errors)  # noqa: SIM115
-        sys.stderr = open(2, "w", closefd=False, encoding=objects[2].encoding, errors=objects[2].errors, buffering=1)  # noqa: SIM115
+        sys.stderr = Forgiving(open(2, "wb", closefd=False), objects[2].encoding)  # noqa: SIM115
         os.chdir(message["folder"])
         os.environ.clear()
         os.environ.update(message["environment"])

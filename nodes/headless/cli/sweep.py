@@ -17,7 +17,7 @@ from ..workflow.overrides import typed
 MAX_POINTS = 10_000
 _KINDS = {"INT": int, "FLOAT": (int, float), "BOOLEAN": bool}
 """Type of input -> types of its values in JSON; texts for any other."""
-_RANGE = re.compile(r"(-?[\d.]+?)\.\.(-?[\d.]+?)(?:\.\.([\d.]+))?")
+_NUMBER = re.compile(r"-?[\d.]+")
 _EXPECTED = (
     "expected NODE.input=VALUES: values with commas between (3,4), a range (1..8, or 0..1..0.25 with its step), or a "
     'JSON list (["a, b", "c"])'
@@ -95,26 +95,31 @@ def _values(text: str, declared: Input, key: str) -> list[Any]:
         parts = [part.strip() for part in text.split(",")]
     values: list[Any] = []
     for part in parts:
-        match = _RANGE.fullmatch(part) if isinstance(part, str) and declared.type in ("INT", "FLOAT") else None
-        steps = _range(match, declared, key) if match else [part]
+        bounds = part.split("..", 3) if isinstance(part, str) and declared.type in ("INT", "FLOAT") else []
+        is_range = len(bounds) in (2, 3) and all(_NUMBER.fullmatch(each) for each in bounds)
+        steps = _range(bounds, declared, key) if is_range else [part]
         values += [typed(each, declared, key, option="--sweep") for each in steps]
     return values
 
 
-def _range(match: re.Match[str], declared: Input, key: str) -> list[str]:
-    """Return the numbers of a range with both ends, as texts without the noise of binary fractions."""
+def _range(bounds: Sequence[str], declared: Input, key: str) -> list[str]:
+    """Return the numbers of a range with both ends, as texts without the noise of binary fractions.
+
+    Args:
+        bounds: Its first number, its last one, and the step between two, if that is not 1.
+    """
+    text = "..".join(bounds)
     kind = int if declared.type == "INT" else float
     try:
-        start, end = kind(match[1]), kind(match[2])
-        step = kind(match[3] or 1)
+        start, end, step = (kind(each) for each in (*bounds, "1")[:3])
         if not math.isfinite(start) or not math.isfinite(end):
             raise ValueError("it has no end")
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"--sweep {key}: {match[0]!r} is no range of {declared.type}; {_EXPECTED}.") from error
+        raise UsageError(f"--sweep {key}: {text!r} is no range of {declared.type}; {_EXPECTED}.") from error
     if step <= 0:
-        raise UsageError(f"--sweep {key}: {match[0]!r} has the step {step}; expected one above 0.")
+        raise UsageError(f"--sweep {key}: {text!r} has the step {step}; expected one above 0.")
     if abs(end - start) > step * MAX_POINTS:
-        raise UsageError(f"--sweep {key}: {match[0]!r} has too many values; expected at most {MAX_POINTS}.")
+        raise UsageError(f"--sweep {key}: {text!r} has too many values; expected at most {MAX_POINTS}.")
     count = math.floor(abs(end - start) / step + 1e-9) + 1
     sign = 1 if end >= start else -1
     numbers = [start + sign * index * step for index in range(count)]

@@ -6,11 +6,11 @@ import math
 import shlex
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wuerstchen_core.checkpoints.presets import DEFAULT_MODEL, PRESETS
 from wuerstchen_core.errors import InputError
+from wuerstchen_core.files.places import expanded
 
 from ..errors import UsageError
 from ..extras import require
@@ -91,8 +91,8 @@ def run(options: argparse.Namespace, report: "Report") -> int:
     settings = Finetuning(
         options.kind,
         options.model,
-        Path(options.pictures).expanduser(),
-        Path(options.out).expanduser(),
+        expanded(options.pictures),
+        expanded(options.out),
         encoders=options.encoders,
         rank=options.rank,
         layers=options.layers,
@@ -105,7 +105,7 @@ def run(options: argparse.Namespace, report: "Report") -> int:
         precision=options.precision,
         optimizer=options.optimizer,
         seed=options.seed,
-        keep=None if options.keep is None else Path(options.keep).expanduser(),
+        keep=None if options.keep is None else expanded(options.keep),
         prompts=tuple(options.validate),
         validate_every=options.validate_every,
         save_every=options.save_every,

@@ -1,6 +1,7 @@
 """Verbs of the command: each reads its options, does its work and returns the exit code."""
 
 import argparse
+import codecs
 import json
 import os
 import random
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..output_files import DEFAULT_FOLDER, OutputFiles
-from ..report import Report, size_text
+from ..report import Report, size_text, write_out
 from ..workflow import examples
 from ..workflow.documents import load_workflow
 from ..workflow.overrides import parse_seed
@@ -119,8 +120,7 @@ def _draw(
         return 0
     with tempfile.TemporaryDirectory(prefix="wuerstchen-") as folder:
         paths = run_all(replace(job, files=OutputFiles(folder), prints_paths=False))
-        sys.stdout.buffer.write(paths[0].read_bytes())
-        sys.stdout.buffer.flush()
+        write_out(paths[0].read_bytes())
     return 0
 
 
@@ -161,7 +161,8 @@ def convert(options: argparse.Namespace, report: Report) -> int:
     workflow = load_workflow(examples.locate(options.workflow))
     settings, seed = _settings(options.settings), _seed(options.seed, report)
     resolved = resolve(workflow, settings, seed=seed, catalog=_catalog(options))
-    print(json.dumps(resolved.prompt, indent=None if report.as_json else 2, ensure_ascii=report.as_json))
+    escaped = report.as_json or codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8"
+    write_out(json.dumps(resolved.prompt, indent=None if report.as_json else 2, ensure_ascii=escaped) + "\n")
     return 0
 
 
@@ -250,7 +251,7 @@ def completion(options: argparse.Namespace, report: Report) -> int:
     from .completion import script
     from .parser import build_parser
 
-    print(script(build_parser(), options.shell))
+    write_out(script(build_parser(), options.shell) + "\n")
     return 0
 
 

@@ -14,12 +14,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from wuerstchen_core.files.places import cache_folder
+from wuerstchen_core.files.places import cache_folder, expanded
 from wuerstchen_core.files.untrusted import open_file, parse_json, read_json
 from wuerstchen_core.files.writing import replaced_whole, write_new
 
@@ -32,6 +31,8 @@ _SUFFIX, _PARTIAL = ".safetensors", ".part"
 _STALE_SECONDS = 3600
 _LIMIT = "limit.json"
 """File in the folder with the limit that a person has set, {"bytes": number}."""
+_ABOUT = ("node", "type", "text", "workflow")
+"""Names of what is told about an entry."""
 _log = logging.getLogger(__name__)
 
 
@@ -64,7 +65,7 @@ class DiskCache:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, max_bytes: int | None = None) -> None:
-        self.folder = cache_folder() if folder is None else Path(folder).expanduser()
+        self.folder = cache_folder() if folder is None else expanded(folder)
         self.max_bytes = self._stored_limit() if max_bytes is None else max_bytes
         self.digests = FileDigests(self.folder / "digests")
         self._unseen: int | None = None
@@ -144,10 +145,10 @@ class DiskCache:
                 stat = os.fstat(regular.fileno())
             with safe_open(path, framework="np") as file:
                 header = file.metadata() or {}
-            about: Any = parse_json(header.get("about", "{}"))
+            about = dict(parse_json(header.get("about", "{}")))
             made = float(header.get("made", stat.st_mtime))
             made = made if math.isfinite(made) else stat.st_mtime
-            return Entry(key, stat.st_size, made, {str(name): str(text) for name, text in dict(about).items()})
+            return Entry(key, stat.st_size, made, {name: str(about[name]) for name in _ABOUT if name in about})
         return None
 
     def entries(self) -> list[Entry]:

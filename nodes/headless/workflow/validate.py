@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
+from wuerstchen_core.files.places import expanded
 from wuerstchen_core.files.untrusted import check_text
 
 from ..errors import MAX_FAULTY, InvalidWorkflowError, describe, near_matches, node_error
@@ -191,7 +191,7 @@ def _check_value(value: Any, declared: Input, lenient: bool) -> tuple[Any, dict[
         return value, node_error("value_bigger_than_max", message, f"{name}: expected {_range(low, high)}", **info)
     if declared.choices is not None and value not in declared.choices:
         takes_path = declared.options.get("takes_path_headless", False)
-        if takes_path and value and os.path.exists(path := Path(str(value)).expanduser()):
+        if takes_path and value and os.path.exists(path := expanded(str(value))):
             return str(path.absolute()), None
         details = _not_in_list(name, value, declared.choices)
         if takes_path:
