@@ -157,6 +157,17 @@ def test_a_film_of_many_frames_is_refused(attack, film, count):
     assert "too large an image" in error
 
 
+def test_images_that_are_doubled_again_and_again_are_refused(attack):
+    Image.new("RGB", (64, 64)).save("in.png")
+    graph = {"0": node("LoadImage", image="in.png")}
+    for step in range(39):
+        graph[str(step + 1)] = node("ImageBatch", image1=[str(step), 0], image2=[str(step), 0])
+    graph["last"] = node("SaveImage", images=["39", 0], filename_prefix="x")
+    Path("w.json").write_text(json.dumps(graph))
+    _, error = attack.alone("run", "w.json", "--no-cache", codes=frozenset({FAILED}))
+    assert "expected at most 1,000 images" in error
+
+
 def workflow_png(
     attack: Attack, *chunks: bytes, codes: Any = frozenset({INVALID_WORKFLOW}), may_succeed: bool = False
 ) -> int:

@@ -102,13 +102,13 @@ class ImageCompositeMasked:
         from torch.nn import functional as F
 
         below, above = (each.movedim(-1, 1) for each in (destination.clone(), source))
+        above = _repeated(above, len(below))  # before it is resized: there may be many that nothing needs
         if resize_source:
             above = F.interpolate(above, size=below.shape[-2:], mode="bilinear")
-        above = _repeated(above, len(below))
         cover = torch.ones_like(above)
         if mask is not None:
-            cover = F.interpolate(mask.reshape(-1, 1, *mask.shape[-2:]), size=above.shape[-2:], mode="bilinear")
-            cover = _repeated(cover, len(below))
+            cover = _repeated(mask.reshape(-1, 1, *mask.shape[-2:]), len(below))
+            cover = F.interpolate(cover, size=above.shape[-2:], mode="bilinear")
         height, width = (
             min(mine, max(0, whole - start))
             for mine, whole, start in zip(above.shape[-2:], below.shape[-2:], (y, x), strict=True)
