@@ -1,6 +1,7 @@
 """Reading of files from strangers: regular files, bounded sizes, JSON that is what it seems."""
 
 import os
+import random
 import re
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from support.attacks import within
-from wuerstchen_core.files import pictures, untrusted
+from wuerstchen_core.files import picture_headers, pictures, untrusted
 from wuerstchen_core.files.pictures import TooLargeError, read_frames, read_picture
 from wuerstchen_core.files.untrusted import check_json, open_file, parse_json, read_bytes, read_json, sha256_of
 
@@ -112,6 +113,36 @@ def test_frames_may_have_as_many_pixels_as_one_picture_and_are_bounded(monkeypat
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 90)
     with pytest.raises(TooLargeError):
         read_picture(data.getvalue())
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_of_a_camera_is_read(progressive):
+    """Its entropy-coded data, a profile in many segments and what lies after its end count as no segments."""
+    noise = Image.frombytes("RGB", (512, 512), random.Random(0).randbytes(512 * 512 * 3))
+    data = BytesIO()
+    noise.save(data, "JPEG", quality=98, progressive=progressive, icc_profile=bytes(10**6), comment=b"\xff\xda" * 999)
+    film = b"\xff\xd9" + b"\xff\xda\0\2" * 999
+    assert read_picture(data.getvalue() + film).size == (512, 512)
+
+
+def test_a_marker_between_two_blocks_is_counted(monkeypatch):
+    monkeypatch.setattr(picture_headers, "_BLOCK", 7)
+    data = BytesIO()
+    Image.new("RGB", (64, 64)).save(data, "JPEG", progressive=True)
+    scans = len(re.findall(rb"\xff\xda", data.getvalue()))
+    monkeypatch.setattr(picture_headers, "MAX_SCANS", scans)
+    assert read_picture(data.getvalue()).size == (64, 64)
+    monkeypatch.setattr(picture_headers, "MAX_SCANS", scans - 1)
+    with pytest.raises(ValueError, match=f"more than {scans - 1} scans"):
+        read_picture(data.getvalue())
+
+
+def test_compressed_texts_share_what_a_workflow_may_have(monkeypatch):
+    data = _png(prompt="x" * 3 * 2**20, workflow="y" * 3 * 2**20)
+    assert len(read_picture(data).info["workflow"]) == 3 * 2**20
+    monkeypatch.setattr("wuerstchen_core.files.pictures.MAX_TEXT_BYTES", 5 * 2**20)
+    with pytest.raises(ValueError, match="too large"):
+        read_picture(data)
 
 
 OWN = {

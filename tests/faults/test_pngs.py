@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support.attacks import Attack
+from support.attacks import Attack, within
 from support.pngs import SIGNATURE, Header, chunk, compressed, header, international, pixels, png, text
 from support.workflows import node
 from wuerstchen_nodes.headless.report import BAD_USAGE, FAILED, INVALID_WORKFLOW
@@ -166,6 +167,45 @@ def test_images_that_are_doubled_again_and_again_are_refused(attack):
     Path("w.json").write_text(json.dumps(graph))
     _, error = attack.alone("run", "w.json", "--no-cache", codes=frozenset({FAILED}))
     assert "expected at most 1,000 images" in error
+
+
+def jpeg(*, segments: bytes = b"", scans: int = 0) -> bytes:
+    """Return a progressive JPEG with further segments before, and further scans after its own."""
+    data = BytesIO()
+    Image.new("RGB", (8, 8)).save(data, "JPEG", progressive=True)
+    start, end = data.getvalue()[:2], data.getvalue()[2:-2]
+    return start + segments + end + end[end.rindex(b"\xff\xda") :] * scans + b"\xff\xd9"
+
+
+def expanding(kind: bytes) -> bytes:
+    """Return 300 chunks of 60 MiB each, compressed; the checksum inside is wrong, so that Pillow forgets each."""
+    return chunk(kind, b"a\0\0" + zlib.compress(bytes(60 * 2**20), 9)[:-4] + b"junk") * 300
+
+
+EXIF = b"\xff\xe1\0\x09Exif\0\0a"
+REPEATED: dict[str, tuple[Callable[[], bytes], str]] = {
+    "profiles of 60 MiB": (lambda: png(expanding(b"iCCP")), "profile"),
+    "texts of 60 MiB": (lambda: png(expanding(b"zTXt")), "texts"),
+    "chunks": (lambda: png(chunk(b"abCd") * 3_000_000), "chunks"),
+    "a chunk of 70 MB": (lambda: png(chunk(b"abCd", bytes(70 * 10**6))), "beside its pixels"),
+    "scans": (lambda: jpeg(scans=20_000), "scans"),
+    "segments": (lambda: jpeg(segments=EXIF * 700_000), "segments"),
+    "segments in an unknown one": (lambda: jpeg(segments=b"\xff\xf0\xff\xff" + EXIF * 700_000), "segments"),
+    "padding": (lambda: jpeg(segments=b"\xff" * 20_000_000), "between its segments"),
+    "junk": (lambda: jpeg(segments=b"\xff\xd9" + b"x" * 20_000_000), "between its segments"),
+    "junk alone": (lambda: b"\xff\xd8\xff\xd9" + b"x" * 20_000_000, "between its segments"),
+}
+"""{what there is too much of: picture, word of the refusal}."""
+
+
+@pytest.mark.parametrize("name", list(REPEATED))
+def test_a_picture_of_too_many_parts_is_refused(attack, name):
+    data, word = REPEATED[name]
+    Path("in.png").write_bytes(data())
+    Path("w.json").write_text(GRAPH)
+    with within(5):
+        _, error = attack.here("run", "w.json", "--no-cache", codes=frozenset({FAILED}))
+    assert word in error
 
 
 def workflow_png(

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, TypeVar
 
+from .picture_headers import check_headers
 from .untrusted import MAX_TEXT_BYTES, open_file
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class TooLargeError(ValueError):
 def read_picture(source: Path | bytes) -> "Image":
     """Read a picture, the first one of several frames, into memory, and turn it upright.
 
-    PNGs may carry compressed texts as large as a workflow may be; Pillow alone takes 1 MiB.
+    PNGs may carry compressed texts that are together as large as a workflow may be; Pillow alone takes 1 MiB of each.
 
     Args:
         source: A file, or its content.
@@ -70,8 +71,8 @@ def _read(source: Path | bytes, read: "Callable[[Image], Read]") -> Read:
 
     with _LIMITS, BytesIO(source) if isinstance(source, bytes) else open_file(source) as file:
         usual = PngImagePlugin.MAX_TEXT_CHUNK
-        PngImagePlugin.MAX_TEXT_CHUNK = max(usual, MAX_TEXT_BYTES)
         try:
+            PngImagePlugin.MAX_TEXT_CHUNK = max(usual, MAX_TEXT_BYTES // max(1, check_headers(file)))
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 return read(Image.open(file))
