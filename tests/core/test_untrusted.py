@@ -125,6 +125,18 @@ def test_a_jpeg_of_a_camera_is_read(progressive):
     assert read_picture(data.getvalue() + film).size == (512, 512)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF"])
+def test_formats_that_are_read(kind):
+    """Some cameras write JPEGs that Pillow calls MPO."""
+    data = BytesIO()
+    more = {"save_all": True, "append_images": [Image.new("RGB", (9, 7), "blue")]} if kind == "MPO" else {}
+    Image.new("RGB", (9, 7), "red").save(data, kind, **more)
+    picture, frames = read_picture(data.getvalue()), read_frames(data.getvalue())
+    assert picture.size == (9, 7) and len(frames) == 1
+    red, green, blue = picture.convert("RGB").getpixel((4, 4))
+    assert red > 250 and green < 5 and blue < 5
+
+
 def test_a_marker_between_two_blocks_is_counted(monkeypatch):
     monkeypatch.setattr(picture_headers, "_BLOCK", 7)
     data = BytesIO()

@@ -1,6 +1,7 @@
 """Pictures that attack: as workflows, and as pictures and masks that a workflow loads."""
 
 import json
+import struct
 import zlib
 from collections.abc import Callable
 from io import BytesIO
@@ -206,6 +207,49 @@ def test_a_picture_of_too_many_parts_is_refused(attack, name):
     with within(5):
         _, error = attack.here("run", "w.json", "--no-cache", codes=frozenset({FAILED}))
     assert word in error
+
+
+POSTSCRIPT = """%%!PS-Adobe-3.0 EPSF-3.0
+%%%%BoundingBox: 0 0 8 8
+%%%%EndComments
+(%s) (w) file (x) writestring
+showpage
+%%%%EOF
+"""
+OTHER_FORMATS: dict[str, Callable[[], bytes]] = {
+    "EPS": lambda: (POSTSCRIPT % (Path.cwd() / "written")).encode(),
+    "PPM": lambda: b"P3\n4000 4000\n255\n" + b"1 2 3 " * 4000 * 4000,
+    "QOI": lambda: (
+        b"qoif" + struct.pack(">IIBB", 5000, 4000, 3, 0) + b"\xfe\1\2\3" + b"\x6a" * 19_999_999 + b"\0" * 7 + b"\1"
+    ),
+    **{kind: lambda kind=kind: saved(kind) for kind in ("TGA", "PCX", "SGI", "ICO", "ICNS", "DDS", "JPEG2000")},
+}
+
+
+def saved(kind: str) -> bytes:
+    data = BytesIO()
+    Image.new("RGB", (16, 16)).save(data, kind)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("name", list(OTHER_FORMATS))
+def test_a_format_that_no_one_needs_is_not_read(attack, name):
+    Path("in.png").write_bytes(OTHER_FORMATS[name]())
+    Path("w.json").write_text(GRAPH)
+    with within(5):
+        _, error = attack.here("run", "w.json", "--no-cache", codes=frozenset({FAILED}))
+    assert "it is none of PNG, JPEG" in error
+    assert not Path("written").exists()
+
+
+def test_bad_tags_are_not_warned_of_one_by_one(attack):
+    bad = b"".join(struct.pack("<HHII", 1000 + tag, 1, 10**9, 8) for tag in range(60_000))
+    exif = b"II*\0" + struct.pack("<IH", 8, 60_000) + bad + bytes(4)
+    Path("in.png").write_bytes(png(chunk(b"eXIf", exif)))
+    Path("w.json").write_text(GRAPH)
+    with within(10):
+        code, error = attack.here("run", "w.json", "--no-cache", may_succeed=True)
+    assert code == 0 and len(error.splitlines()) < 10
 
 
 def workflow_png(

@@ -13,6 +13,8 @@ from .untrusted import MAX_TEXT_BYTES, open_file
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""Formats that are read. Pillow knows about 50 more, and starts other programs for some."""
 MAX_FRAMES = 1000
 """Most frames of a picture."""
 Read = TypeVar("Read")
@@ -35,7 +37,7 @@ def read_picture(source: Path | bytes) -> "Image":
         Image: In its own mode, with its texts and other facts in `info`.
     Raises:
         TooLargeError: It has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels.
-        ValueError: It is damaged, or no picture.
+        ValueError: It is damaged, or none of `FORMATS`.
         OSError: It cannot be opened, or is no regular file.
     """
 
@@ -46,6 +48,8 @@ def read_picture(source: Path | bytes) -> "Image":
 
 def read_frames(source: Path | bytes) -> "list[Image]":
     """Read every frame of a picture as `read_picture` does. All of them together may have as many pixels as one.
+
+    Of a photograph with others behind it, as some cameras write them, it reads the first, like ComfyUI.
 
     Args and errors as for `read_picture`; a TooLargeError, too, where it has more than `MAX_FRAMES` frames.
     """
@@ -61,23 +65,28 @@ def read_frames(source: Path | bytes) -> "list[Image]":
             if len(frames) == MAX_FRAMES:
                 raise TooLargeError(f"it has too many frames; expected at most {MAX_FRAMES:,}")
             frames.append(ImageOps.exif_transpose(frame))
+            if picture.format == "MPO":  # a photograph, with others of the same moment behind it
+                break
         return frames
 
     return _read(source, read)
 
 
 def _read(source: Path | bytes, read: "Callable[[Image], Read]") -> Read:
-    from PIL import Image, PngImagePlugin
+    from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
     with _LIMITS, BytesIO(source) if isinstance(source, bytes) else open_file(source) as file:
         usual = PngImagePlugin.MAX_TEXT_CHUNK
         try:
             PngImagePlugin.MAX_TEXT_CHUNK = max(usual, MAX_TEXT_BYTES // max(1, check_headers(file)))
             with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # one for each damaged tag
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                return read(Image.open(file))
+                return read(Image.open(file, formats=FORMATS))
         except TooLargeError:
             raise
+        except UnidentifiedImageError as error:  # its text has the name of a Python object
+            raise ValueError(f"it is none of {', '.join(FORMATS)}, or damaged") from error
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise TooLargeError(_too_large()) from error
         except Exception as error:  # Pillow raises all kinds of errors at damaged files
