@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngInfo
 
 from support.attacks import within
@@ -123,6 +123,25 @@ def test_a_jpeg_of_a_camera_is_read(progressive):
     noise.save(data, "JPEG", quality=98, progressive=progressive, icc_profile=bytes(10**6), comment=b"\xff\xda" * 999)
     film = b"\xff\xd9" + b"\xff\xda\0\2" * 999
     assert read_picture(data.getvalue() + film).size == (512, 512)
+
+
+def test_a_picture_with_a_long_side_is_refused_before_it_is_decoded(monkeypatch):
+    data = BytesIO()
+    Image.new("RGB", (9, 7)).save(data, "PNG")
+    assert read_picture(data.getvalue(), 9).size == read_frames(data.getvalue(), 9)[0].size == (9, 7)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    for read in (read_picture, read_frames):
+        with pytest.raises(TooLargeError, match="it has 9 x 7 pixels; expected at most 8 on a side"):
+            read(data.getvalue(), 8)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_a_picture_is_turned_upright_once(kind):
+    data = BytesIO()
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (9, 7)).save(data, kind, exif=exif)
+    assert read_picture(data.getvalue()).size == read_frames(data.getvalue())[0].size == (7, 9)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF"])

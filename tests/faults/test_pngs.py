@@ -252,6 +252,14 @@ def test_bad_tags_are_not_warned_of_one_by_one(attack):
     assert code == 0 and len(error.splitlines()) < 10
 
 
+@pytest.mark.parametrize(("width", "height"), [(9400, 9400), (60_000, 1400)])
+def test_a_picture_that_no_model_takes_is_refused_before_it_is_decoded(attack, width, height):
+    Path("in.png").write_bytes(SIGNATURE + header(Header(width, height)) + pixels() + chunk(b"IEND"))
+    Path("w.json").write_text(GRAPH)
+    _, error = attack.here("run", "w.json", "--no-cache", codes=frozenset({FAILED}))
+    assert f"it has {width} x {height} pixels; expected at most 8192 on a side" in error
+
+
 def workflow_png(
     attack: Attack, *chunks: bytes, codes: Any = frozenset({INVALID_WORKFLOW}), may_succeed: bool = False
 ) -> int:

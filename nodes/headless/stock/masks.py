@@ -8,6 +8,7 @@ import numpy
 
 from wuerstchen_core.files.pictures import read_picture
 from wuerstchen_core.files.untrusted import sha256_of
+from wuerstchen_core.geometry import MAX_SIZE
 
 from ...pictures import MASK_KEY
 from .images import IMAGE_SUFFIXES, explained
@@ -48,13 +49,13 @@ class LoadImageMask:
     def load(self, image: str, channel: str) -> tuple[Tensor]:
         """Return the mask [1, height, width] in 0..1."""
         with explained(find_input(image)) as path:
-            picture = read_picture(path)
+            picture = read_picture(path, MAX_SIZE)
             if picture.mode.startswith("I"):  # 16 bits a pixel
                 picture = picture.convert("I").point(lambda value: value * (1 / 255))
             values = picture.convert("RGBA").getchannel(channel[0].upper())
         import torch
 
-        mask = torch.from_numpy(numpy.array(values, dtype=numpy.float32) / 255)[None]
+        mask = torch.from_numpy(numpy.divide(numpy.asarray(values), numpy.float32(255)))[None]
         return (1 - mask if channel == "alpha" else mask,)
 
 

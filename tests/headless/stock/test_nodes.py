@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import numpy
 import pytest
@@ -10,6 +11,7 @@ from support.workflows import Toy, node, toys
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError, RunError
 from wuerstchen_nodes.headless.execution.executor import Executor
 from wuerstchen_nodes.headless.stock import nodes as stock
+from wuerstchen_nodes.headless.stock.images import LoadImage, SaveImage
 from wuerstchen_nodes.headless.stock.latents import LoadLatent, SaveLatent
 from wuerstchen_nodes.headless.workflow.catalog import Catalog
 from wuerstchen_nodes.headless.workflow.validate import validate
@@ -118,6 +120,22 @@ def test_a_changed_file_is_loaded_again(host):
         executor.run(validate(prompt, CATALOG))
     saved = sorted(host.output_folder().iterdir())
     assert [Image.open(each).getpixel((0, 0)) for each in saved] == [(0, 0, 0), (200, 200, 200)]
+
+
+def test_a_large_picture_is_loaded_and_saved_without_copies(host):
+    host.input_folders[0].mkdir()
+    Image.new("RGBA", (2000, 3000), (51, 102, 204, 51)).save(host.input_folders[0] / "in.png")
+    with using(host):
+        tracemalloc.start()
+        (images, masks), most = LoadImage().load("in.png"), tracemalloc.get_traced_memory()[1]
+        assert most < 1.3 * (images.nbytes + masks.nbytes)
+        tracemalloc.reset_peak()
+        SaveImage().save(images, "x")
+        before, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert most - before < images.nbytes
+    assert torch.allclose(images[0, [0, -1], [0, -1]], torch.tensor([0.2, 0.4, 0.8]).expand(2, 3))
+    assert torch.allclose(masks, torch.tensor(0.8))
 
 
 def test_latents_are_saved_and_loaded(host):
