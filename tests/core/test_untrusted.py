@@ -13,7 +13,15 @@ from PIL.PngImagePlugin import PngInfo
 from support.attacks import within
 from wuerstchen_core.files import picture_headers, pictures, untrusted
 from wuerstchen_core.files.pictures import TooLargeError, read_frames, read_picture
-from wuerstchen_core.files.untrusted import check_json, open_file, parse_json, read_bytes, read_json, sha256_of
+from wuerstchen_core.files.untrusted import (
+    check_json,
+    check_size,
+    open_file,
+    parse_json,
+    read_bytes,
+    read_json,
+    sha256_of,
+)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
@@ -25,7 +33,8 @@ def test_only_regular_files_are_opened_and_none_is_waited_for(tmp_path, kind):
         path.mkdir()
     else:
         path.symlink_to("/dev/zero")
-    for read in (open_file, sha256_of, read_json, lambda each: read_bytes(each, 10), read_picture):
+    bounded = (lambda each: read_bytes(each, 10), lambda each: check_size(each, 10))
+    for read in (open_file, sha256_of, read_json, *bounded, read_picture):
         with within(5), pytest.raises(OSError, match=r"not a file|Is a directory"):
             read(path)
 
@@ -34,8 +43,10 @@ def test_a_file_is_read_up_to_its_limit(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"12345")
     assert read_bytes(path, 5) == b"12345"
-    with pytest.raises(OSError, match="larger than 4 bytes"):
-        read_bytes(path, 4)
+    check_size(path, 5)
+    for read in (read_bytes, check_size):
+        with pytest.raises(OSError, match="larger than 4 bytes"):
+            read(path, 4)
     assert sha256_of(path) == "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"
 
 

@@ -327,6 +327,50 @@ def test_a_saved_picture_with_any_byte_changed(attack):
         attack.here("validate", "odd.png", codes=frozenset({INVALID_WORKFLOW, BAD_USAGE}), may_succeed=True)
 
 
+def latent(dtype: str, shape: list[int], size: int) -> str:
+    return json.dumps({"latent_tensor": {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}})
+
+
+EMPTY = '"%d": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}'
+LATENTS: dict[str, tuple[Callable[[], str], int, str]] = {
+    "491 MB": (lambda: latent("U8", [1, 16, 5541, 5541], 491_243_296), 491_243_296, "larger than 128 MiB"),
+    "too many values": (lambda: latent("F16", [1, 16, 1024, 2048], 2**26), 2**26, "holds 33,554,432 values; expected"),
+    "bytes": (lambda: latent("U8", [1, 16, 2700, 2700], 116_640_000), 116_640_000, "holds values of U8; expected"),
+    "complex numbers": (lambda: latent("C64", [1, 16, 6, 6], 4608), 4608, "holds values of C64; expected"),
+    "less than it says": (lambda: latent("F32", [1, 16, 2**20, 2**20], 2304), 2304, "is not a .latent file"),
+    "1,000,000 tensors": (lambda: "{" + ",".join(EMPTY % each for each in range(10**6)) + "}", 0, "900,000 lists"),
+}
+"""{what is wrong with it: header, number of bytes after it, words of the refusal}."""
+
+
+@pytest.mark.parametrize("name", list(LATENTS))
+def test_a_latent_that_is_refused_before_it_is_read(attack, name):
+    header, size, words = LATENTS[name]
+    text = header().encode()
+    with open("in.latent", "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + size)
+    saver = node("SaveLatent", samples=["1", 0], filename_prefix="x")
+    Path("w.json").write_text(json.dumps({"1": node("LoadLatent", latent="in.latent"), "2": saver}))
+    with within(5):
+        _, error = attack.here("run", "w.json", "--no-cache", codes=frozenset({FAILED, INVALID_WORKFLOW}))
+    assert words in error and "in.latent" in error
+
+
+@pytest.mark.parametrize(("loader", "name"), [("LoadImage", "in.png"), ("LoadLatent", "in.latent")])
+def test_a_file_of_a_terabyte_is_not_read(attack, loader, name):
+    with open(name, "wb") as file:
+        file.write(SIGNATURE)
+        file.truncate(2**40)
+    source = node(loader, **{loader.removeprefix("Load").lower(): name})
+    socket = "images" if loader == "LoadImage" else "samples"
+    saver = node(loader.replace("Load", "Save"), **{socket: ["1", 0]}, filename_prefix="x")
+    Path("w.json").write_text(json.dumps({"1": source, "2": saver}))
+    with within(5):
+        _, error = attack.here("run", "w.json", "--no-cache", codes=frozenset({INVALID_WORKFLOW}))
+    assert "it is larger than" in error
+
+
 @pytest.mark.long
 def test_a_file_of_a_gigabyte(attack):
     for name in ("w.png", "w.json"):
@@ -335,4 +379,4 @@ def test_a_file_of_a_gigabyte(attack):
             file.truncate(2**30)
         attack.alone("validate", name, codes=frozenset({INVALID_WORKFLOW}))
         Path("load.json").write_text(GRAPH.replace("in.png", name))
-        attack.alone("run", "load.json", "--no-cache", codes=frozenset({FAILED}))
+        attack.alone("run", "load.json", "--no-cache", codes=frozenset({INVALID_WORKFLOW}))

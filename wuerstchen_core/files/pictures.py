@@ -2,19 +2,21 @@
 
 import warnings
 from collections.abc import Callable
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, TypeVar
 
 from .picture_headers import check_headers
-from .untrusted import MAX_TEXT_BYTES, open_file
+from .untrusted import MAX_TEXT_BYTES, open_file, size_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that are read. Pillow knows about 50 more, and starts other programs for some."""
+MAX_BYTES = 512 * 2**20
+"""Largest file of a picture. One of 8192x8192 pixels with 6 bytes each, not compressed, has 384 MiB."""
 MAX_FRAMES = 1000
 """Most frames of a picture."""
 Read = TypeVar("Read")
@@ -23,7 +25,7 @@ _LIMITS = RLock()
 
 
 class TooLargeError(ValueError):
-    """A picture has so many pixels or frames that it may be an attack."""
+    """A picture has so many bytes, pixels or frames that it may be an attack."""
 
 
 def read_picture(source: Path | bytes, most_side: int | None = None) -> "Image":
@@ -37,7 +39,7 @@ def read_picture(source: Path | bytes, most_side: int | None = None) -> "Image":
     Returns:
         Image: In its own mode, with its texts and other facts in `info`.
     Raises:
-        TooLargeError: It has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels, or a longer side.
+        TooLargeError: It has more than `MAX_BYTES` or `PIL.Image.MAX_IMAGE_PIXELS` pixels, or a longer side.
         ValueError: It is damaged, or none of `FORMATS`.
         OSError: It cannot be opened, or is no regular file.
     """
@@ -82,6 +84,9 @@ def _read(source: Path | bytes, read: "Callable[[Image], Read]") -> Read:
     with _LIMITS, BytesIO(source) if isinstance(source, bytes) else open_file(source) as file:
         usual = PngImagePlugin.MAX_TEXT_CHUNK
         try:
+            if file.seek(0, SEEK_END) > MAX_BYTES:
+                raise TooLargeError(f"it has more than {size_text(MAX_BYTES)}")
+            file.seek(0)
             PngImagePlugin.MAX_TEXT_CHUNK = max(usual, MAX_TEXT_BYTES // max(1, check_headers(file)))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # one for each damaged tag

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from wuerstchen_core.errors import InputError
-from wuerstchen_core.files.pictures import TooLargeError, read_frames
+from wuerstchen_core.files.pictures import MAX_BYTES, TooLargeError, read_frames
 from wuerstchen_core.files.untrusted import sha256_of
 from wuerstchen_core.geometry import MAX_SIZE
 
@@ -101,7 +101,7 @@ class LoadImage:
 
     @classmethod
     def VALIDATE_INPUTS(cls, image: Any) -> bool | str:
-        return explain_missing(image)
+        return explain_missing(image, MAX_BYTES)
 
     @classmethod
     def IS_CHANGED(cls, image: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from wuerstchen_core.files.pictures import read_picture
+from wuerstchen_core.files.pictures import MAX_BYTES, read_picture
 from wuerstchen_core.files.untrusted import sha256_of
 from wuerstchen_core.geometry import MAX_SIZE
 
@@ -40,7 +40,7 @@ class LoadImageMask:
 
     @classmethod
     def VALIDATE_INPUTS(cls, image: Any) -> bool | str:
-        return explain_missing(image)
+        return explain_missing(image, MAX_BYTES)
 
     @classmethod
     def IS_CHANGED(cls, image: str, channel: str) -> str:

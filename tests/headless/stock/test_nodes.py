@@ -8,6 +8,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from support.workflows import Toy, node, toys
+from wuerstchen_core.errors import InputError
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError, RunError
 from wuerstchen_nodes.headless.execution.executor import Executor
 from wuerstchen_nodes.headless.stock import nodes as stock
@@ -156,6 +157,25 @@ def test_a_latent_file_keeps_the_size_that_was_asked_for(host):
             path = host.output_folder() / "odd.latent"
             save_file({"latent_tensor": samples["samples"]}, path, metadata={"wuerstchen_size": text})
             assert set(LoadLatent().load(str(path))[0]) == {"samples"}, text
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_a_latent_of_other_numbers_is_refused(host, dtype):
+    path = host.output_folder() / "odd.latent"
+    path.parent.mkdir(exist_ok=True)
+    save_file({"latent_tensor": torch.ones(1, 16, 6, 6).to(dtype)}, path)
+    with using(host), pytest.raises(InputError, match=r"odd\.latent holds values of .*; expected F64, F32, F16, BF16"):
+        LoadLatent().load(str(path))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_a_latent_of_any_floating_numbers_is_read(host, dtype):
+    path = host.output_folder() / "old.latent"
+    path.parent.mkdir(exist_ok=True)
+    save_file({"latent_tensor": torch.ones(1, 16, 6, 6).to(dtype)}, path)
+    with using(host):
+        (loaded,) = LoadLatent().load(str(path))
+    assert torch.equal(loaded["samples"], torch.ones(1, 16, 6, 6) / 0.18215)
 
 
 def test_a_file_that_is_no_latent_is_named(host):
