@@ -146,14 +146,17 @@ def test_a_latent_that_is_refused_before_it_is_read(attack, name):
     assert words in error and "in.latent" in error
 
 
-@pytest.mark.parametrize(("loader", "name"), [("LoadImage", "in.png"), ("LoadLatent", "in.latent")])
-def test_a_file_of_a_terabyte_is_not_read(attack, loader, name):
-    with open(name, "wb") as file:
+@pytest.mark.parametrize(
+    ("source", "saver"),
+    [
+        (node("LoadImage", image="in.png"), node("SaveImage", images=["1", 0], filename_prefix="x")),
+        (node("LoadLatent", latent="in.png"), node("SaveLatent", samples=["1", 0], filename_prefix="x")),
+    ],
+)
+def test_a_file_of_a_terabyte_is_not_read(attack, source, saver):
+    with open("in.png", "wb") as file:
         file.write(SIGNATURE)
         file.truncate(2**40)
-    source = node(loader, **{loader.removeprefix("Load").lower(): name})
-    socket = "images" if loader == "LoadImage" else "samples"
-    saver = node(loader.replace("Load", "Save"), **{socket: ["1", 0]}, filename_prefix="x")
     Path("w.json").write_text(json.dumps({"1": source, "2": saver}))
     _, error = attack.here("run", "w.json", "--no-cache", codes=frozenset({INVALID_WORKFLOW}))
     assert "it is larger than" in error

@@ -137,7 +137,7 @@ def explained(path: Path) -> Iterator[Path]:
         raise InputError(f"{path} is too large an image: {error}. Make it smaller first.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be read as an image: {reason}. Give a PNG, JPEG or WebP file.") from error
+        raise InputError(f"{path} cannot be read as an image: {reason}. Save it as PNG, JPEG or WebP.") from error
 
 
 def metadata_texts(prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:
