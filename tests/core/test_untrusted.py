@@ -1,18 +1,28 @@
 """Reading of files from strangers: regular files, bounded sizes, JSON that is what it seems."""
 
 import os
+import random
 import re
 from io import BytesIO
 from pathlib import Path
 
+import numpy
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngInfo
 
 from support.attacks import within
-from wuerstchen_core.files import pictures, untrusted
+from wuerstchen_core.files import picture_headers, pictures, untrusted
 from wuerstchen_core.files.pictures import TooLargeError, read_frames, read_picture
-from wuerstchen_core.files.untrusted import check_json, open_file, parse_json, read_bytes, read_json, sha256_of
+from wuerstchen_core.files.untrusted import (
+    check_json,
+    check_size,
+    open_file,
+    parse_json,
+    read_bytes,
+    read_json,
+    sha256_of,
+)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
@@ -24,7 +34,8 @@ def test_only_regular_files_are_opened_and_none_is_waited_for(tmp_path, kind):
         path.mkdir()
     else:
         path.symlink_to("/dev/zero")
-    for read in (open_file, sha256_of, read_json, lambda each: read_bytes(each, 10), read_picture):
+    bounded = (lambda each: read_bytes(each, 10), lambda each: check_size(each, 10))
+    for read in (open_file, sha256_of, read_json, *bounded, read_picture):
         with within(5), pytest.raises(OSError, match=r"not a file|Is a directory"):
             read(path)
 
@@ -33,8 +44,10 @@ def test_a_file_is_read_up_to_its_limit(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"12345")
     assert read_bytes(path, 5) == b"12345"
-    with pytest.raises(OSError, match="larger than 4 bytes"):
-        read_bytes(path, 4)
+    check_size(path, 5)
+    for read in (read_bytes, check_size):
+        with pytest.raises(OSError, match="larger than 4 bytes"):
+            read(path, 4)
     assert sha256_of(path) == "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"
 
 
@@ -112,6 +125,66 @@ def test_frames_may_have_as_many_pixels_as_one_picture_and_are_bounded(monkeypat
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 90)
     with pytest.raises(TooLargeError):
         read_picture(data.getvalue())
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_of_a_camera_is_read(progressive):
+    """Its entropy-coded data, a profile in many segments and what lies after its end count as no segments."""
+    noise = Image.frombytes("RGB", (512, 512), random.Random(0).randbytes(512 * 512 * 3))
+    data = BytesIO()
+    noise.save(data, "JPEG", quality=98, progressive=progressive, icc_profile=bytes(10**6), comment=b"\xff\xda" * 999)
+    film = b"\xff\xd9" + b"\xff\xda\0\2" * 999
+    assert read_picture(data.getvalue() + film).size == (512, 512)
+
+
+def test_a_picture_with_a_long_side_is_refused_before_it_is_decoded(monkeypatch):
+    data = BytesIO()
+    Image.new("RGB", (9, 7)).save(data, "PNG")
+    assert read_picture(data.getvalue(), 9).size == read_frames(data.getvalue(), 9)[0].size == (9, 7)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    for read in (read_picture, read_frames):
+        with pytest.raises(TooLargeError, match="it has 9 x 7 pixels; expected at most 8 on a side"):
+            read(data.getvalue(), 8)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_a_picture_is_turned_upright_once(kind):
+    data = BytesIO()
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (9, 7)).save(data, kind, exif=exif)
+    assert read_picture(data.getvalue()).size == read_frames(data.getvalue())[0].size == (7, 9)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF"])
+def test_formats_that_are_read(kind):
+    """Some cameras write JPEGs that Pillow calls MPO."""
+    data = BytesIO()
+    more = {"save_all": True, "append_images": [Image.new("RGB", (9, 7), "blue")]} if kind == "MPO" else {}
+    Image.new("RGB", (9, 7), "red").save(data, kind, **more)
+    picture, frames = read_picture(data.getvalue()), read_frames(data.getvalue())
+    assert picture.size == (9, 7) and len(frames) == 1
+    assert numpy.abs(numpy.asarray(picture.convert("RGB"), int) - (255, 0, 0)).max() < 5
+
+
+def test_a_marker_between_two_blocks_is_counted(monkeypatch):
+    monkeypatch.setattr(picture_headers, "_BLOCK", 7)
+    data = BytesIO()
+    Image.new("RGB", (64, 64)).save(data, "JPEG", progressive=True)
+    scans = len(re.findall(rb"\xff\xda", data.getvalue()))
+    monkeypatch.setattr(picture_headers, "MAX_SCANS", scans)
+    assert read_picture(data.getvalue()).size == (64, 64)
+    monkeypatch.setattr(picture_headers, "MAX_SCANS", scans - 1)
+    with pytest.raises(ValueError, match=f"more than {scans - 1} scans"):
+        read_picture(data.getvalue())
+
+
+def test_compressed_texts_share_what_a_workflow_may_have(monkeypatch):
+    data = _png(prompt="x" * 3 * 2**20, workflow="y" * 3 * 2**20)
+    assert len(read_picture(data).info["workflow"]) == 3 * 2**20
+    monkeypatch.setattr("wuerstchen_core.files.pictures.MAX_TEXT_BYTES", 5 * 2**20)
+    with pytest.raises(ValueError, match="too large"):
+        read_picture(data)
 
 
 OWN = {

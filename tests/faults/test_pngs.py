@@ -232,4 +232,4 @@ def test_a_file_of_a_gigabyte(attack):
             file.truncate(2**30)
         attack.alone("validate", name, codes=frozenset({INVALID_WORKFLOW}))
         Path("load.json").write_text(GRAPH.replace("in.png", name))
-        attack.alone("run", "load.json", "--no-cache", codes=frozenset({FAILED}))
+        attack.alone("run", "load.json", "--no-cache", codes=frozenset({INVALID_WORKFLOW}))

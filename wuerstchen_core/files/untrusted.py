@@ -45,8 +45,19 @@ def read_bytes(path: Path, most: int) -> bytes:
     with open_file(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
-        raise OSError(errno.EFBIG, f"it is larger than {size_text(most)}", str(path))
+        _refuse_file(path, most)
     return data
+
+
+def check_size(path: Path, most: int) -> None:
+    """Check that a file that another library is to open is a regular one of at most `most` bytes.
+
+    Raises:
+        OSError: It is larger, or as for `open_file`.
+    """
+    with open_file(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            _refuse_file(path, most)
 
 
 def sha256_of(path: Path) -> str:
@@ -140,6 +151,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
         raise ValueError(f"an object has the key {twice[:40]!r} twice")
     return found
+
+
+def _refuse_file(path: Path, most: int) -> NoReturn:
+    raise OSError(errno.EFBIG, f"it is larger than {size_text(most)}", str(path))
 
 
 def _refuse_depth() -> NoReturn:

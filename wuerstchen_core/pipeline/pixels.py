@@ -28,28 +28,23 @@ def open_picture(picture: "Image | str | PathLike[str]", name: str = "image") ->
     """
     from PIL import Image, ImageOps
 
-    if isinstance(picture, Image.Image):
-        opened = picture
-    else:
+    if not isinstance(picture, Image.Image):
         try:
-            opened = read_picture(expanded(picture))
+            return read_picture(expanded(picture), MAX_SIZE)
         except TooLargeError as error:
-            raise InputError(
-                f"{name} is {picture!r}, which has too many pixels; expected at most {MAX_SIZE} on a side. Make it "
-                "smaller."
-            ) from error
+            raise InputError(f"{name} is {picture!r}, which is too large: {error}. Make it smaller.") from error
         except (OSError, ValueError, TypeError) as error:
             raise InputError(
                 f"{name} is {picture!r}, which cannot be read as a picture: {error}. Give a PNG, JPEG or WebP file, or "
                 "a PIL.Image."
             ) from error
-    if max(opened.size) > MAX_SIZE:
+    if max(picture.size) > MAX_SIZE:
         raise InputError(
-            f"{name} has {opened.width} x {opened.height} pixels; expected at most {MAX_SIZE} on a side. Make it "
+            f"{name} has {picture.width} x {picture.height} pixels; expected at most {MAX_SIZE} on a side. Make it "
             "smaller."
         )
     try:
-        return ImageOps.exif_transpose(opened)
+        return ImageOps.exif_transpose(picture)
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"{name} is damaged: {error}. Save it again.") from error
 

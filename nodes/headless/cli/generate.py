@@ -13,6 +13,7 @@ from typing import Any
 from wuerstchen_core.checkpoints.presets import DEFAULT_MODEL, PRESETS, Family, family
 from wuerstchen_core.files.pictures import read_picture
 from wuerstchen_core.files.untrusted import MAX_TEXT_BYTES, size_text
+from wuerstchen_core.geometry import MAX_SIZE
 
 from ...registry import NODE_CLASS_MAPPINGS
 from ...widgets import LARGEST_SEED
@@ -74,7 +75,7 @@ def picture_remarks(path: str) -> list[str]:
         path: The picture. One that cannot be read has no remarks; the node that loads it says why.
     """
     with suppress(OSError, ValueError):
-        picture = read_picture(Path(path))
+        picture = read_picture(Path(path), MAX_SIZE)
         if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema()[0] != 255:
             return [f"{path} is transparent in places; the colours that are stored there are used."]
     return []

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from wuerstchen_core.errors import InputError
+from wuerstchen_core.files.pictures import MAX_FRAMES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +54,7 @@ class ImageBatch:
         import torch
 
         _check_sizes(image1, image2)
+        _check_room(image1, image2)
         return (torch.cat([image1, image2]),)
 
 
@@ -84,4 +88,16 @@ def _check_sizes(image1: Tensor, image2: Tensor) -> None:
         sizes = " and ".join(f"{image.shape[2]} x {image.shape[1]}" for image in (image1, image2))
         raise InputError(
             f"The two images are {sizes} pixels; expected one size and the same channels. Scale one of them before."
+        )
+
+
+def _check_room(image1: Tensor, image2: Tensor) -> None:
+    """Raise InputError where two batches are together more than a file may hold, so that no graph doubles endlessly."""
+    count = len(image1) + len(image2)
+    pixels = count * image1.shape[1] * image1.shape[2]
+    most = Image.MAX_IMAGE_PIXELS or float("inf")
+    if count > MAX_FRAMES or pixels > most:
+        raise InputError(
+            f"The two batches have {count:,} images and {pixels:,} pixels together; expected at most {MAX_FRAMES:,} "
+            f"images and {most:,} pixels. Take fewer or smaller images."
         )

@@ -16,8 +16,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from wuerstchen_core.errors import InputError
-from wuerstchen_core.files.pictures import TooLargeError, read_frames
+from wuerstchen_core.files.pictures import MAX_BYTES, TooLargeError, read_frames
 from wuerstchen_core.files.untrusted import sha256_of
+from wuerstchen_core.geometry import MAX_SIZE
 
 from ..execution.packing import Array
 from ..host import current
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "unique_id": "UNIQUE_ID"}
 """Hidden inputs of every node that saves."""
 _log = logging.getLogger(__name__)
+_ROWS = 256
+"""Rows of a picture that are converted at a time."""
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
@@ -98,7 +101,7 @@ class LoadImage:
 
     @classmethod
     def VALIDATE_INPUTS(cls, image: Any) -> bool | str:
-        return explain_missing(image)
+        return explain_missing(image, MAX_BYTES)
 
     @classmethod
     def IS_CHANGED(cls, image: str) -> str:
@@ -106,13 +109,19 @@ class LoadImage:
 
     def load(self, image: str) -> tuple[Tensor, Tensor]:
         """Return the image [frames, height, width, 3] in 0..1 and its transparency [frames, height, width], 1 clear."""
-        with explained(find_input(image)) as path:
-            frames = [_pixels(frame) for frame in read_frames(path)]
-        frames = [frame for frame in frames if frame[0].shape == frames[0][0].shape]
         import torch
 
-        images, masks = (torch.from_numpy(numpy.stack(parts)) for parts in zip(*frames, strict=True))
-        return images, masks
+        with explained(find_input(image)) as path:
+            frames = read_frames(path, MAX_SIZE)
+            frames = [frame for frame in frames if frame.size == frames[0].size]
+            width, height = frames[0].size
+            images = numpy.empty((len(frames), height, width, 3), numpy.float32)
+            masks = numpy.zeros((len(frames), height, width), numpy.float32)
+            for index, frame in enumerate(frames):
+                for top, part in _parts(frame):
+                    rows = index, slice(top, top + part.height)
+                    _read_pixels(part, images[rows], masks[rows])
+        return torch.from_numpy(images), torch.from_numpy(masks)
 
 
 @contextmanager
@@ -128,7 +137,7 @@ def explained(path: Path) -> Iterator[Path]:
         raise InputError(f"{path} is too large an image: {error}. Make it smaller first.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be read as an image: {reason}. Give a PNG, JPEG or WebP file.") from error
+        raise InputError(f"{path} cannot be read as an image: {reason}. Save it as PNG, JPEG or WebP.") from error
 
 
 def metadata_texts(prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:
@@ -137,15 +146,20 @@ def metadata_texts(prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> dict
     return texts | {key: json.dumps(value) for key, value in (extra_pnginfo or {}).items()}
 
 
-def _pixels(frame: Image.Image) -> tuple[Array, Array]:
-    if frame.mode.startswith("I"):  # 16 bits a pixel
-        frame = frame.convert("I").point(lambda value: value * (1 / 255))
-    rgb = numpy.array(frame.convert("RGB"), dtype=numpy.float32) / 255
-    transparent = "A" in frame.getbands() or "transparency" in frame.info
-    if not transparent:
-        return rgb, numpy.zeros(rgb.shape[:2], numpy.float32)
-    alpha = numpy.array(frame.convert("RGBA").getchannel("A"), dtype=numpy.float32) / 255
-    return rgb, 1 - alpha
+def _parts(frame: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Yield (top, part) of some rows of a picture at a time: whole, it would be in memory once more at every step."""
+    for top in range(0, frame.height, _ROWS):
+        yield top, frame.crop((0, top, frame.width, min(frame.height, top + _ROWS)))
+
+
+def _read_pixels(part: Image.Image, rgb: Array, clear: Array) -> None:
+    """Write the pixels of a part of a picture to `rgb`, and its transparency, if it has any, to `clear`."""
+    if part.mode.startswith("I"):  # 16 bits a pixel
+        part = part.convert("I").point(lambda value: value * (1 / 255))
+    numpy.divide(numpy.asarray(part.convert("RGB")), numpy.float32(255), out=rgb)
+    if "A" in part.getbands() or "transparency" in part.info:
+        alpha = numpy.asarray(part.convert("RGBA").getchannel("A"))
+        numpy.subtract(1, numpy.divide(alpha, numpy.float32(255), dtype=numpy.float32), out=clear)
 
 
 def _save_all(
@@ -164,7 +178,10 @@ def _array_of(images: Tensor | Array) -> Array:
 
 
 def _png(image: Array, texts: Mapping[str, str]) -> bytes:
-    pixels = (image * numpy.float32(255)).clip(0, 255).astype(numpy.uint8)
+    pixels = numpy.empty(image.shape, numpy.uint8)
+    for top in range(0, len(image), _ROWS):  # whole, it would be in memory three times
+        rows = slice(top, top + _ROWS)
+        pixels[rows] = (image[rows] * numpy.float32(255)).clip(0, 255)
     if pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
     info = PngInfo()

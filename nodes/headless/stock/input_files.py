@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from wuerstchen_core.errors import InputError
+from wuerstchen_core.files.untrusted import check_size
 
 from ..host import HeadlessHost, current
 
@@ -30,15 +31,15 @@ def local_file(name: str, host: HeadlessHost) -> Path | None:
     return next((path for folder in _folders(name, host) if os.path.isfile(path := folder / _plain(name))), None)
 
 
-def explain_missing(name: Any) -> bool | str:
-    """Return the answer of VALIDATE_INPUTS for the name of an input file: True, or the error."""
+def explain_missing(name: Any, most: int) -> bool | str:
+    """Return the answer of VALIDATE_INPUTS for an input file of at most `most` bytes: True, or the error."""
     if name is None:  # linked
         return True
     try:
-        find_input(str(name))
+        check_size(find_input(str(name)), most)
     except (InputError, ValueError) as error:
         return str(error)
-    except OSError as error:  # a name that no file can have
+    except OSError as error:  # a name that no file can have, or a file that is too large
         return f"{str(name)[:60]!r} cannot be opened: {error.strerror or error}."
     return True
 

@@ -1,22 +1,29 @@
 """ComfyUI's own nodes that save and load latents. A .latent file is a safetensors file."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
 from wuerstchen_core.errors import InputError
-from wuerstchen_core.files.untrusted import parse_json, read_bytes, sha256_of
+from wuerstchen_core.files.untrusted import MAX_TEXT_BYTES, check_size, open_file, parse_json, sha256_of
+from wuerstchen_core.geometry import MAX_SIZE, STAGE_B_CHANNELS
 
 from ...sockets import SIZE_KEY, asked_size
 from ..host import current
 from .images import HIDDEN, metadata_texts
 from .input_files import explain_missing, find_input, names_of_inputs
 
-_VERSION_KEY = "latent_format_version_0"
-_MAX_BYTES = 512 * 2**20
-"""Largest .latent file; that of Stage B for an image of 1024x1024 has 1 MiB."""
+_KEY, _VERSION_KEY = "latent_tensor", "latent_format_version_0"
+_DTYPES = ("F64", "F32", "F16", "BF16")
+_MAX_VALUES = STAGE_B_CHANNELS * (MAX_SIZE // 4) ** 2
+"""Most values of a latent: those of Stage B for the largest image, or for 64 images of 1024x1024."""
+_MAX_BYTES = 4 * _MAX_VALUES + MAX_TEXT_BYTES
+"""Largest .latent file, with the workflow inside."""
+_MAX_LISTS = 900_000
+"""Most lists and objects in its header, those of the workflow included. A tensor has three."""
 _OLD_SCALE = 1 / 0.18215
 """Factor for files that lack the key, whose latents are scaled by 0.18215."""
 
@@ -42,7 +49,7 @@ class SaveLatent:
         import torch
         from safetensors.torch import save
 
-        tensors = {"latent_tensor": samples["samples"].contiguous(), _VERSION_KEY: torch.tensor([])}
+        tensors = {_KEY: samples["samples"].contiguous(), _VERSION_KEY: torch.tensor([])}
         asked = {SIZE_KEY: json.dumps(samples[SIZE_KEY])} if SIZE_KEY in samples else {}
         data = save(tensors, metadata_texts(prompt, extra_pnginfo) | asked)
         files = current().files
@@ -63,7 +70,7 @@ class LoadLatent:
 
     @classmethod
     def VALIDATE_INPUTS(cls, latent: Any) -> bool | str:
-        return explain_missing(latent)
+        return explain_missing(latent, _MAX_BYTES)
 
     @classmethod
     def IS_CHANGED(cls, latent: str) -> str:
@@ -71,26 +78,48 @@ class LoadLatent:
 
     def load(self, latent: str) -> tuple[dict[str, Any]]:
         path = find_input(latent)
-        tensors, metadata = _read(path)
-        if "latent_tensor" not in tensors:
-            found = ", ".join(list(tensors)[:5]) or "nothing"
-            raise InputError(f"{path} holds {found}; expected 'latent_tensor', as Save Latent writes.")
-        scale = 1.0 if _VERSION_KEY in tensors else _OLD_SCALE
-        return ({"samples": tensors["latent_tensor"].float() * scale, **_asked_size(metadata)},)
+        samples, metadata = _read(path)
+        return ({"samples": samples, **_asked_size(metadata)},)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the tensors and the metadata of a .latent file. Raises: InputError."""
+def _read(path: Path) -> tuple[Any, dict[str, str]]:
+    """Return the values and the metadata of a .latent file. Raises: InputError."""
     from safetensors import safe_open
-    from safetensors.torch import load
 
     try:
-        tensors = load(read_bytes(path, _MAX_BYTES))
+        check_size(path, _MAX_BYTES)
+        _check_names(path)
         with safe_open(path, framework="pt") as file:
-            return tensors, file.metadata() or {}
+            names = set(file.keys())
+            if _KEY not in names:
+                found = ", ".join(name[:40] for name in sorted(names)[:5]) or "nothing"
+                raise InputError(f"{path} holds {found}; expected {_KEY!r}, as Save Latent writes.")
+            _check_values(file.get_slice(_KEY), path)
+            samples = file.get_tensor(_KEY).float()
+            return samples if _VERSION_KEY in names else samples * _OLD_SCALE, file.metadata() or {}
+    except InputError:
+        raise
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path} is not a .latent file: {reason}. Use one that Save Latent wrote.") from error
+
+
+def _check_names(path: Path) -> None:
+    """Raise ValueError where a file may have very many tensors, all of which safetensors would list."""
+    with open_file(path) as file:
+        header = file.read(min(_MAX_BYTES, int.from_bytes(file.read(8), "little")))
+    if header.count(b"{") + header.count(b"[") > _MAX_LISTS:
+        raise ValueError(f"its header has more than {_MAX_LISTS:,} lists and objects")
+
+
+def _check_values(values: Any, path: Path) -> None:
+    """Check values that a file has, before they are read. Raises: InputError."""
+    dtype, shape = values.get_dtype(), values.get_shape()
+    if dtype not in _DTYPES:
+        raise InputError(f"{path} holds values of {dtype}; expected {', '.join(_DTYPES)}. Save it as one of them.")
+    count = math.prod(shape)
+    if count > _MAX_VALUES:
+        raise InputError(f"{path} holds {count:,} values; expected at most {_MAX_VALUES:,}. Save fewer images in one.")
 
 
 def _asked_size(metadata: dict[str, str]) -> dict[str, tuple[int, int]]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from wuerstchen_core.files.pictures import read_picture
+from wuerstchen_core.files.pictures import MAX_BYTES, read_picture
 from wuerstchen_core.files.untrusted import sha256_of
+from wuerstchen_core.geometry import MAX_SIZE
 
 from ...pictures import MASK_KEY
 from .images import IMAGE_SUFFIXES, explained
@@ -39,7 +40,7 @@ class LoadImageMask:
 
     @classmethod
     def VALIDATE_INPUTS(cls, image: Any) -> bool | str:
-        return explain_missing(image)
+        return explain_missing(image, MAX_BYTES)
 
     @classmethod
     def IS_CHANGED(cls, image: str, channel: str) -> str:
@@ -48,13 +49,13 @@ class LoadImageMask:
     def load(self, image: str, channel: str) -> tuple[Tensor]:
         """Return the mask [1, height, width] in 0..1."""
         with explained(find_input(image)) as path:
-            picture = read_picture(path)
+            picture = read_picture(path, MAX_SIZE)
             if picture.mode.startswith("I"):  # 16 bits a pixel
                 picture = picture.convert("I").point(lambda value: value * (1 / 255))
             values = picture.convert("RGBA").getchannel(channel[0].upper())
         import torch
 
-        mask = torch.from_numpy(numpy.array(values, dtype=numpy.float32) / 255)[None]
+        mask = torch.from_numpy(numpy.divide(numpy.asarray(values), numpy.float32(255)))[None]
         return (1 - mask if channel == "alpha" else mask,)
 
 
@@ -102,13 +103,13 @@ class ImageCompositeMasked:
         from torch.nn import functional as F
 
         below, above = (each.movedim(-1, 1) for each in (destination.clone(), source))
+        above = _repeated(above, len(below))  # before it is resized: there may be many that nothing needs
         if resize_source:
             above = F.interpolate(above, size=below.shape[-2:], mode="bilinear")
-        above = _repeated(above, len(below))
         cover = torch.ones_like(above)
         if mask is not None:
-            cover = F.interpolate(mask.reshape(-1, 1, *mask.shape[-2:]), size=above.shape[-2:], mode="bilinear")
-            cover = _repeated(cover, len(below))
+            cover = _repeated(mask.reshape(-1, 1, *mask.shape[-2:]), len(below))
+            cover = F.interpolate(cover, size=above.shape[-2:], mode="bilinear")
         height, width = (
             min(mine, max(0, whole - start))
             for mine, whole, start in zip(above.shape[-2:], below.shape[-2:], (y, x), strict=True)

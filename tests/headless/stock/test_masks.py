@@ -96,3 +96,25 @@ def test_batch_images_and_sizes_that_differ():
     for join in (lambda a, b: ImageBatch().batch(a, b), lambda a, b: ImageBlend().blend(a, b, 0.5, "normal")):
         with pytest.raises(InputError, match=r"The two images are 3 x 2 and 2 x 3 pixels; expected one size"):
             join(image(2, 3, 0.1), image(3, 2, 0.1))
+
+
+def test_batches_that_are_too_large_together_are_not_joined(monkeypatch):
+    assert len(ImageBatch().batch(image(2, 2, 0.1, batch=600), image(2, 2, 0.1, batch=400))[0]) == 1000
+    with pytest.raises(InputError, match=r"1,001 images and 4,004 pixels together; expected at most 1,000 images"):
+        ImageBatch().batch(image(2, 2, 0.1, batch=601), image(2, 2, 0.1, batch=400))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(InputError, match=r"3 images and 12 pixels together; expected .* 10 pixels"):
+        ImageBatch().batch(image(2, 2, 0.1), image(2, 2, 0.1, batch=2))
+
+
+def test_a_composite_resizes_only_the_sources_and_masks_that_it_needs(monkeypatch):
+    resize, resized = torch.nn.functional.interpolate, []
+
+    def watched(values, **options):
+        resized.append(len(values))
+        return resize(values, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "interpolate", watched)
+    many = image(1, 1, 0.5, batch=1000)
+    (result,) = ImageCompositeMasked().composite(image(4, 6, 0.25), many, 0, 0, True, many[..., 0])
+    assert resized == [1, 1] and torch.allclose(result, image(4, 6, 0.375))

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import numpy
 import pytest
@@ -7,9 +8,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from support.workflows import Toy, node, toys
+from wuerstchen_core.errors import InputError
 from wuerstchen_nodes.headless.errors import InvalidWorkflowError, RunError
 from wuerstchen_nodes.headless.execution.executor import Executor
 from wuerstchen_nodes.headless.stock import nodes as stock
+from wuerstchen_nodes.headless.stock.images import LoadImage, SaveImage
 from wuerstchen_nodes.headless.stock.latents import LoadLatent, SaveLatent
 from wuerstchen_nodes.headless.workflow.catalog import Catalog
 from wuerstchen_nodes.headless.workflow.validate import validate
@@ -120,6 +123,22 @@ def test_a_changed_file_is_loaded_again(host):
     assert [Image.open(each).getpixel((0, 0)) for each in saved] == [(0, 0, 0), (200, 200, 200)]
 
 
+def test_a_large_picture_is_loaded_and_saved_without_copies(host):
+    host.input_folders[0].mkdir()
+    Image.new("RGBA", (2000, 3000), (51, 102, 204, 51)).save(host.input_folders[0] / "in.png")
+    with using(host):
+        tracemalloc.start()
+        (images, masks), most = LoadImage().load("in.png"), tracemalloc.get_traced_memory()[1]
+        assert most < 1.3 * (images.nbytes + masks.nbytes)
+        tracemalloc.reset_peak()
+        SaveImage().save(images, "x")
+        before, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert most - before < images.nbytes
+    assert torch.allclose(images[0, [0, -1], [0, -1]], torch.tensor([0.2, 0.4, 0.8]).expand(2, 3))
+    assert torch.allclose(masks, torch.tensor(0.8))
+
+
 def test_latents_are_saved_and_loaded(host):
     shown = run({"1": node("Latent"), "2": node("SaveLatent", samples=["1", 0], filename_prefix="l/x")})
     assert shown["2"]["latents"] == [{"filename": "x_00001_.latent", "subfolder": "l", "type": "output"}]
@@ -138,6 +157,25 @@ def test_a_latent_file_keeps_the_size_that_was_asked_for(host):
             path = host.output_folder() / "odd.latent"
             save_file({"latent_tensor": samples["samples"]}, path, metadata={"wuerstchen_size": text})
             assert set(LoadLatent().load(str(path))[0]) == {"samples"}, text
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_a_latent_of_other_numbers_is_refused(host, dtype):
+    path = host.output_folder() / "odd.latent"
+    path.parent.mkdir(exist_ok=True)
+    save_file({"latent_tensor": torch.ones(1, 16, 6, 6).to(dtype)}, path)
+    with using(host), pytest.raises(InputError, match=r"odd\.latent holds values of .*; expected F64, F32, F16, BF16"):
+        LoadLatent().load(str(path))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_a_latent_of_any_floating_numbers_is_read(host, dtype):
+    path = host.output_folder() / "old.latent"
+    path.parent.mkdir(exist_ok=True)
+    save_file({"latent_tensor": torch.ones(1, 16, 6, 6).to(dtype)}, path)
+    with using(host):
+        (loaded,) = LoadLatent().load(str(path))
+    assert torch.equal(loaded["samples"], torch.ones(1, 16, 6, 6) / 0.18215)
 
 
 def test_a_file_that_is_no_latent_is_named(host):
