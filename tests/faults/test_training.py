@@ -6,6 +6,7 @@ import socket
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -300,7 +301,8 @@ ROWS = {
 def test_validation_rows_that_cannot_be_read_are_left_out(case, folder, monkeypatch, tried):
     drawn = [Image.new("RGB", (256, 256), "red")]
     monkeypatch.setattr(Validation, "_images", lambda self: drawn)
-    validation = Validation(folder, None, "cocktail", ["a cat"], [], torch.zeros(1), (256, 256))
+    stage_c: Any = None  # nothing is drawn by a network
+    validation = Validation(folder, stage_c, "cocktail", ["a cat"], [], torch.zeros(1), (256, 256))
     validation.draw(1)
     for step in (2, 3):
         Path(f"validation/step_{step:06}.png").write_bytes(ROWS[case]())
