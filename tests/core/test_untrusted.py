@@ -207,8 +207,6 @@ OWN = {
     "wuerstchen_core/training/export.py": "files of this training",
     "wuerstchen_core/training/settings.py": "a copy of settings",
     "wuerstchen_core/training/text.py": "a tokenizer of this training",
-    "wuerstchen_core/training/validation.py": "pictures of this training",
-    "wuerstchen_core/training/journal.py": "a table of this training",
 }
 """Files of code that read something themselves, and what that is."""
 READING = re.compile(

@@ -28,7 +28,7 @@ from ..stages import encode_stage_c, sample_stage_c
 from ..text.encoder import TextEncoder
 from .authors_loss import noise_loss, random_timesteps
 from .captions import captioned_pictures, read_prompts
-from .encoded import Cache, Example, buckets, digest, draw, read, write
+from .encoded import Cache, Example, buckets, check_picture, digest, digest_of, draw, read, write
 from .journal import Journal
 from .loop import LoopConfig, make_accelerator, train
 from .lora import add_lora, save_lora, without_lora
@@ -67,8 +67,7 @@ class Run:
         check(settings)
         self._given = captioned_pictures(settings.pictures)
         self._kept = () if settings.keep is None else read_prompts(settings.keep)
-        pictures = digest(*(part for each in self._given for part in each))
-        claim(settings, pictures=pictures, keep=digest(*self._kept) if self._kept else None)
+        claim(settings, pictures=digest_of(self._given), keep=digest(*self._kept) if self._kept else None)
 
     @property
     def result(self) -> Path:
@@ -94,6 +93,7 @@ class Run:
         accelerator = make_accelerator()
         examples = self._encoded(accelerator)
         stage_c = self._loaded().to(accelerator.device)
+        self._cache.check_texts(self._texts, stage_c.config.c_cond)
         with accelerator.local_main_process_first():
             kept = self._drawn(stage_c, accelerator.device)
         self._prepare(stage_c)
@@ -145,6 +145,11 @@ class Run:
         return Cache(self.settings.out / ENCODED, files("image_encoder"), files("text_encoder_c"))
 
     @property
+    def _texts(self) -> list[str]:
+        """Every text that is encoded."""
+        return ["", *(each.caption for each in self._given), *self.prompts, *self._kept]
+
+    @property
     def _loop(self) -> LoopConfig:
         settings = self.settings
         return LoopConfig(
@@ -163,10 +168,9 @@ class Run:
         """Return the encoded pictures; every caption and validation prompt is encoded, too."""
         suits, device = family(self.encoders), accelerator.device
         sizes = buckets(self.settings.resolution or suits.natural_size)
-        texts = ["", *(each.caption for each in self._given), *self.prompts, *self._kept]
         with accelerator.local_main_process_first():
             examples = self._encoded_pictures(sizes, device)
-            self._encode_texts(texts, device)
+            self._encode_texts(self._texts, device)
         gc.collect()
         log.info("%d pictures in %d sizes", len(examples), len({example.size for example in examples}))
         return examples
@@ -217,6 +221,7 @@ class Run:
                     device=device,
                 )
                 write(target, {"value": embeddings[0]})
+            check_picture(target, (side, side))
             examples.append(Example((side, side), target, self._cache.text(prompt)))
         if examples:
             log.info("%d prompts are to be drawn as before", len(examples))

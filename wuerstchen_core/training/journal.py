@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files.untrusted import MAX_TEXT_BYTES, read_bytes
 from ..files.writing import replaced_whole
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 TABLE, PLOT = "loss.csv", "loss.png"
 PLOT_EVERY = 60.0
 """Seconds between two drawings of the plot."""
+_LARGEST = 1e39
+"""Above all float32 numbers. The plot cannot be drawn with such a loss."""
 
 
 class Journal:
@@ -84,16 +87,24 @@ class Journal:
 
 
 def _read(path: Path, before: int) -> list[tuple[int, float, float]]:
-    """Return the whole rows of a table whose steps come before a step."""
+    """Return the whole rows of a table whose steps come before a step. Those that no training writes are left out.
+
+    Raises:
+        OSError: It cannot be read, or is larger than MAX_TEXT_BYTES.
+    """
     rows: list[tuple[int, float, float]] = []
+    last = 0
     if path.is_file():
-        for row in csv.reader(path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]):
+        # Not csv, whose fields have a largest length: there are but numbers, without quotes.
+        for line in read_bytes(path, MAX_TEXT_BYTES).decode("utf-8", errors="replace").splitlines()[1:]:
+            row = line.split(",")
             try:
                 step, loss, rate = int(row[0]), float(row[1]), float(row[2])
             except (ValueError, IndexError):
                 continue
-            if step < before:
+            if last < step < before and abs(loss) < _LARGEST and abs(rate) < _LARGEST:  # never so for NaN
                 rows.append((step, loss, rate))
+                last = step
     return rows
 
 

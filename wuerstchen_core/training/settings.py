@@ -21,6 +21,10 @@ Precision = Literal["float32", "mixed", "bfloat16"]
 KINDS: tuple[Kind, ...] = ("lora", "stage-c")
 SETTINGS_FILE, ENCODED = "settings.json", "encoded"
 LOSSES = ("noise", "signal")
+LARGEST = {"rank": 4096, "batch": 4096}
+"""Largest number of a setting: the widest networks are narrower, and no step of more pictures fits into memory."""
+MAX_RESOLUTION = 4096
+"""Largest side of the square of training pictures. Those of four times the width have sides of 8192 pixels."""
 SCHEDULES = ("constant", "cosine")
 OPTIMIZERS = ("adamw", "adamw8bit")
 PRECISIONS: tuple[Precision, ...] = ("float32", "mixed", "bfloat16")
@@ -88,8 +92,14 @@ def check(settings: Finetuning) -> None:
         value = getattr(settings, name)
         if value < least:
             raise InputError(f"{name} is {value}; expected {least} or more.")
+        if name in LARGEST and value > LARGEST[name]:
+            raise InputError(f"{name} is {value}; expected at most {LARGEST[name]}.")
     if settings.resolution is not None and settings.resolution < STEP:
         raise InputError(f"resolution is {settings.resolution}; expected {STEP} pixels or more, better 512 or 1024.")
+    if settings.resolution is not None and settings.resolution > MAX_RESOLUTION:
+        raise InputError(
+            f"resolution is {settings.resolution}; expected at most {MAX_RESOLUTION} pixels, better 512 or 1024."
+        )
     if not 0 < settings.learning_rate < 1:
         raise InputError(f"learning_rate is {settings.learning_rate}; expected above 0 and below 1, such as 1e-4.")
     choices: dict[str, Collection[str | None]] = {

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import struct
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from ..checkpoints.loading import load_stage_a, load_stage_b, load_text_encoder
 from ..checkpoints.presets import family
+from ..files.pictures import read_picture
+from ..files.untrusted import read_bytes
 from ..files.writing import replaced_whole
 from ..networks.stage_c import StageC
 from ..schedule import SCHEDULES
@@ -79,7 +82,8 @@ class Validation:
 
     def _write_sheet(self) -> None:
         width, top = SIDE * len(self._prompts), 3 * _MARGIN
-        rows = [row for path in sorted(self._folder.glob("step_*.png")) if (row := _read(path)).width == width]
+        found = [_read(path, (width, SIDE + _MARGIN)) for path in sorted(self._folder.glob("step_*.png"))]
+        rows = [row for row in found if row is not None]
         sheet = Image.new("RGB", (width, top + sum(row.height for row in rows)), "white")
         for column, prompt in enumerate(self._prompts):
             lines = textwrap.wrap(prompt, 38, max_lines=4, placeholder=" ...")
@@ -130,7 +134,12 @@ class Validation:
             image.save(partial, format="PNG")
 
 
-def _read(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        image.load()
-        return image
+def _read(path: Path, size: tuple[int, int]) -> Image.Image | None:
+    """Return the row in a file; None where it is no picture of that size, as after another number of prompts."""
+    try:
+        data = read_bytes(path, 4 * size[0] * size[1])
+        if data[16:24] != struct.pack(">II", *size):  # the size in the header of a PNG: nothing larger is unpacked
+            return None
+        return read_picture(data).convert("RGB")
+    except (OSError, ValueError):
+        return None
