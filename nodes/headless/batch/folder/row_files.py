@@ -75,10 +75,10 @@ def publish(source: Path, target: Path, folder: Path, ours: Collection[str]) -> 
         FileExistsError: Another file has the name, or a link on the way leads out of the folder.
         OSError: The file cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for path in (source, target):
+    for path in (source, target):  # before folders are made, which may be behind a link
         if not is_inside(path, folder):
             raise FileExistsError(f"{path.parent} is a link that leads out of {folder}")
+    target.parent.mkdir(parents=True, exist_ok=True)
     if not source.exists() and target.exists():
         return
     if is_file(target, ours):
@@ -114,13 +114,18 @@ def digest_of(path: Path) -> str:
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Return whether a file is in a folder, also behind symbolic links on the way."""
-    return path.parent.resolve().is_relative_to(folder.resolve())
+    """Return whether a file is in a folder, also behind symbolic links on the way. Neither has to be there."""
+    return Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(folder))
+
+
+def is_regular(path: Path) -> bool:
+    """Return whether there is a file, and not a link to one. The batch makes no links, so those are not its own."""
+    return path.is_file() and not path.is_symlink()
 
 
 def is_file(path: Path, digests: Collection[str]) -> bool:
     """Return whether there is a file with one of the SHA-256 digests. No picture is as large as 2 GiB."""
-    return bool(digests) and path.is_file() and path.stat().st_size < _TOO_LARGE and digest_of(path) in digests
+    return bool(digests) and is_regular(path) and path.stat().st_size < _TOO_LARGE and digest_of(path) in digests
 
 
 def _not_ours(target: Path) -> FileExistsError:

@@ -18,7 +18,7 @@ from ..rows.plan import Plan
 from ..tasks import RowFile
 from .changes import Changes, Move, compare
 from .journal import DONE, Journal
-from .row_files import is_file, is_inside, linked, publish
+from .row_files import is_file, is_inside, is_regular, linked, publish
 from .takeover import check_changes, header_of, upgraded
 
 OWN_FOLDER = ".batch"
@@ -136,10 +136,10 @@ class Store:
     def _is_there(self, file: dict[str, str]) -> bool:
         """Return whether a file is there, under its own name or a temporary one."""
         path = self.folder / file["name"]
-        if (self.work / file["staged"]).exists():
+        if is_regular(self.work / file["staged"]):
             return True
         is_only = len(self.journal.written[file["name"]]) == 1  # else it may be an earlier image of that name
-        return path.exists() and (is_only or is_file(path, {file["sha256"]}))
+        return is_regular(path) and (is_only or is_file(path, {file["sha256"]}))
 
     def _publish_or_fail(self, row_id: str) -> None:
         try:
