@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from wuerstchen_core.errors import WuerstchenError
-from wuerstchen_core.files.untrusted import open_file, size_text
+from wuerstchen_core.files.untrusted import open_file, parse_json, size_text
 
+from ..rows.limits import MAX_ROWS
 from .records import check_record
 
 PENDING, DONE, FAILED, QUARANTINED = "pending", "done", "failed", "quarantined"
 VERSION = 2
 """Version of the format."""
-_LONGEST_LINE = 2**28
+_LONGEST_LINE = 2**27
 """Most bytes of a line. The longest lines list all rows of a table."""
 
 
@@ -88,10 +89,12 @@ class Journal:
         self._size = 0
         for number, line in enumerate(_whole_lines(path), 1):
             try:
-                record = json.loads(line)
+                record = parse_json(line.decode("ascii"))
                 check_record(record, VERSION)
                 self._apply(record)
-            except (ValueError, RecursionError) as error:
+                if len(self.rows) > MAX_ROWS:
+                    raise ValueError(f"it has more than {MAX_ROWS:,} rows")
+            except ValueError as error:
                 reason = str(error)[:200]
                 raise WuerstchenError(
                     f"{path}, line {number} is damaged ({reason}). Restore the file, or choose another --out."
@@ -126,6 +129,10 @@ class Journal:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         record = {"event": event, "time": now, **fields}
         data = (json.dumps(record) + "\n").encode()
+        if len(data) > _LONGEST_LINE:  # it could not be read again
+            raise OSError(
+                errno.EFBIG, f"the ids of all rows are longer than {size_text(_LONGEST_LINE)}", str(self.path)
+            )
         while data:
             data = data[os.write(self._file, data) :]
         os.fsync(self._file)

@@ -1,6 +1,7 @@
 """Files of one row, which a worker writes into a temporary folder and the batch moves into the output folder."""
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Collection
@@ -12,7 +13,8 @@ from wuerstchen_core.files.untrusted import sha256_of
 from ...output_files import OutputFiles
 from ..tasks import RowFile
 
-_TOO_LARGE = 2**31
+_TOO_LARGE = 2**28
+"""Bytes that no picture has."""
 
 
 class CannotWriteError(WuerstchenError):
@@ -108,11 +110,6 @@ def linked(source: Path, target: Path) -> None:
             os.fsync(file.fileno())
 
 
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file, as hexadecimal digits. Raises: OSError, also if it is no regular file."""
-    return sha256_of(path)
-
-
 def is_inside(path: Path, folder: Path) -> bool:
     """Return whether a file is in a folder, also behind symbolic links on the way. Neither has to be there."""
     return Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(folder))
@@ -124,8 +121,17 @@ def is_regular(path: Path) -> bool:
 
 
 def is_file(path: Path, digests: Collection[str]) -> bool:
-    """Return whether there is a file with one of the SHA-256 digests. No picture is as large as 2 GiB."""
-    return bool(digests) and is_regular(path) and path.stat().st_size < _TOO_LARGE and digest_of(path) in digests
+    """Return whether there is a file with one of the SHA-256 digests."""
+    if not digests or not is_regular(path):
+        return False
+    facts = path.stat()
+    return facts.st_size < _TOO_LARGE and _digest(path, facts.st_ino, facts.st_size, facts.st_mtime_ns) in digests
+
+
+@functools.lru_cache(10_000)
+def _digest(path: Path, *_as_it_was: int) -> str:
+    """Return the SHA-256 of a file. A journal may name one file many times, which is read once."""
+    return sha256_of(path)
 
 
 def _not_ours(target: Path) -> FileExistsError:

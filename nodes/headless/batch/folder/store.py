@@ -22,6 +22,8 @@ from .row_files import is_file, is_inside, is_regular, linked, publish
 from .takeover import check_changes, header_of, upgraded
 
 OWN_FOLDER = ".batch"
+_MOVES = 20_000
+"""Most renamed rows of a record. The journal has further records for further rows, as its lines are bounded."""
 
 
 @dataclass
@@ -152,8 +154,11 @@ class Store:
         header = header_of(plan)
         if not changes.moves and self.journal.header is not None and header.items() <= self.journal.header.items():
             return
-        moved = [self._staged(number, move) for number, move in enumerate(changes.moves)]
-        self.journal.append("batch", **header, moved=moved)
+        for start in range(0, max(len(changes.moves), 1), _MOVES):
+            moved = [
+                self._staged(number, move) for number, move in enumerate(changes.moves[start : start + _MOVES], start)
+            ]
+            self.journal.append("batch", **header, moved=moved)
         self._used = self._names_in_use()
         for move in changes.moves:
             self._publish_or_fail(move.row.id)
