@@ -22,7 +22,7 @@ from .records import check_record
 PENDING, DONE, FAILED, QUARANTINED = "pending", "done", "failed", "quarantined"
 VERSION = 2
 """Version of the format."""
-_LONGEST_LINE = 2**27
+_LONGEST_LINE = 2**26
 """Most bytes of a line. The longest lines list all rows of a table."""
 
 

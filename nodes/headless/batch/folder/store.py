@@ -22,7 +22,7 @@ from .row_files import is_file, is_inside, is_regular, linked, publish
 from .takeover import check_changes, header_of, upgraded
 
 OWN_FOLDER = ".batch"
-_MOVES = 20_000
+_MOVES = 10_000
 """Most renamed rows of a record. The journal has further records for further rows, as its lines are bounded."""
 
 
