@@ -171,13 +171,13 @@ def test_thousands_of_bad_rows_are_one_short_error(attack):
     assert len(planned([{"Brush.width": 1000}] * 1010 + [{}]).rows) == 1011  # as --skip-bad does
 
 
-def test_a_hundred_thousand_bad_rows_are_refused_soon(attack):
+def test_tens_of_thousands_of_bad_rows_are_refused_soon(attack):
     write_one_copy()
     rows = [{"id": "a", "Load Image.image": "1.png"}]
-    write_rows(rows + [{"id": str(number), "Load Image.image": "no.png"} for number in range(100_000)])
+    write_rows(rows + [{"id": str(number), "Load Image.image": "no.png"} for number in range(40_000)])
     start = time.process_time()
     assert "1000 of the first 1,001 rows cannot run" in check_refused(attack, "rows.jsonl")
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 6
 
 
 def test_columns_that_are_many_are_not_all_listed():
