@@ -7,7 +7,7 @@ table could not change, and rows had numbers instead of ids.
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -124,19 +124,23 @@ class Journal:
         Raises:
             OSError: The file cannot be written.
         """
+        self.append_all(event, [fields])
+
+    def append_all(self, event: str, records: Iterable[dict[str, Any]]) -> None:
+        """Write events of one kind and wait until all are on the disk, once. Arguments and errors as for `append`."""
         self.check()
         assert self._file is not None
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        record = {"event": event, "time": now, **fields}
-        data = (json.dumps(record) + "\n").encode()
-        if len(data) > _LONGEST_LINE:  # it could not be read again
-            raise OSError(
-                errno.EFBIG, f"the ids of all rows are longer than {size_text(_LONGEST_LINE)}", str(self.path)
-            )
-        while data:
-            data = data[os.write(self._file, data) :]
+        for fields in records:
+            record = {"event": event, "time": now, **fields}
+            data = (json.dumps(record) + "\n").encode()
+            if len(data) > _LONGEST_LINE:  # it could not be read again
+                reason = f"the ids of all rows are longer than {size_text(_LONGEST_LINE)}"
+                raise OSError(errno.EFBIG, reason, str(self.path))
+            while data:
+                data = data[os.write(self._file, data) :]
+            self._apply(record)
         os.fsync(self._file)
-        self._apply(record)
 
     def check(self) -> None:
         """Check that the open file is still the one at the path, so that its folder was not taken away.

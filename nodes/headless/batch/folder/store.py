@@ -129,10 +129,11 @@ class Store:
         lost = []
         for row_id in done:
             if not all(self._is_there(file) for file in self.journal.rows[row_id].files):
-                self.journal.append("again", id=row_id)
                 lost.append(row_id)
             else:
                 self._publish_or_fail(row_id)
+        if lost:
+            self.journal.append_all("again", [{"id": row_id} for row_id in lost])
         return lost
 
     def _is_there(self, file: dict[str, str]) -> bool:
