@@ -163,6 +163,10 @@ def test_something_else_where_a_file_belongs(cached, what, kind):
         path.parent.mkdir(parents=True, exist_ok=True)
         KINDS[kind](path)
     assert cached.draw() == cached._expected
+    if what == "entry":
+        code, error = cached._attack.here("cache", "--cache", "cache", "--clear", may_succeed=True)
+        assert code == 0, error
+        assert all(path.is_dir() for path in Path("cache").glob("*.safetensors"))
 
 
 @pytest.mark.parametrize(

@@ -82,15 +82,28 @@ def test_a_thing_in_the_way_is_refused_or_stays(attack, place, thing, is_first):
         path.symlink_to(Path("victim" if "file" in thing else "others").absolute())
     else:
         THINGS[thing](path)
-    if place == "out/a.png" and thing in ("a link to itself", "a link to nothing") and not is_first:
+    if place == "out/a.png" and not is_first and thing not in ("a sparse file", "bytes"):
         assert cli.main([str(each) for each in command]) == PARTLY_FAILED  # the row draws anew, and its name is taken
-        assert path.is_symlink()
+        assert path.is_symlink() or not path.is_file()
     else:
         attack.here(*command, may_succeed=True, codes=CODES)
     if not (place == "out" and thing == "a link to a folder outside"):  # a folder that the user named
         assert outside() == before
     if place == "out/index.html" and thing == "bytes":
         assert path.read_bytes() == bytes(range(256)) * 8
+
+
+def test_no_folder_is_made_behind_a_link_that_leads_out(tried):
+    for name in ("sub/{id}.png", "sub/new/{id}.png", "sub/new/deep/{id}.png"):
+        for target in ("victim", "nowhere"):
+            shutil.rmtree("out", ignore_errors=True)
+            Path("out").mkdir()
+            Path("victim").mkdir(exist_ok=True)
+            Path("out/sub").symlink_to(Path(target).absolute())
+            run(ROWS, name=name)
+            assert {row["status"] for row in manifest()} == {"failed"}
+            assert not list(Path("victim").iterdir()) and not Path("nowhere").exists()
+            tried(1)
 
 
 OUTS = [

@@ -1,6 +1,7 @@
 """Names, cells and workflows of batches that fit nothing: each ends in one line before any row runs."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,18 @@ def test_thousands_of_bad_rows_are_one_short_error(attack):
     write_one_copy()
     write_rows([{"id": str(number), "Load Image.image": "no.png"} for number in range(3000)])
     error = check_refused(attack, "rows.jsonl")
-    assert "3000 of 3000 rows cannot run" in error and "and 2990 more" in error and len(error) < 6000
+    assert "1000 of the first 1,000 rows cannot run" in error and "and 990 more" in error and len(error) < 6000
+    assert "the 2,000 rows after them were not looked at" in error
+    assert len(planned([{"Brush.width": 1000}] * 1010 + [{}]).rows) == 1011  # as --skip-bad does
+
+
+def test_tens_of_thousands_of_bad_rows_are_refused_soon(attack):
+    write_one_copy()
+    rows = [{"id": "a", "Load Image.image": "1.png"}]
+    write_rows(rows + [{"id": str(number), "Load Image.image": "no.png"} for number in range(40_000)])
+    start = time.process_time()
+    assert "1000 of the first 1,001 rows cannot run" in check_refused(attack, "rows.jsonl")
+    assert time.process_time() - start < 6
 
 
 def test_columns_that_are_many_are_not_all_listed():

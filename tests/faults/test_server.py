@@ -248,6 +248,17 @@ def test_node_classes_of_a_wrong_shape_are_refused(attack, server):
         run(attack, server)
 
 
+def test_too_many_classes_inputs_or_outputs_are_refused(attack, server):
+    wide = {"optional": {f"i{index}": ["INT", {"default": 1}] for index in range(100_000)}}
+    deep = {category: {f"{category}{index}": ["INT"] for index in range(600)} for category in ("required", "optional")}
+    Path("w.json").write_text(json.dumps({str(n): {"class_type": "Picture", "inputs": {}} for n in range(2000)}))
+    for described in ({"input": wide}, {"input": deep}, {"input": {}, "output": ["IMAGE"] * 1001}):
+        misbehaves(server, "/object_info", gives({"Picture": {**NODES["Picture"], **described}}))
+        assert "expected at most 1,000" in run(attack, server)
+    misbehaves(server, "/object_info", gives({f"n{index}": {} for index in range(20_001)}))
+    assert "20,001 nodes; expected at most 20,000" in run(attack, server)
+
+
 @pytest.mark.long
 def test_a_description_of_an_input_may_hold_anything(attack, server):
     """The options of an input, which ComfyUI does not check either, do no harm."""

@@ -263,6 +263,23 @@ def test_a_connection_that_always_breaks_is_given_up(attack, server):
     assert server.asked.count("GET /ws") == 5
 
 
+def test_a_connection_that_breaks_after_every_event_is_given_up(attack, server, monkeypatch):
+    monkeypatch.setattr(client, "MOST_BREAKS", 12)
+    server.replies["/history"] = gives({})
+    server.frames, server.then = [event("executing", node="1")], resets()
+    assert "broke" in command(attack, server)
+    assert server.asked.count("GET /ws") == 13
+
+
+@pytest.mark.parametrize("last", events.LAST_EVENTS)
+def test_a_run_that_ends_and_never_gets_a_history_is_given_up(attack, server, monkeypatch, last):
+    monkeypatch.setattr(client, "HISTORY_SECONDS", 0.2)
+    server.replies["/history"] = gives({})
+    server.frames = [event("executing", node="1"), event(last)]
+    assert "no history of it" in command(attack, server)
+    assert len(server.asked) < 50
+
+
 def ended(server: HostileServer, *arguments: str) -> subprocess.Popen[str]:
     """Start the command in a process of its own."""
     command = [sys.executable, "-m", "wuerstchen_nodes", "run", "w.json", "--server", server.url, *arguments]

@@ -108,6 +108,8 @@ def check_json(document: Any) -> None:
     count = 0
     level = [document]
     for depth in range(MAX_DEPTH + 1):
+        if not level:
+            break
         inner: list[Any] = []
         for value in level:
             if isinstance(value, str):

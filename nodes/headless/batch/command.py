@@ -19,7 +19,7 @@ from ..threads import usable_cores
 from ..workflow.catalog import Catalog
 from ..workflow.documents import Workflow
 from .rows.names import DEFAULT_PATTERN
-from .rows.table import read_table
+from .rows.table import Table, read_table
 from .tasks import Setup
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ def _plan(batch: Batch, report: Report) -> "tuple[Plan, Setup]":
     require("filelock", "batch")
     from .folder.store import work_folder
     from .progress import Checking
+    from .rows.bad_rows import MOST_BAD
     from .rows.plan import make_plan
 
     if batch.engine != "ray" and (batch.address is not None or batch.layout != LAYOUTS[0]):
@@ -164,21 +165,22 @@ def _plan(batch: Batch, report: Report) -> "tuple[Plan, Setup]":
     table = read_table(batch.table, batch.encoding)
     prepared = resolve(batch.workflow, batch.settings, host=host, catalog=catalog, repeatable=True)
     with hosts.using(host):
-        plan = make_plan(prepared, table, batch.name, catalog, Checking(report))
-    _check_bad(plan, table.name, report, skips=batch.skip_bad)
+        most_bad = None if batch.skip_bad else MOST_BAD
+        plan = make_plan(prepared, table, batch.name, catalog, Checking(report), most_bad)
+    _check_bad(plan, table, report, skips=batch.skip_bad)
     folders = [each.absolute() for each in host.input_folders]
     threads = batch.threads or _share_of_cores(batch.count)
     return plan, Setup(prepared, work_folder(batch.folder).absolute(), folders, batch.make_catalog, threads)
 
 
-def _check_bad(plan: "Plan", name: str, report: Report, *, skips: bool) -> None:
+def _check_bad(plan: "Plan", table: Table, report: Report, *, skips: bool) -> None:
     """Report the rows that cannot run. Raises: UsageError if they are not skipped, or no other row is left."""
     from .rows.bad_rows import listed, refusal
 
     for each in plan.bad:
         report.event(event="bad_row", id=each.id, place=each.place, column=each.column, error=each.error)
     if plan.bad and (not skips or not plan.order):
-        raise refusal(name, plan.bad, len(plan.rows))
+        raise refusal(table.name, plan.bad, len(plan.rows), len(table.rows))
     if plan.bad:
         report.note(f"{len(plan.bad)} of {len(plan.rows)} rows cannot run and are skipped:")
         for line in listed(plan.bad):

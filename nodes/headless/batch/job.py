@@ -96,9 +96,8 @@ def pending(plan: Plan, journal: Journal, *, shuffle: int | None = None) -> list
 
 def set_back(plan: Plan, journal: Journal) -> None:
     """Set failed and quarantined rows back to pending."""
-    for row in plan.rows:
-        if journal.state(row.id).status in (FAILED, QUARANTINED):
-            journal.append("again", id=row.id)
+    failed = [row.id for row in plan.rows if journal.state(row.id).status in (FAILED, QUARANTINED)]
+    journal.append_all("again", [{"id": row_id} for row_id in failed])
 
 
 class BatchJob:

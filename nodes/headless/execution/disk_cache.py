@@ -182,7 +182,7 @@ class DiskCache:
         return MAX_BYTES
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob(f"*{_SUFFIX}"))
+        return sorted(path for path in self.folder.glob(f"*{_SUFFIX}") if path.is_symlink() or not path.is_dir())
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{_SUFFIX}"

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 PAUSES = (1, 2, 3, 4)
 """Seconds before each attempt to open a broken websocket again; after the last one, the run is given up."""
+MOST_BREAKS = 100
+"""Most times that the websocket of a run may break, also with events in between."""
+HISTORY_SECONDS = 30.0
+"""Seconds that the server has to write the history after the last event."""
 
 
 class Server:
@@ -135,7 +139,7 @@ class Server:
         """
         prompt_id: str | None = None
         received: set[str] = set()
-        failures = 0
+        failures = breaks = 0
 
         def receive(kind: str, data: Event) -> None:
             nonlocal failures
@@ -151,11 +155,11 @@ class Server:
                         history = self._follow(connection, prompt_id, receive)
                     break
                 except ConnectionLostError as error:
-                    if prompt_id is None or failures == len(PAUSES):
+                    if prompt_id is None or failures == len(PAUSES) or breaks == MOST_BREAKS:
                         message = f"The connection to {self.url} broke: {error}. Look at the server."
                         raise BackendError(message) from error
                     time.sleep(PAUSES[failures])
-                    failures += 1
+                    failures, breaks = failures + 1, breaks + 1
                     if self.result(prompt_id) is None:
                         self._check_queued(prompt_id)
         except BaseException:
@@ -171,13 +175,21 @@ class Server:
     def _follow(self, connection: "ClientConnection", prompt_id: str, on_event: OnEvent) -> History:
         """Pass on the events of a prompt until it has ended, and return its history."""
         # Events are read before the history is asked: a short prompt may already be in the history by then.
-        ended = pass_on_events(connection, self.url, prompt_id, on_event)
-        while (history := self.result(prompt_id)) is None:
+        ended = False
+        while not ended:
+            ended = pass_on_events(connection, self.url, prompt_id, on_event)
+            if (history := self.result(prompt_id)) is not None:
+                return history
             self._check_queued(prompt_id)
-            if ended:
-                time.sleep(0.05)  # the server writes the history just after the last event
-            else:
-                ended = pass_on_events(connection, self.url, prompt_id, on_event)
+        end = time.monotonic() + HISTORY_SECONDS
+        while (history := self.result(prompt_id)) is None:  # the server writes it just after the last event
+            if time.monotonic() > end:
+                raise BackendError(
+                    f"{self.url} says that the run has ended, but has no history of it {HISTORY_SECONDS:g} s later. "
+                    "Look at the server."
+                )
+            self._check_queued(prompt_id)
+            time.sleep(0.05)
         return history
 
     def fetch(self, file: Mapping[str, str]) -> bytes:

@@ -6,9 +6,12 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import BackendError
+from .limits import MAX_SOCKETS
 
 WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
 SEED_NAMES = frozenset({"seed", "noise_seed"})
+MAX_CLASSES = 20_000
+"""Most node classes of a server. Each takes a few kilobytes of memory."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,14 @@ def catalog_of_server(object_info: Mapping[str, Any], url: str) -> Catalog:
     Args:
         object_info: The server's answer at /object_info.
         url: URL of the server.
+    Raises:
+        BackendError: There are too many classes.
     """
+    if len(object_info) > MAX_CLASSES:
+        raise BackendError(
+            f"{url}/object_info describes {len(object_info):,} nodes; expected at most {MAX_CLASSES:,}. Remove node "
+            "packs from the server."
+        )
     infos = {name: info if isinstance(info, Mapping) else {} for name, info in object_info.items()}
     shown = {name: info.get("display_name") for name, info in infos.items()}
     return Catalog(
@@ -157,6 +167,13 @@ def _described(name: str, info: Mapping[str, Any], url: str) -> type:
             raise BackendError(
                 f"{url}/object_info describes the inputs of the node {name[:100]!r} in a shape that ComfyUI does not "
                 "use; expected a ComfyUI server there. Look at the node pack that the node is from."
+            )
+        inputs = sum(len(declared.get(category, {})) for category in ("required", "optional", "hidden"))
+        outputs = len(output) if isinstance(output, list) else 0
+        if max(inputs, outputs) > MAX_SOCKETS:
+            raise BackendError(
+                f"{url}/object_info describes the node {name[:100]!r} with {inputs:,} inputs and {outputs:,} outputs; "
+                f"expected at most {MAX_SOCKETS:,}. Look at the node pack that the node is from."
             )
         return declared
 

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -81,14 +81,12 @@ def _resolve_choices(prompt: Prompt, catalog: Catalog, changed: set[tuple[str, s
                 resolve(link.source, _TEXTS[prompt[link.source]["class_type"]])
 
 
-def slots(prompt: Mapping[str, Any], catalog: Catalog) -> list[tuple[str, Input, Any]]:
-    """List everything that can be set: (node id, input, its value or link), in the order of the workflow."""
-    return [
-        (node_id, declared, node["inputs"].get(declared.name, declared.default))
-        for node_id, node in prompt.items()
-        for declared in catalog.inputs(node["class_type"]).values()
-        if declared.is_widget
-    ]
+def slots(prompt: Mapping[str, Any], catalog: Catalog) -> Iterator[tuple[str, Input, Any]]:
+    """Yield everything that can be set: (node id, input, its value or link), in the order of the workflow."""
+    for node_id, node in prompt.items():
+        for declared in catalog.inputs(node["class_type"]).values():
+            if declared.is_widget:
+                yield node_id, declared, node["inputs"].get(declared.name, declared.default)
 
 
 def dtype_settings(prompt: Mapping[str, Any], catalog: Catalog, dtype: str | None) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Difference between a table and the one that an output folder was last run with."""
 
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,17 +114,20 @@ class _Donors:
     def __init__(self, journal: Journal, staying: set[str], folder: Path) -> None:
         self.given: set[str] = set()
         self._folder = folder
-        self._by_digest: dict[str, list[tuple[str, RowState]]] = {}
+        self._by_digest: dict[str, OrderedDict[str, deque[RowState]]] = {}  # its first key is found at once
         for row_id, state in _finished(journal):
             if state.digest and not (row_id in staying and state is journal.rows.get(row_id)):
-                self._by_digest.setdefault(state.digest, []).append((row_id, state))
+                same = self._by_digest.setdefault(state.digest, OrderedDict())
+                same.setdefault(row_id, deque()).append(state)
 
     def take(self, row: Row) -> RowState | None:
         """Remove and return the state of an image with the row's content, best of the row's own; None for none."""
-        candidates = self._by_digest.get(row.digest, [])
-        for each in sorted(candidates, key=lambda each: each[0] != row.id):
-            candidates.remove(each)
-            row_id, state = each
+        same = self._by_digest.get(row.digest, OrderedDict())
+        while same:
+            row_id = row.id if row.id in same else next(iter(same))
+            state = same[row_id].popleft()
+            if not same[row_id]:
+                del same[row_id]
             if all(is_file(self._folder / file["name"], {file["sha256"]}) for file in state.files):
                 if row_id != row.id:
                     self.given.add(row_id)

@@ -7,21 +7,22 @@ table could not change, and rows had numbers instead of ids.
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from wuerstchen_core.errors import WuerstchenError
-from wuerstchen_core.files.untrusted import open_file, size_text
+from wuerstchen_core.files.untrusted import open_file, parse_json, size_text
 
+from ..rows.limits import MAX_ROWS
 from .records import check_record
 
 PENDING, DONE, FAILED, QUARANTINED = "pending", "done", "failed", "quarantined"
 VERSION = 2
 """Version of the format."""
-_LONGEST_LINE = 2**28
+_LONGEST_LINE = 2**26
 """Most bytes of a line. The longest lines list all rows of a table."""
 
 
@@ -88,10 +89,12 @@ class Journal:
         self._size = 0
         for number, line in enumerate(_whole_lines(path), 1):
             try:
-                record = json.loads(line)
+                record = parse_json(line.decode("ascii"))
                 check_record(record, VERSION)
                 self._apply(record)
-            except (ValueError, RecursionError) as error:
+                if len(self.rows) > MAX_ROWS:
+                    raise ValueError(f"it has more than {MAX_ROWS:,} rows")
+            except ValueError as error:
                 reason = str(error)[:200]
                 raise WuerstchenError(
                     f"{path}, line {number} is damaged ({reason}). Restore the file, or choose another --out."
@@ -121,15 +124,23 @@ class Journal:
         Raises:
             OSError: The file cannot be written.
         """
+        self.append_all(event, [fields])
+
+    def append_all(self, event: str, records: Iterable[dict[str, Any]]) -> None:
+        """Write events of one kind and wait until all are on the disk, once. Arguments and errors as for `append`."""
         self.check()
         assert self._file is not None
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        record = {"event": event, "time": now, **fields}
-        data = (json.dumps(record) + "\n").encode()
-        while data:
-            data = data[os.write(self._file, data) :]
+        for fields in records:
+            record = {"event": event, "time": now, **fields}
+            data = (json.dumps(record) + "\n").encode()
+            if len(data) > _LONGEST_LINE:  # it could not be read again
+                reason = f"the ids of all rows are longer than {size_text(_LONGEST_LINE)}"
+                raise OSError(errno.EFBIG, reason, str(self.path))
+            while data:
+                data = data[os.write(self._file, data) :]
+            self._apply(record)
         os.fsync(self._file)
-        self._apply(record)
 
     def check(self) -> None:
         """Check that the open file is still the one at the path, so that its folder was not taken away.

@@ -10,6 +10,9 @@ from pyarrow import parquet
 from wuerstchen_core.files.untrusted import read_bytes
 from wuerstchen_core.files.writing import replaced_whole
 
+from ...errors import UsageError
+from ..rows.limits import MAX_CHARACTERS, MAX_ROWS
+from ..rows.parquet import cells_of, check_pages
 from .results import Result
 
 NAME = "manifest.parquet"
@@ -34,8 +37,10 @@ SCHEMA = pyarrow.schema(
 )
 """Columns. `inputs` is a JSON object, `status` is `Result.status`, `files` are paths relative to the folder."""
 
-_CONTENTS = pyarrow.schema([pyarrow.field(name, pyarrow.string(), nullable=False) for name in ("id", "prompt_digest")])
+_CONTENTS = ["id", "prompt_digest"]
+"""Columns that say which rows there are."""
 _MOST_BYTES = 2**28
+_ROWS_AT_A_TIME = 1000
 
 
 def write_manifest(folder: Path, scratch: Path, results: list[Result]) -> None:
@@ -53,14 +58,36 @@ def write_manifest(folder: Path, scratch: Path, results: list[Result]) -> None:
         parquet.write_table(pyarrow.Table.from_pylist(rows, SCHEMA), file)
 
 
-def contents_of(folder: Path) -> list[tuple[str, str]]:
-    """Return the id and digest of each row of a folder's manifest; an empty list if there is none."""
+def contents_of(folder: Path, count: int) -> list[tuple[str, str]]:
+    """Return the id and digest of each row of a folder's manifest.
+
+    Args:
+        folder: Output folder.
+        count: Number of rows that the manifest must have.
+    Returns:
+        list[tuple[str, str]]: An empty list if there is no such manifest.
+    """
+    path = folder / NAME
+    found: list[tuple[str, str]] = []
+    characters = 0
     try:
-        data = pyarrow.BufferReader(read_bytes(folder / NAME, _MOST_BYTES))
-        rows = parquet.read_table(data, columns=["id", "prompt_digest"]).cast(_CONTENTS).to_pylist()
-    except (OSError, ValueError, pyarrow.ArrowException):
+        data = read_bytes(path, _MOST_BYTES)
+        file = parquet.ParquetFile(pyarrow.BufferReader(data))
+        if not (file.metadata.num_rows == count <= MAX_ROWS) or any(
+            file.schema_arrow.field(name).type != pyarrow.string() for name in _CONTENTS
+        ):
+            return []
+        check_pages(path, data, file.metadata, _CONTENTS)
+        file = parquet.ParquetFile(pyarrow.BufferReader(data), read_dictionary=_CONTENTS)  # each text once
+        for batch in file.iter_batches(_ROWS_AT_A_TIME, columns=_CONTENTS, use_threads=False):
+            rows = list(zip(*(cells_of(batch.column(name)) for name in _CONTENTS), strict=True))
+            characters += sum(len(text) for row in rows for text in row)
+            if characters > MAX_CHARACTERS:  # the journal has each of them in full
+                return []
+            found += rows
+    except (OSError, ValueError, TypeError, LookupError, UsageError, pyarrow.ArrowException):
         return []
-    return [(row["id"], row["prompt_digest"]) for row in rows]
+    return found
 
 
 def _cells(result: Result) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Check the records of a journal, which may be damaged or somebody else's: their files are moved and deleted."""
 
 import math
-from collections.abc import Callable, Mapping
+import reprlib
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,6 +12,9 @@ from wuerstchen_core.files.untrusted import check_text
 ROW_EVENTS = frozenset({"started", "done", "failed", "died", "quarantined", "again"})
 STATUSES = frozenset({"pending", "done", "failed", "quarantined"})
 _MOST = 2**31 - 1
+_OF_A_BATCH = dict.fromkeys(("workflow", "table", "cells"))
+"""Fields of a batch that early versions lack: digests."""
+_OF_A_ROW = frozenset({"event", "time", "id", "row", "attempt", "worker", "seconds", "error", "files"})
 
 _Check = Callable[[Any], bool]
 
@@ -28,11 +32,15 @@ def check_record(record: Any, version: int) -> None:
         raise ValueError("it is no object")
     if record.get("event") == "batch":
         _check_fields(record, {"version": _is_count})
+        if record["version"] <= version:
+            _check_names(record, _OF_A_BATCH.keys() | {"event", "time", "version", "rows", "moved"})
+            _check_fields({**_OF_A_BATCH, **record}, dict.fromkeys(_OF_A_BATCH, _or_none(_is_text)))
         if record["version"] == 1:
             _check_fields(record, {"rows": _is_count})
         elif record["version"] <= version:
             _check_fields(record, {"rows": _are(_is_content), "moved": _are(_is_move)})
         return
+    _check_names(record, _OF_A_ROW)
     _check_fields(record, {"event": lambda event: isinstance(event, str) and event in ROW_EVENTS})
     _check_fields(record, {"id": _is_text} if "id" in record else {"row": _is_count})
     if record["event"] == "again":
@@ -43,12 +51,18 @@ def check_record(record: Any, version: int) -> None:
         _check_fields({"error": None, "files": [], **record}, {"error": _or_none(_is_text), "files": _are(_is_file)})
 
 
+def _check_names(record: Mapping[str, Any], known: Collection[str]) -> None:
+    for name in record:
+        if name not in known:
+            raise ValueError(f"{name[:40]!r} is no field of a record")
+
+
 def _check_fields(record: Mapping[str, Any], checks: Mapping[str, _Check]) -> None:
     for name, fits in checks.items():
         if name not in record:
             raise ValueError(f"{name} is missing")
         if not fits(record[name]):
-            raise ValueError(f"{name} is {str(record[name])[:40]!r}")
+            raise ValueError(f"{name} is wrong: {reprlib.repr(record[name])}")
 
 
 def _is_count(value: Any) -> bool:

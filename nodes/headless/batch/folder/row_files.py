@@ -1,6 +1,7 @@
 """Files of one row, which a worker writes into a temporary folder and the batch moves into the output folder."""
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Collection
@@ -12,7 +13,8 @@ from wuerstchen_core.files.untrusted import sha256_of
 from ...output_files import OutputFiles
 from ..tasks import RowFile
 
-_TOO_LARGE = 2**31
+_TOO_LARGE = 2**28
+"""Bytes that no picture has."""
 
 
 class CannotWriteError(WuerstchenError):
@@ -75,10 +77,10 @@ def publish(source: Path, target: Path, folder: Path, ours: Collection[str]) -> 
         FileExistsError: Another file has the name, or a link on the way leads out of the folder.
         OSError: The file cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for path in (source, target):
+    for path in (source, target):  # before folders are made, which may be behind a link
         if not is_inside(path, folder):
             raise FileExistsError(f"{path.parent} is a link that leads out of {folder}")
+    target.parent.mkdir(parents=True, exist_ok=True)
     if not source.exists() and target.exists():
         return
     if is_file(target, ours):
@@ -108,19 +110,28 @@ def linked(source: Path, target: Path) -> None:
             os.fsync(file.fileno())
 
 
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file, as hexadecimal digits. Raises: OSError, also if it is no regular file."""
-    return sha256_of(path)
-
-
 def is_inside(path: Path, folder: Path) -> bool:
-    """Return whether a file is in a folder, also behind symbolic links on the way."""
-    return path.parent.resolve().is_relative_to(folder.resolve())
+    """Return whether a file is in a folder, also behind symbolic links on the way. Neither has to be there."""
+    return Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(folder))
+
+
+def is_regular(path: Path) -> bool:
+    """Return whether there is a file, and not a link to one. The batch makes no links, so those are not its own."""
+    return path.is_file() and not path.is_symlink()
 
 
 def is_file(path: Path, digests: Collection[str]) -> bool:
-    """Return whether there is a file with one of the SHA-256 digests. No picture is as large as 2 GiB."""
-    return bool(digests) and path.is_file() and path.stat().st_size < _TOO_LARGE and digest_of(path) in digests
+    """Return whether there is a file with one of the SHA-256 digests."""
+    if not digests or not is_regular(path):
+        return False
+    facts = path.stat()
+    return facts.st_size < _TOO_LARGE and _digest(path, facts.st_ino, facts.st_size, facts.st_mtime_ns) in digests
+
+
+@functools.lru_cache(10_000)
+def _digest(path: Path, *_as_it_was: int) -> str:
+    """Return the SHA-256 of a file. A journal may name one file many times, which is read once."""
+    return sha256_of(path)
 
 
 def _not_ours(target: Path) -> FileExistsError:

@@ -18,10 +18,12 @@ from ..rows.plan import Plan
 from ..tasks import RowFile
 from .changes import Changes, Move, compare
 from .journal import DONE, Journal
-from .row_files import is_file, is_inside, linked, publish
+from .row_files import is_file, is_inside, is_regular, linked, publish
 from .takeover import check_changes, header_of, upgraded
 
 OWN_FOLDER = ".batch"
+_MOVES = 10_000
+"""Most renamed rows of a record. The journal has further records for further rows, as its lines are bounded."""
 
 
 @dataclass
@@ -127,19 +129,20 @@ class Store:
         lost = []
         for row_id in done:
             if not all(self._is_there(file) for file in self.journal.rows[row_id].files):
-                self.journal.append("again", id=row_id)
                 lost.append(row_id)
             else:
                 self._publish_or_fail(row_id)
+        if lost:
+            self.journal.append_all("again", [{"id": row_id} for row_id in lost])
         return lost
 
     def _is_there(self, file: dict[str, str]) -> bool:
         """Return whether a file is there, under its own name or a temporary one."""
         path = self.folder / file["name"]
-        if (self.work / file["staged"]).exists():
+        if is_regular(self.work / file["staged"]):
             return True
         is_only = len(self.journal.written[file["name"]]) == 1  # else it may be an earlier image of that name
-        return path.exists() and (is_only or is_file(path, {file["sha256"]}))
+        return is_regular(path) and (is_only or is_file(path, {file["sha256"]}))
 
     def _publish_or_fail(self, row_id: str) -> None:
         try:
@@ -152,8 +155,11 @@ class Store:
         header = header_of(plan)
         if not changes.moves and self.journal.header is not None and header.items() <= self.journal.header.items():
             return
-        moved = [self._staged(number, move) for number, move in enumerate(changes.moves)]
-        self.journal.append("batch", **header, moved=moved)
+        for start in range(0, max(len(changes.moves), 1), _MOVES):
+            moved = [
+                self._staged(number, move) for number, move in enumerate(changes.moves[start : start + _MOVES], start)
+            ]
+            self.journal.append("batch", **header, moved=moved)
         self._used = self._names_in_use()
         for move in changes.moves:
             self._publish_or_fail(move.row.id)

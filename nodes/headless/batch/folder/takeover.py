@@ -44,7 +44,7 @@ def upgraded(journal: Journal, plan: Plan, folder: Path) -> dict[str, Any] | Non
     if (header.get("workflow"), header.get("table")) == (plan.workflow_digest, plan.table_digest):
         rows = [(row.id, row.digest) for row in plan.rows]
     else:
-        rows = manifest.contents_of(folder)
+        rows = manifest.contents_of(folder, header["rows"])
     if len(rows) != header["rows"]:
         raise UsageError(
             f"{folder} holds a batch with another table or workflow, of an older version of this program and without "

@@ -8,6 +8,8 @@ from ...workflow.overrides import parse_seed, typed
 from .columns import Target
 from .table import SEED, Value
 
+MOST_BAD = 1000
+"""Number of bad rows after which no further rows are looked at, where bad rows end the command."""
 _SHOWN = 10
 """Number of bad rows that an error lists."""
 _LONGEST_REASON = 500
@@ -43,15 +45,20 @@ class BadRow:
         return reason if self.column is None else f"{self.column} is {_shortened(self.value)}: {reason}"
 
 
-def refusal(name: str, bad: list[BadRow], total: int) -> UsageError:
+def refusal(name: str, bad: list[BadRow], checked: int, total: int) -> UsageError:
     """Return the error that lists bad rows.
 
     Args:
         name: Name of the table.
         bad: Its bad rows, at least one.
+        checked: Number of rows that were looked at, from the first one on.
         total: Number of its rows.
     """
-    head = f"{name}: {len(bad)} of {total} rows cannot run, and nothing was drawn. Correct them, or pass --skip-bad:"
+    rest = f"; the {total - checked:,} rows after them were not looked at" if checked < total else ""
+    rows = f"the first {checked:,}" if rest else f"{total}"
+    head = (
+        f"{name}: {len(bad)} of {rows} rows cannot run, and nothing was drawn{rest}. Correct them, or pass --skip-bad:"
+    )
     return UsageError("\n".join([head, *listed(bad)]))
 
 

@@ -1,6 +1,6 @@
 """Read tables in Parquet from strangers: sizes and types are checked before any cell is read."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def read_rows(path: Path, data: bytes) -> Iterator[dict[str, Any]]:
         file = parquet.ParquetFile(pyarrow.BufferReader(data), read_dictionary=texts)
         names = file.schema_arrow.names
         for batch in file.iter_batches(_ROWS_AT_A_TIME, use_threads=False):
-            for cells in zip(*map(_cells, batch.columns), strict=True):
+            for cells in zip(*map(cells_of, batch.columns), strict=True):
                 yield dict(zip(names, cells, strict=True))
     except _DAMAGE as error:
         raise _damaged(path, error) from error
@@ -67,16 +67,27 @@ def _check(path: Path, data: bytes) -> list[str]:
                 f"{path}: the column {field.name[:60]!r} is of the type {str(field.type)[:60]}; expected texts, "
                 "numbers, or true and false."
             )
-    _check_pages(path, data, facts)
+    check_pages(path, data, facts)
     return [field.name for field in schema if _is_text(field.type)]
 
 
-def _check_pages(path: Path, data: bytes, facts: parquet.FileMetaData) -> None:
-    """Check what the pages themselves say about their size. Raises: UsageError."""
+def check_pages(path: Path, data: bytes, facts: parquet.FileMetaData, names: Collection[str] | None = None) -> None:
+    """Check what the pages say about their size.
+
+    Args:
+        path: Path of the file, for messages.
+        data: Its content.
+        facts: Its description.
+        names: Names of the columns that are read; None for all.
+    Raises:
+        UsageError: They are too large, or damaged.
+    """
     size = 0
     try:
         for group in (facts.row_group(index) for index in range(facts.num_row_groups)):
             for column in (group.column(index) for index in range(group.num_columns)):
+                if names is not None and column.path_in_schema.partition(".")[0] not in names:
+                    continue
                 first = [offset for offset in (column.dictionary_page_offset, column.data_page_offset) if offset]
                 for unpacked, encoding in pages(data, min(first), column.total_compressed_size):
                     size += unpacked
@@ -109,7 +120,7 @@ _FITTING = (
 )
 
 
-def _cells(column: pyarrow.Array) -> list[Any]:
+def cells_of(column: pyarrow.Array) -> list[Any]:
     """Return the cells of a column. Equal texts are the same object."""
     if not isinstance(column, pyarrow.DictionaryArray):
         return column.to_pylist()

@@ -82,6 +82,7 @@ def make_plan(
     pattern: str,
     catalog: Catalog,
     on_row: Callable[[int, int], None] = lambda checked, total: None,
+    most_bad: int | None = None,
 ) -> Plan:
     """Plan a batch, and check every row. Nothing runs.
 
@@ -91,6 +92,7 @@ def make_plan(
         pattern: Pattern of the image names (see `NamePattern`).
         catalog: Node classes.
         on_row: Called with the number of rows that are checked, and of all rows.
+        most_bad: Number of rows that cannot run after which the others are left out of the plan; None for no end.
     Raises:
         UsageError: Table and workflow do not fit, such as by an unknown column, an id that is used twice, or a name
             that leads out of the output folder.
@@ -106,6 +108,8 @@ def make_plan(
     for place, row_id, name, cells in zip(table.places, ids, names, table.rows, strict=True):
         planner.add(place, row_id, name, cells)
         on_row(len(planner.rows), len(ids))
+        if len(planner.bad) == most_bad:
+            break
     if planner.invalid is not None and planner.unexplained == len(planner.rows):
         raise planner.invalid
     rows = planner.rows
