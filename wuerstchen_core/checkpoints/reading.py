@@ -21,7 +21,8 @@ from ..files.untrusted import open_file
 from .components import IMAGE_ENCODER
 from .keys import canonical, of_part
 from .layouts import StageFiles, cannot_read, read_json
-from .pickles import OLD_PICKLE, ZIP, damaged, read_pickle
+from .pickles import OLD_PICKLE, ZIP, read_pickle
+from .refusals import damaged
 
 WRAPPERS = ("ema_state_dict", "state_dict")
 """Keys under which a training checkpoint keeps its weights, best first."""

@@ -10,13 +10,13 @@ from wuerstchen_core.checkpoints.reading import read_tensors
 
 def test_a_pickle_is_looked_through_once_for_each_state_of_its_file(tmp_path, monkeypatch):
     looked: list[Path] = []
-    check = pickles._check
+    check = pickles.check_instructions
 
     def counted(path: Path, data: bytes, count: int) -> None:
         looked.append(path)
         check(path, data, count)
 
-    monkeypatch.setattr(pickles, "_check", counted)
+    monkeypatch.setattr(pickles, "check_instructions", counted)
     path = tmp_path / "x.pt"
     for length in (100, 200):
         torch.save({"a": torch.full((length,), float(length))}, path)
