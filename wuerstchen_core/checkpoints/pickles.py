@@ -24,9 +24,12 @@ _OLD_PICKLES = 5
 """Pickles of the older form: a number, a version, the system, the content, and the names of the storages."""
 
 
-def read_pickle(path: Path) -> object:
-    """Return what torch.save has put into a file. Tensors are mapped into memory where the file is a zip file.
+def read_pickle(path: Path, *, mapped: bool = True) -> object:
+    """Return what torch.save has put into a file.
 
+    Args:
+        path: The file.
+        mapped: Whether its tensors are mapped into memory where it is a zip file. It cannot be replaced meanwhile.
     Raises:
         CheckpointError: It is damaged, or holds code or more than tensors need.
         OSError: It cannot be read.
@@ -36,7 +39,7 @@ def read_pickle(path: Path) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_zip)
     except pickle.UnpicklingError as error:
         raise refused(path, error) from error
     except Exception as error:  # reading a damaged pickle may raise anything
