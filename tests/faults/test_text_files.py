@@ -149,7 +149,14 @@ def test_a_tokenizer_of_too_many_tokens_pairs_or_words_is_refused(folder, tried)
         tried(1)
     (folder / "tokenizer.json").write_text(json.dumps(whole(known, more=[0] * 10**6)))
     assert "1,000,000 values" in refusal(load_text_encoder, folder)
-    tried(1)
+    tokens = {f"{index}_": index for index in range(200_001)}
+    for model, said in (
+        ({"vocab": tokens, "merges": []}, "there are 200,001 tokens; expected at most 200,000"),
+        ({"vocab": known, "merges": ["h e"] * 200_001}, "more than 200,000 pairs"),
+    ):
+        (folder / "tokenizer.json").write_text(json.dumps(whole(known, model=model)))
+        assert said in refusal(load_text_encoder, folder)
+    tried(3)
 
 
 def test_words_that_a_model_does_not_know_are_looked_up_and_told_in_bounds(folder, tried):

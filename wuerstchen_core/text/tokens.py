@@ -115,6 +115,8 @@ def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 def _tokens(given: Mapping[Any, Any]) -> dict[str, int]:
     """Check a vocabulary, and return it. Raises: ValueError"""
+    if len(given) > _MOST_TOKENS:
+        raise ValueError(f"there are {len(given):,} tokens; expected at most {_MOST_TOKENS:,}")
     found: dict[str, int] = {}
     for token, number in given.items():
         if not isinstance(token, str) or not isinstance(number, int) or not 0 <= number < _LARGEST_TOKEN:
@@ -133,6 +135,8 @@ def _pairs(given: Iterable[Any]) -> list[tuple[str, str]]:
     """Check pairs of tokens, and return them. Raises: ValueError"""
     found: list[tuple[str, str]] = []
     for pair in given:
+        if len(found) == _MOST_TOKENS:
+            raise ValueError(f"more than {_MOST_TOKENS:,} pairs are to be merged")
         if not isinstance(pair, list) or [type(each) for each in cast("list[object]", pair)] != [str, str]:
             raise ValueError(f"{reprlib.repr(cast(object, pair))} is to be merged; expected two tokens")
         first, second = cast("list[str]", pair)
