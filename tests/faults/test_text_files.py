@@ -18,6 +18,7 @@ from support.hostile_checkpoints import refusal, save_text
 from wuerstchen_core import apply_lora, load_embedding, load_lora, load_text_encoder
 from wuerstchen_core.checkpoints.lora import _Settings
 from wuerstchen_core.errors import CheckpointError
+from wuerstchen_core.text.prompts import found_name
 
 PROMPT = "The hen, 3 Würste & 😀 (very:1.2) \0 \u200b " + "word " * 20
 
@@ -189,6 +190,14 @@ def test_embeddings_that_are_not_there_are_told_in_one_line_after_one_listing(fo
     assert remark.startswith("The embeddings 'q0', 'q1',") and "and 1,180 more are not known" in remark
     assert "name0, name1" in remark and remark.endswith("and 2,700 more.")
     assert there.times == 1
+    tried(1)
+
+
+def test_a_name_with_endless_punctuation_is_looked_for_a_few_times(tried):
+    asked: list[str] = []
+    assert found_name("x" + "," * 20_000, asked.append) == (None, "")
+    assert asked == ["x,,,,", "x,,,", "x,,", "x,", "x"]
+    assert found_name("x" + "," * 20_000, {"x"}.__contains__) == ("x", "," * 20_000)
     tried(1)
 
 
