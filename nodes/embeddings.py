@@ -24,6 +24,7 @@ class Embeddings(Mapping[str, "Embedding"]):
 
     def __init__(self) -> None:
         self._loaded: dict[str, Embedding] = {}
+        self._there: dict[str, bool] = {}
 
     def __getitem__(self, name: str) -> Embedding:
         if name in self._loaded:
@@ -36,7 +37,11 @@ class Embeddings(Mapping[str, "Embedding"]):
         return self._loaded.setdefault(name, load_embedding(path))
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and host().find_embedding(name) is not None
+        if not isinstance(name, str):
+            return False
+        if name not in self._there:
+            self._there[name] = host().find_embedding(name) is not None
+        return self._there[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(host().embedding_names())

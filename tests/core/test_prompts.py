@@ -55,6 +55,8 @@ def test_embeddings_are_found_in_a_prompt():
     assert found_name("cat,", {"cat"}.__contains__) == ("cat", ",")
     assert found_name("cat.pt.", {"cat.pt"}.__contains__) == ("cat.pt", ".")
     assert found_name("dog", {"cat"}.__contains__) == (None, "")
+    assert found_name("a..,", {"a", "a.."}.__contains__) == ("a..", ",")
+    assert found_name("...", {""}.__contains__) == (None, "")
 
 
 @given(st.text(alphabet="ab()[]:\\1. \n{}|/*"))

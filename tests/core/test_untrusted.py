@@ -202,7 +202,6 @@ OWN = {
     "nodes/headless/execution/read_ahead.py": "files that `locate` has checked, not read by this program",
     "wuerstchen_core/networks/processor.py": "facts of the system",
     "wuerstchen_core/networks/tiling.py": "facts of the system",
-    "wuerstchen_core/training/loop.py": "progress of this training",
     "wuerstchen_core/training/pool.py": "pictures of this training",
     "wuerstchen_core/training/export.py": "files of this training",
     "wuerstchen_core/training/settings.py": "a copy of settings",

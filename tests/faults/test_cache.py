@@ -1,8 +1,10 @@
 """A cache on disk that is damaged, poisoned, full or shared: the pictures stay the same."""
 
 import errno
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,10 +17,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
+from support import hostile_checkpoints
 from support.attacks import Attack
 from support.workflows import node
 from wuerstchen_nodes.headless import cli
-from wuerstchen_nodes.headless.execution.disk_cache import _checksum
+from wuerstchen_nodes.headless.execution.calls import Outputs
+from wuerstchen_nodes.headless.execution.disk_cache import DiskCache, _checksum
 
 GRAPH = {
     "1": node("LoadImage", image="in.png"),
@@ -90,6 +94,52 @@ def poisoned(values: Any, **metadata: str) -> bytes:
     arrays = {"0": torch.zeros(1)}
     checksum = _checksum({name: each.numpy() for name, each in arrays.items()}, text)
     return save(arrays, {"values": text, "sha256": checksum, "made": "1", "about": "{}", **metadata})
+
+
+def of_dtype(dtype: str) -> bytes:
+    """An entry of 48 bytes in a dtype, whose checksum is right."""
+    values, data = '{"list": [{"list": [{"tensor": "0"}]}]}', bytes(48)
+    count = 48 * 8 // BITS[dtype]
+    said = {"values": values, "sha256": hashlib.sha256(values.encode() + data).hexdigest(), "made": "1", "about": "{}"}
+    return hostile_checkpoints.safetensors(
+        {"__metadata__": said, "0": hostile_checkpoints.entry(dtype, [count], [0, len(data)])}, data
+    )
+
+
+BITS = {"F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F4": 4, "F6_E2M3": 6}
+
+
+@pytest.mark.parametrize("dtype", BITS)
+def test_an_entry_of_a_dtype_that_numpy_lacks(cached, dtype):
+    for path in cached.entries:
+        path.write_bytes(of_dtype(dtype))
+    cached.check()
+    assert all(path.read_bytes() != of_dtype(dtype) for path in cached.entries[1:]), "it was made anew"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        poisoned('{"list": [{"list": [' + "[]," * 100_000 + "[]]}]}"),
+        poisoned('{"list": []}', about=json.dumps({"text": "x" * 2**24})),
+    ],
+    ids=["values", "header"],
+)
+def test_an_entry_of_too_many_values_is_not_read(tmp_path, content, caplog, monkeypatch):
+    monkeypatch.setattr(json, "loads", None)
+    cache = DiskCache(tmp_path, max_bytes=2**30)
+    (tmp_path / "key.safetensors").write_bytes(content)
+    assert cache.entry("key") is None or len(content) < 2**24
+    assert cache.get("key") is None
+    assert re.search("more than 100,000 values|its header is said to have", caplog.text)
+    assert not (tmp_path / "key.safetensors").exists()
+
+
+def test_a_result_of_too_many_values_is_not_stored(tmp_path):
+    cache = DiskCache(tmp_path, max_bytes=2**30)
+    assert not cache.put("key", Outputs([[[0] * 100_000]]))
+    assert not cache.put("key", Outputs([[0]]), {"text": "x" * 2**24})
+    assert cache.put("key", Outputs([[[0] * 90_000]])) and cache.get("key") is not None
 
 
 @pytest.mark.parametrize(

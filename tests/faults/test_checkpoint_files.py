@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from support import tiny
+from support.attacks import within
 from support.hostile_checkpoints import LOADERS, entry, refusal, safetensors
-from wuerstchen_core import load_stage_a, load_stage_b, load_stage_c
+from wuerstchen_core import load_stage_a, load_stage_b, load_stage_c, load_text_encoder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 LENGTHS = [0, 1, 7, 2**31, 2**63, -1]
@@ -197,6 +198,33 @@ def test_an_index_of_shards_that_lies_is_refused(tmp_path, tried):
         index.write_bytes(content)
         refusal(load_stage_c, tmp_path)
         tried(1)
+
+
+def shards(folder: Path, names: list[list[str]]) -> Path:
+    """Write shards of tensors by their names, and an index of them; the same names are the same file."""
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    files: dict[str, str] = {}
+    for number, each in enumerate(names):
+        path = folder / f"{number}.safetensors"
+        if each == names[0] and number:
+            os.link(folder / "0.safetensors", path)
+        else:
+            save_file({name: torch.zeros(1) for name in each}, path)
+        files[f"k{number}"] = path.name
+    for index in ("diffusion_pytorch_model", "model"):
+        (folder / f"{index}.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    return folder
+
+
+@pytest.mark.parametrize("load", [load_stage_c, load_text_encoder])
+def test_shards_hold_no_more_than_a_file_and_each_tensor_once(load, tmp_path, tried):
+    many = [f"encoder.layers.{index}.weight" for index in range(3400)]
+    with within(10):
+        assert "so does another shard" in refusal(load, shards(tmp_path / "same", [many[:9]] * 100))
+        parts = [[f"{part}.{name}" for name in many] for part in "abc"]
+        assert "hold more than 10,000 tensors" in refusal(load, shards(tmp_path / "many", parts))
+    tried(2)
 
 
 @pytest.mark.parametrize("part", LOADERS)

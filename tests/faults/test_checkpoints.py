@@ -1,8 +1,11 @@
 """Weights from strangers: no file runs code, hangs or takes the memory; each gives one clear line."""
 
 import random
+import re
+import struct
 import sys
 import zipfile
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from support import tiny
-from support.attacks import MEBIBYTES, run_alone
+from support.attacks import MEBIBYTES, run_alone, within
 from support.hostile_checkpoints import (
     CONTAINERS,
     LOADERS,
@@ -21,7 +24,9 @@ from support.hostile_checkpoints import (
     payloads,
     refusal,
     tensor_pickle,
+    text,
     torch_zip,
+    zip_of,
 )
 from wuerstchen_core import load_stage_a
 from wuerstchen_core.checkpoints.embeddings import load_embedding
@@ -133,6 +138,135 @@ def test_a_pickle_of_millions_of_instructions_is_refused(tmp_path, tried):
         path.write_bytes(content)
         assert "instructions" in refusal(load_stage_a, path)
         tried(1)
+
+
+BILLIONS = b"\x8a\x05" + (3 * 10**9).to_bytes(5, "little") + b"\x85R"
+DOUBLED = b"K\x00\x85q\x00" + b"h\x00h\x00\x86q\x00" * 14
+"""A tuple of 32,768 values, which is put aside."""
+DICTIONARY = b"ccollections\nOrderedDict\n"
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
+COSTLY = {
+    "a bytearray of 3 GB": (b"cbuiltins\nbytearray\n" + BILLIONS, "builtins.bytearray"),
+    "the same of Python 2": (b"c__builtin__\nbytearray\n" + BILLIONS, "__builtin__.bytearray"),
+    "a text in Punycode": (
+        b"c_codecs\nencode\n" + text("".join(map(chr, range(0x4E00, 0x9E00))) * 15) + text("punycode") + b"\x86R",
+        "_codecs.encode",
+    ),
+    "a text that is encoded often": (
+        b"(" + text("x" * 10**6) + b"q\x00c_codecs\nencode\nq\x01" + b"h\x01h\x00\x85R" * 300 + b"l",
+        "_codecs.encode",
+    ),
+    "a count of a billion": (b"ccollections\nCounter\ncbuiltins\nbytearray\n" + BILLIONS + b"\x85R", "Counter"),
+    "a set": (b"cbuiltins\nset\n)R", "builtins.set"),
+    "a storage that is made": (b"ctorch.storage\nUntypedStorage\n" + BILLIONS, "a call of torch.storage.Un"),
+    "a storage of a dtype": (b"ctorch\nFloatStorage\n" + BILLIONS, "a call of torch.FloatStorage"),
+    "a tensor of 3e9 numbers": (b"ctorch\nFloatTensor\n" + BILLIONS, "torch.FloatTensor"),
+    "a new object": (b"ctorch\nFloatStorage\n)\x81", "a call of torch.FloatStorage"),
+    "a call of a number": (b"K\x05)R", "a call of "),
+    "tuples as keys": (b"}" + DOUBLED + b"Ns" + b"h\x00Ns" * 50_000, "neither a text nor a small whole number"),
+    "keys of one hash": (
+        b"}" + b"".join(b"\x8a\x0c" + (i * (2**61 - 1)).to_bytes(12, "little") + b"Ns" for i in range(1, 50_000)),
+        "neither a text nor a small whole number",
+    ),
+    "copies of a tuple": (
+        b"(" + DOUBLED + b"ctorch\nSize\nq\x01" + b"h\x01h\x00\x85R" * 50_000 + b"l",
+        "calls torch.Size with something else",
+    ),
+    "copies of a list": (
+        b"(](" + b"K\x01" * 1000 + b"eq\x00ctorch\nSize\nq\x01" + b"h\x01h\x00\x85R" * 50_000 + b"l",
+        "calls torch.Size with something else",
+    ),
+    "copies of a dictionary": (
+        b"(" + DICTIONARY + b"q\x00}q\x01" + b"h\x00h\x01\x85R" * 50_000 + b"l",
+        "calls collections.OrderedDict with something else",
+    ),
+    "shapes without end": (
+        b"(" + TENSOR + b"q\x02" + DOUBLED + b"h\x02h\x00\x85R" * 50_000 + b"l",
+        "more than 3,000,000 values",
+    ),
+    "a tensor with attributes": (b"" + TENSOR + b"(NNNNNNNtR", "calls torch._utils._rebuild_tensor_v2 with something"),
+    "attributes without end": (
+        b"(" + DICTIONARY + b"q\x00}q\x01" + b"h\x00)Rh\x01b" * 50 + b"l",
+        "more than 20 objects in it have attributes",
+    ),
+}  # fmt: skip
+"""Values that torch makes of a small file, which take minutes or all memory, and what is said of them."""
+
+
+@pytest.mark.parametrize("value", COSTLY)
+def test_what_a_pickle_names_calls_and_looks_up_is_what_tensors_need(value, tmp_path, tried):
+    made, said = COSTLY[value]
+    pickled = b"\x80\x02}" + text("a") + made + b"s."
+    for content in (torch_zip(pickled), legacy(pickled)):
+        path = tmp_path / "x.pt"
+        path.write_bytes(content)
+        with within(10):
+            assert said in refusal(load_stage_a, path)
+        tried(1)
+
+
+LAUGH = b"\x80\x02}" + text("a") + b"\x85" + b"q\x00h\x00\x86" * 60 + b"K\x01s."
+"""A pickle that torch reads for ever."""
+
+
+def renamed_by_an_extra(name: str, read_as: str) -> bytes:
+    """Return a zip file with an entry that newer versions of Python read under another name than torch."""
+    more = struct.pack("<BL", 1, zlib.crc32(name.encode())) + read_as.encode()
+    entry = zipfile.ZipInfo(name)
+    entry.extra = struct.pack("<HH", 0x7075, len(more)) + more
+    return zip_of({entry: LAUGH, "a/version": b"3\n"})
+
+
+def two_lists() -> bytes:
+    """Return a zip file whose end tells of one list of entries, and that has another right before the end."""
+    whole = zip_of({"a/data.pkl": LAUGH, "a/version": b"3\n"})
+    other = zip_of({"a/data.txt": LAUGH, "a/version": b"3\n"})
+    place = int.from_bytes(other[-6:-2], "little")
+    return whole[:-22] + other[place:-22] + whole[-22:]
+
+
+NAMES = {
+    "capitals": zip_of({"a/DATA.PKL": LAUGH, "a/version": b"3\n"}),
+    "a few capitals": zip_of({"a/data.pKl": LAUGH, "a/version": b"3\n"}),
+    "one name twice": zip_of({"a/data.pkl": b"\x80\x02}.", "A/data.pkl": LAUGH, "a/version": b"3\n"}),
+    "a name with an end": zip_of({"a/data.pkX": LAUGH}).replace(b"a/data.pkX", b"a/data.p\0X"),
+    "a name in an extra": renamed_by_an_extra("a/data.pkl", "a/data.txt"),
+    "two lists": two_lists(),
+    "text after the end": zip_of({"a/data.pkl": LAUGH}) + b"x",
+}
+
+
+@pytest.mark.parametrize("content", NAMES.values(), ids=NAMES)
+def test_a_zip_file_is_read_in_one_way(content, tmp_path, tried):
+    (tmp_path / "x.pt").write_bytes(content)
+    with within(10):
+        assert re.search(
+            r"two ways|twice|elsewhere|does not end|a tuple in it", refusal(load_stage_a, tmp_path / "x.pt")
+        )
+    tried(1)
+
+
+def long_list(count: int, name: bytes = b"a") -> bytes:
+    """Return a zip file that is a list of one entry again and again, as large files end."""
+    start = struct.pack("<IHHHHHIIIHH", 0x04034B50, 20, 0, 0, 0, 0, 0, 0, 0, len(name), 0) + name
+    entry = struct.pack("<IHHHHHHIIIHHHHHII", 0x02014B50, 20, 20, *[0] * 7, len(name), *[0] * 6) + name
+    place = len(start) + count * len(entry)
+    end = struct.pack("<IQHHIIQQQQ", 0x06064B50, 44, 45, 45, 0, 0, count, count, count * len(entry), len(start))
+    end += struct.pack("<IIQI", 0x07064B50, 0, place, 1)
+    return (
+        start
+        + entry * count
+        + end
+        + struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 2**16 - 1, 2**16 - 1, *[2**32 - 1] * 2, 0)
+    )
+
+
+@pytest.mark.parametrize(("count", "name"), [(200_000, b"a"), (90_000, b"a" * 200)])
+def test_a_zip_file_of_too_many_entries_is_refused_before_they_are_listed(count, name, tmp_path, tried, monkeypatch):
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    (tmp_path / "x.pt").write_bytes(long_list(count, name))
+    assert "entries" in refusal(load_stage_a, tmp_path / "x.pt")
+    tried(1)
 
 
 @pytest.mark.parametrize("form", FORMS)

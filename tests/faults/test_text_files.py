@@ -1,7 +1,10 @@
 """Text encoders, tokenizers, LoRAs and textual inversions that lie: one clear line when they are loaded, none later."""
 
+import itertools
 import json
 import os
+import string
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,9 @@ from support import loras, tiny
 from support.attacks import within
 from support.hostile_checkpoints import refusal, save_text
 from wuerstchen_core import apply_lora, load_embedding, load_lora, load_text_encoder
+from wuerstchen_core.checkpoints.lora import _Settings
 from wuerstchen_core.errors import CheckpointError
+from wuerstchen_core.text.prompts import found_name
 
 PROMPT = "The hen, 3 Würste & 😀 (very:1.2) \0 \u200b " + "word " * 20
 
@@ -119,6 +124,81 @@ def test_merges_that_lie_are_refused_or_do_no_harm(folder, tried):
     os.mkfifo(folder / "merges.txt")
     refusal(loads_and_encodes, folder)
     tried(2)
+
+
+def test_a_tokenizer_of_too_many_tokens_pairs_or_words_is_refused(folder, tried):
+    known, settings = (json.loads((folder / f"{name}.json").read_text()) for name in ("vocab", "tokenizer_config"))
+    merges = (folder / "merges.txt").read_bytes()
+    many = {"words": [f"w{index}" for index in range(10_001)]}, {"words": ["w" * 101]}
+    for file, content, said in (
+        ("merges.txt", merges + b"a b\n" * 200_000, "merges.txt has 200,002 lines; expected at most 200,000"),
+        ("merges.txt", merges + b"a " * 2**21, "expected two tokens"),
+        ("vocab.json", json.dumps({**known, **{f"{index}_": index for index in range(200_000)}}), "200,000 values"),
+        (
+            "tokenizer_config.json",
+            json.dumps({**settings, **many[0]}),
+            "it lists 10,001 words; expected at most 10,000",
+        ),
+        ("tokenizer_config.json", json.dumps({**settings, **many[1]}), "has 101 characters; expected at most 100"),
+    ):
+        path = folder / file
+        before = path.read_bytes()
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        with within(10):
+            assert said in refusal(load_text_encoder, folder)
+        path.write_bytes(before)
+        tried(1)
+    (folder / "tokenizer.json").write_text(json.dumps(whole(known, more=[0] * 10**6)))
+    assert "1,000,000 values" in refusal(load_text_encoder, folder)
+    tokens = {f"{index}_": index for index in range(200_001)}
+    for model, said in (
+        ({"vocab": tokens, "merges": []}, "there are 200,001 tokens; expected at most 200,000"),
+        ({"vocab": known, "merges": ["h e"] * 200_001}, "more than 200,000 pairs"),
+    ):
+        (folder / "tokenizer.json").write_text(json.dumps(whole(known, model=model)))
+        assert said in refusal(load_text_encoder, folder)
+    tried(3)
+
+
+def test_words_that_a_model_does_not_know_are_looked_up_and_told_in_bounds(folder, tried):
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    words = [
+        "".join(letters) for letters in itertools.islice(itertools.product(string.ascii_lowercase, repeat=4), 10**4)
+    ]
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "words": words}))
+    encoder = load_text_encoder(folder)
+    with within(5):
+        (remark,) = encoder.remarks(" ".join(f"x{word}" for word in words)[:20_000])[1:]
+    assert "and 3,314 more. It knows these words: aaaa, aaab" in remark and len(remark) < 5000
+    tried(1)
+
+
+class Listed(dict[str, Any]):
+    """Embeddings, and how often their names were listed."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.times += 1
+        return super().__iter__()
+
+
+def test_embeddings_that_are_not_there_are_told_in_one_line_after_one_listing(folder, tried):
+    encoder, there = load_text_encoder(folder), Listed({f"name{index}": None for index in range(3000)})
+    prompt = " ".join(f"embedding:q{index}" for index in range(1200))
+    (remark,) = encoder.remarks(prompt, weights=True, embeddings=there)
+    assert remark.startswith("The embeddings 'q0', 'q1',") and "and 1,180 more are not known" in remark
+    assert "name0, name1" in remark and remark.endswith("and 2,700 more.")
+    assert there.times == 1
+    tried(1)
+
+
+def test_a_name_with_endless_punctuation_is_looked_for_a_few_times(tried):
+    asked: list[str] = []
+    assert found_name("x" + "," * 20_000, asked.append) == (None, "")
+    assert asked == ["x,,,,", "x,,,", "x,,", "x,", "x"]
+    assert found_name("x" + "," * 20_000, {"x"}.__contains__) == ("x", "," * 20_000)
+    tried(1)
 
 
 def whole(known: dict[str, int], **more: Any) -> dict[str, Any]:
@@ -302,6 +382,28 @@ def test_settings_of_a_lora_that_lie_are_refused(tmp_path, tried):
             with within():
                 assert load_lora(tmp_path / "lora.safetensors").words == ()
             tried(1)
+
+
+def test_a_lora_of_too_many_words_or_patterns_is_refused(tmp_path, tried):
+    path, pair = tmp_path / "lora.safetensors", {DOWN: GOOD[DOWN].contiguous(), UP: GOOD[UP].contiguous()}
+    for words in ([f"w{index}" for index in range(10_001)], ["w" * 101]):
+        save_file(pair, path, {"wuerstchen_words": json.dumps(words)})
+        assert "Train the LoRA on fewer words" in refusal(load_lora, path)
+        tried(1)
+    save_file(pair, path, {"wuerstchen_words": json.dumps(words := [f"w{index}" for index in range(10_000)])})
+    assert load_lora(path).words == tuple(words)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 4, "alpha_pattern": {"x" * 501: 1}}))
+    assert "alphas, or one of a long name" in refusal(load_lora, path)
+    tried(2)
+
+
+def test_patterns_of_a_lora_are_looked_up_and_not_tried_one_by_one(tried):
+    patterns = {**{f"x{index}.": 5 for index in range(9998)}, "7.attention.to_q": 2, "^blocks.7.attention.to_q": 3}
+    settings = _Settings({"stage_c": {"lora_alpha": 1, "alpha_pattern": patterns}})
+    with within(5):
+        scales = [settings.scale("stage_c", f"blocks.{index}.attention.to_q.weight", 1) for index in range(10_000)]
+    assert scales == [2 if index == 7 else 1 for index in range(10_000)]
+    tried(1)
 
 
 EMBEDDINGS: list[dict[str, torch.Tensor]] = [

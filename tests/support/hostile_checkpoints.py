@@ -148,7 +148,8 @@ def payloads(canary: Path) -> dict[str, bytes]:
     return made
 
 
-def _zip(entries: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+def zip_of(entries: Mapping[Any, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    """Return a zip file of entries by their names."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, data in entries.items():
@@ -159,7 +160,7 @@ def _zip(entries: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) ->
 def torch_zip(pickled: bytes, compression: int = zipfile.ZIP_STORED, more: Mapping[str, bytes] | None = None) -> bytes:
     """Return a pickle in a file such as torch.save writes, with storages by name."""
     entries = {"a/data.pkl": pickled, "a/byteorder": b"little", "a/version": b"3\n"}
-    return _zip({**entries, **{f"a/{name}": data for name, data in (more or {}).items()}}, compression)
+    return zip_of({**entries, **{f"a/{name}": data for name, data in (more or {}).items()}}, compression)
 
 
 def legacy(pickled: bytes, after: bytes = pickle.dumps([], 2)) -> bytes:

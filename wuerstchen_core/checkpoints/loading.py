@@ -24,7 +24,7 @@ from .architectures import IMAGE_ENCODERS, STAGE_A, STAGE_B, STAGE_C, Architectu
 from .config import Config
 from .layouts import read_json
 from .opening import open_checkpoint, stored_dtype
-from .reading import StoredTensors, read_tensors
+from .reading import StoredTensors, read_shards
 from .recipes import Recipe, Stored
 from .sources import locate_text_encoder
 
@@ -144,7 +144,7 @@ def load_text_encoder(
     files = locate_text_encoder(source, component, download=download)
 
     def read() -> dict[str, Tensor]:
-        return text_tensors({key: tensor for path in files.tensors for key, tensor in read_tensors(path).items()})
+        return text_tensors(read_shards(files.tensors))
 
     state = read()
     config = read_json(files.config) if files.config else None

@@ -5,10 +5,11 @@
 
 import hashlib
 import logging
+import re
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +18,11 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..files.untrusted import parse_json
+from ..text.words import listed_words
 from .layouts import read_json
 from .lora_files import ADAPTER_CONFIG, locate_lora
 from .lora_keys import EMBEDDING, LoraKey, Part, Role, read_key
-from .reading import MOST_TENSORS, WRAPPERS, read_tensors
+from .reading import LONGEST_NAME, MOST_TENSORS, WRAPPERS, read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +150,10 @@ class _Settings:
         settings = self.peft.get(part)
         if not settings or not settings.get("lora_alpha"):
             return 1.0
-        alpha = _of_layer(settings.get("alpha_pattern"), key.removesuffix(".weight"), settings["lora_alpha"])
+        layer = key.removesuffix(".weight")
+        ends = [layer, *(layer[dot.end() :] for dot in re.finditer(r"\.", layer))]
+        named = [self._alphas[part][end] for end in ends if end in self._alphas[part]]
+        alpha = min(named, key=lambda each: each[0])[1] if named else settings["lora_alpha"]
         if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= LARGEST_ALPHA:
             raise CheckpointError(
                 f"The alpha of {key!r} is {reprlib.repr(alpha)} in the LoRA's settings; expected a number up to "
@@ -156,17 +161,23 @@ class _Settings:
             )
         return alpha / (rank**0.5 if settings.get("use_rslora") else rank)
 
+    @cached_property
+    def _alphas(self) -> Mapping[Part, Mapping[str, tuple[int, Any]]]:
+        """Place and alpha in `alpha_pattern` by name: layers whose names end with it have it; the first one counts."""
+        return {part: _alphas_of(settings.get("alpha_pattern")) for part, settings in self.peft.items()}
 
-def _of_layer(pattern: Any, layer: str, default: Any) -> Any:
-    """Return the entry of a pattern of peft for a layer: names with an end of its name count."""
-    if isinstance(pattern, Mapping):
-        if len(cast("Mapping[str, Any]", pattern)) > MOST_TENSORS:
-            raise CheckpointError(f"The LoRA's settings have more than {MOST_TENSORS:,} alphas; expected one a layer.")
-        for name, value in cast("Mapping[str, Any]", pattern).items():
-            plain = name.lstrip("^").removesuffix(".lora_B.weight")
-            if layer == plain or layer.endswith(f".{plain}"):
-                return value
-    return default
+
+def _alphas_of(pattern: Any) -> dict[str, tuple[int, Any]]:
+    names = cast("Mapping[str, Any]", pattern) if isinstance(pattern, Mapping) else {}
+    if len(names) > MOST_TENSORS or any(len(name) > LONGEST_NAME for name in names):
+        raise CheckpointError(
+            f"The LoRA's settings have {len(names):,} alphas, or one of a long name; expected at most one a layer, "
+            f"{MOST_TENSORS:,} of {LONGEST_NAME} characters. Correct the settings."
+        )
+    found: dict[str, tuple[int, Any]] = {}
+    for place, (name, alpha) in enumerate(names.items()):
+        found.setdefault(name.lstrip("^").removesuffix(".lora_B.weight"), (place, alpha))
+    return found
 
 
 def _settings(path: Path) -> _Settings:
@@ -186,8 +197,10 @@ def _settings(path: Path) -> _Settings:
         words: object = parse_json(metadata.get(WORDS_METADATA, "[]"))
     except (SafetensorError, OSError, ValueError, AttributeError):
         return _Settings(peft)  # not safetensors, or damaged, which reading the tensors says
-    listed = cast("list[object]", words) if isinstance(words, list) else []
-    return _Settings(peft, tuple(word for word in listed if isinstance(word, str)))
+    try:
+        return _Settings(peft, tuple(listed_words(words)))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: in {WORDS_METADATA}, {error}. Train the LoRA on fewer words.") from error
 
 
 def _without_embeddings(tensors: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:

@@ -21,7 +21,8 @@ from ..files.untrusted import open_file
 from .components import IMAGE_ENCODER
 from .keys import canonical, of_part
 from .layouts import StageFiles, cannot_read, read_json
-from .pickles import OLD_PICKLE, ZIP, damaged, read_pickle
+from .pickles import OLD_PICKLE, ZIP, read_pickle
+from .refusals import damaged
 
 WRAPPERS = ("ema_state_dict", "state_dict")
 """Keys under which a training checkpoint keeps its weights, best first."""
@@ -127,11 +128,27 @@ def read_checkpoint(files: StageFiles, part: str) -> Checkpoint:
     """
     config = read_json(files.config) if files.config else None
     latent_rgb = read_preview(files.preview) if files.preview else None
-    state: dict[str, Tensor] = {}
-    wrappers = IMAGE_ENCODER_WRAPPERS if part == IMAGE_ENCODER.part else WRAPPERS
-    for path in files.tensors:
-        state.update(read_tensors(path, wrappers))
+    state = read_shards(files.tensors, IMAGE_ENCODER_WRAPPERS if part == IMAGE_ENCODER.part else WRAPPERS)
     return Checkpoint(files, config, latent_rgb, canonical(of_part(state, part), str(files.weights)))
+
+
+def read_shards(paths: Sequence[Path], wrappers: Sequence[str] = WRAPPERS) -> dict[str, Tensor]:
+    """Read files that hold a network together. Arguments and errors as for `read_tensors`."""
+    state: dict[str, Tensor] = {}
+    for path in paths:
+        more = read_tensors(path, wrappers)
+        if twice := state.keys() & more.keys():
+            raise CheckpointError(
+                f"{path} holds {min(twice)!r}, and so does another shard; expected each tensor in one. Download the "
+                "checkpoint again."
+            )
+        state.update(more)
+        if len(state) > MOST_TENSORS:
+            raise CheckpointError(
+                f"The shards beside {path} hold more than {MOST_TENSORS:,} tensors. They are of another model; choose "
+                "another checkpoint."
+            )
+    return state
 
 
 def read_tensors(path: Path, wrappers: Sequence[str] = WRAPPERS) -> dict[str, Tensor]:

@@ -69,28 +69,29 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_json(path: Path, most: int = MAX_TEXT_BYTES) -> Any:
-    """Return the JSON document in a file in UTF-8, of at most `most` bytes.
+def read_json(path: Path, most: int = MAX_TEXT_BYTES, values: int = MAX_VALUES) -> Any:
+    """Return the JSON document in a file in UTF-8, of at most `most` bytes and `values` values.
 
     Raises:
         OSError: As for `read_bytes`.
         ValueError: As for `parse_json`, or it is not UTF-8.
     """
-    return parse_json(read_bytes(path, most).decode("utf-8-sig"))
+    return parse_json(read_bytes(path, most).decode("utf-8-sig"), values=values)
 
 
-def parse_json(text: str, parse_constant: Callable[[str], Any] | None = None) -> Any:
+def parse_json(text: str, parse_constant: Callable[[str], Any] | None = None, *, values: int = MAX_VALUES) -> Any:
     """Return the JSON document in a text.
 
     Args:
         text: The document.
         parse_constant: Called with NaN, Infinity and -Infinity, which JSON lacks and ComfyUI writes; None to take them.
+        values: Most values, those in lists and objects included.
     Raises:
         json.JSONDecodeError: It is not JSON.
         ValueError: An object has a key twice, a number has thousands of digits, or as for `check_json`.
     """
-    if text.count(",") + text.count("[") + text.count("{") > MAX_VALUES:  # at least the number of values
-        _refuse_size()
+    if text.count(",") + text.count("[") + text.count("{") > values:  # at least the number of values
+        _refuse_size(values)
     try:
         document = json.loads(text, object_pairs_hook=_object, parse_constant=parse_constant)
     except RecursionError:
@@ -163,8 +164,8 @@ def _refuse_depth() -> NoReturn:
     raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
 
 
-def _refuse_size() -> NoReturn:
-    raise ValueError(f"it has more than {MAX_VALUES:,} values")
+def _refuse_size(values: int = MAX_VALUES) -> NoReturn:
+    raise ValueError(f"it has more than {values:,} values")
 
 
 def _kind_of_file(mode: int) -> str:

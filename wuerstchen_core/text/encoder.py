@@ -17,9 +17,12 @@ from ..networks.text_model import TextModel
 from .chunks import Embedding, Token, chunks_of
 from .prompts import Part, check_prompt, found_name, weighted_parts
 from .tokens import Tokenizer
+from .words import first_of
 
 logger = logging.getLogger("wuerstchen_core.text")
 
+_UNKNOWN_SHOWN, _KNOWN_SHOWN = 20, 300
+"""Names in a remark."""
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -100,7 +103,7 @@ class TextEncoder(nn.Module):
         if removed:
             told.append(f"The prompt is longer than {self.max_tokens} tokens; this end of it is ignored: {removed!r}")
         if unknown:
-            words, known = ", ".join(map(repr, unknown)), ", ".join(self.words)
+            words, known = first_of([*map(repr, unknown)], _UNKNOWN_SHOWN), first_of(self.words, _KNOWN_SHOWN)
             told.append(f"The model does not know {words}. It knows these words: {known}.")
         return told + self._remarks_on_embeddings(parts, embeddings or {})
 
@@ -119,19 +122,28 @@ class TextEncoder(nn.Module):
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Return the words of a text prompt that are not in `words`, in their order; empty where `words` is."""
-        known = self.words
-        return [word for word in dict.fromkeys(words_of(prompt)) if known and word not in known]
+        known = {*self.tokenizer.words, *self.added_words} if self.tokenizer.words else None
+        return [word for word in dict.fromkeys(words_of(prompt)) if known is not None and word not in known]
 
     def _remarks_on_embeddings(self, parts: Sequence[Part], embeddings: Mapping[str, Embedding]) -> list[str]:
         told: list[str] = []
+        unknown: list[str] = []
         for typed in dict.fromkeys(part.embedding for part in parts if part.embedding):
             name, _ = found_name(typed, embeddings.__contains__)
             if name is None:
-                there = f"There are: {', '.join(embeddings)}." if embeddings else "There are none."
-                told.append(f"The embedding {typed!r} is not known, and it is left out. {there}")
+                unknown.append(repr(typed))
             elif not embeddings[name].fits(self.dim):
                 stage = "this text encoder" if self.for_stage is None else f"the text encoder of Stage {self.for_stage}"
                 told.append(f"The embedding {name!r} has no vectors of {self.dim} numbers for {stage}; it is left out.")
+        if unknown:
+            known = list(embeddings)
+            there = f"There are: {first_of(known, _KNOWN_SHOWN)}." if known else "There are none."
+            names = first_of(unknown, _UNKNOWN_SHOWN)
+            told.append(
+                f"The embedding {names} is not known, and it is left out. {there}"
+                if len(unknown) == 1
+                else f"The embeddings {names} are not known, and they are left out. {there}"
+            )
         return told
 
     def _encode_weighted(self, text: str, embeddings: Mapping[str, Embedding]) -> Tensor:

@@ -26,6 +26,8 @@ _ESCAPED = {rf"\{bracket}": chr(0xE000 + index) for index, bracket in enumerate(
 """Escaped brackets, and the private characters that stand for them while a prompt is read."""
 _EMBEDDING = re.compile(r"(?:^|(?<=\s))embedding:(\S+)")
 _AFTER_A_NAME = ",.;:!?"
+_MOST_OF_A_NAME = 4
+"""Such characters that the end of a name may have itself. Each is one more look into the folders."""
 
 
 class Part(NamedTuple):
@@ -127,13 +129,10 @@ def found_name(typed: str, exists: Callable[[str], bool]) -> tuple[str | None, s
     Returns:
         (str | None, str): Name that exists, None if none does; and the punctuation after it.
     """
-    name = typed
-    while name:
-        if exists(name):
-            return name, typed[len(name) :]
-        if name[-1] not in _AFTER_A_NAME:
-            return None, ""
-        name = name[:-1]
+    bare = typed.rstrip(_AFTER_A_NAME)
+    for end in range(min(len(typed), len(bare) + _MOST_OF_A_NAME), len(bare) - 1, -1):
+        if end and exists(typed[:end]):
+            return typed[:end], typed[end:]
     return None, ""
 
 

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as Bytes
 from tokenizers.models import BPE
 
 from ..files.untrusted import MAX_TEXT_BYTES, read_bytes, read_json
+from .words import listed_words
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 """Tokens around every text prompt."""
@@ -21,7 +22,11 @@ LONGEST = 4096
 """Most tokens of a text prompt that files may ask for. Its memory grows with the square."""
 WORDS = "words"
 """Entry in tokenizer_config.json that lists the words of the captions that the model was trained on."""
-_MOST_TOKENS = 10_000_000
+_MOST_TOKENS = 200_000
+"""Most tokens, and most pairs that are merged. CLIP has 49,408."""
+_MOST_VALUES = 5 * _MOST_TOKENS
+"""Most values of a tokenizer.json, which holds both."""
+_LARGEST_TOKEN = 10_000_000
 _LONGEST_NAME = 1000
 """Most characters of a special token."""
 _WORD_END = "</w>"
@@ -77,8 +82,7 @@ class Tokenizer:
         self.size = 1 + max(*vocabulary.values(), self.start, self.end, self.pad)
         longest = settings.get("model_max_length", MAX_TOKENS)
         self.max_tokens = longest if isinstance(longest, int) and 2 < longest <= LONGEST else MAX_TOKENS
-        words: object = settings.get(WORDS, [])
-        self.words = [str(word) for word in cast("list[object]", words)] if isinstance(words, list) else []
+        self.words = listed_words(settings.get(WORDS))
 
     def __len__(self) -> int:
         return self._tokens.get_vocab_size()
@@ -97,8 +101,11 @@ def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     whole = folder / "tokenizer.json"
     if not whole.is_file():
         text = read_bytes(folder / "merges.txt", MAX_TEXT_BYTES).decode("utf-8-sig")
-        lines = (line for line in text.splitlines() if line and not line.startswith("#version"))
-        return _tokens(_json(folder / "vocab.json", required=True)), _pairs(line.split() for line in lines)
+        if text.count("\n") > _MOST_TOKENS:
+            raise ValueError(f"merges.txt has {text.count(chr(10)):,} lines; expected at most {_MOST_TOKENS:,}")
+        lines = (line for line in text.split("\n") if line.strip() and not line.startswith("#version"))
+        vocabulary = _json(folder / "vocab.json", required=True, values=_MOST_TOKENS)
+        return _tokens(vocabulary), _pairs(line.split(None, 2) for line in lines)
     content = _json(whole, required=True)
     model, added = _object("model", content["model"]), content.get("added_tokens", [])
     more = {each["content"]: each["id"] for each in (_object("added_tokens", each) for each in _list(added))}
@@ -108,11 +115,13 @@ def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 def _tokens(given: Mapping[Any, Any]) -> dict[str, int]:
     """Check a vocabulary, and return it. Raises: ValueError"""
+    if len(given) > _MOST_TOKENS:
+        raise ValueError(f"there are {len(given):,} tokens; expected at most {_MOST_TOKENS:,}")
     found: dict[str, int] = {}
     for token, number in given.items():
-        if not isinstance(token, str) or not isinstance(number, int) or not 0 <= number < _MOST_TOKENS:
+        if not isinstance(token, str) or not isinstance(number, int) or not 0 <= number < _LARGEST_TOKEN:
             raise ValueError(
-                f"the token {reprlib.repr(token)} has the number {reprlib.repr(number)}; expected 0 to {_MOST_TOKENS}"
+                f"the token {reprlib.repr(token)} has the number {reprlib.repr(number)}; expected 0 to {_LARGEST_TOKEN}"
             )
         found[token] = number
     if len(set(found.values())) < len(found):
@@ -126,6 +135,8 @@ def _pairs(given: Iterable[Any]) -> list[tuple[str, str]]:
     """Check pairs of tokens, and return them. Raises: ValueError"""
     found: list[tuple[str, str]] = []
     for pair in given:
+        if len(found) == _MOST_TOKENS:
+            raise ValueError(f"more than {_MOST_TOKENS:,} pairs are to be merged")
         if not isinstance(pair, list) or [type(each) for each in cast("list[object]", pair)] != [str, str]:
             raise ValueError(f"{reprlib.repr(cast(object, pair))} is to be merged; expected two tokens")
         first, second = cast("list[str]", pair)
@@ -145,11 +156,11 @@ def _object(name: str, value: Any) -> dict[Any, Any]:
     return cast("dict[Any, Any]", value)
 
 
-def _json(path: Path, *, required: bool = False) -> dict[str, Any]:
+def _json(path: Path, *, required: bool = False, values: int = _MOST_VALUES) -> dict[str, Any]:
     if not required and not path.is_file():
         return {}
     try:
-        return _object(path.name, read_json(path))
+        return _object(path.name, read_json(path, values=values))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"{path.name} cannot be read ({reason})") from error

@@ -8,11 +8,11 @@ Accelerate spreads it over several processes and graphics cards (`accelerate lau
 
 import logging
 import math
+import reprlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..errors import InputError
+from ..checkpoints.pickles import read_pickle
+from ..errors import CheckpointError, InputError
 from ..files.writing import replaced_whole
 from ..networks.processor import HAS_BFLOAT16
 
@@ -71,6 +72,10 @@ Loss = Callable[[np.random.Generator], Tensor]
 """Function that draws a batch with a random generator and returns its loss, a scalar."""
 OnStep = Callable[[int, float | None], None]
 """Function that is called with the number of steps done and the loss of the last one; None where a run begins."""
+
+
+_DAMAGED = (CheckpointError, RuntimeError, AssertionError)
+"""Errors of a progress file, beside those of a value of the wrong kind."""
 
 
 def make_accelerator(*, cpu: bool = False) -> "Accelerator":
@@ -131,23 +136,7 @@ def train(
     optimizer = _optimizer(trained, config)
     step = 0
     if path.is_file():
-        try:
-            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-            step = int(state["step"])
-            needed = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-            if absent := needed - state["network"].keys():
-                raise KeyError(min(absent))
-            network.load_state_dict(state["network"], strict=False)
-            if average is not None:
-                average.load_state_dict(state["average"])
-            if step < config.steps:
-                optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, UnpicklingError, EOFError, LookupError, TypeError, ValueError) as error:
-            reason = str(error).partition("\n")[0][:200]
-            raise InputError(
-                f"{path} is not the progress of this training, or is damaged ({type(error).__name__}: {reason}). "
-                "Delete it to begin again, or put back a copy."
-            ) from error
+        step = _resume(path, network, average, optimizer, config.steps)
         log.info("%s: resumed at step %d of %d", name, step, config.steps)
 
     stepping, optimizer = there.prepare(_Stepping(network, loss, there.device if in_bfloat16 else None), optimizer)
@@ -225,6 +214,48 @@ def _optimizer(parameters: Iterable[nn.Parameter], config: LoopConfig) -> torch.
     except ImportError:
         raise InputError("The optimizer adamw8bit needs bitsandbytes. Run: pip install bitsandbytes") from None
     return bitsandbytes.optim.AdamW8bit(parameters, **settings)
+
+
+def _resume(
+    path: Path, network: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer, steps: int
+) -> int:
+    """Take the progress that `_save` has written, and return its step. Raises InputError: It is none, or damaged."""
+    try:
+        state: Any = read_pickle(path, mapped=False)
+        step = state["step"]
+        if type(step) is not int or step < 0:
+            raise ValueError(f"its step is {reprlib.repr(step)}; expected a whole number")
+        needed = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+        if absent := needed - state["network"].keys():
+            raise KeyError(min(absent))
+        network.load_state_dict(state["network"], strict=False)
+        if average is not None:
+            average.load_state_dict(state["average"])
+        if step < steps:
+            # The settings are those of this run; a file could hold anything in their place.
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": dict(state["optimizer"]["state"]), "param_groups": groups})
+            if isinstance(optimizer, torch.optim.AdamW):
+                _check_averages(optimizer)
+    except (*_DAMAGED, LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        reason = str(error).removeprefix(f"{path} ").partition("\n")[0][:200]
+        raise InputError(
+            f"{path} is not the progress of this training, or is damaged ({type(error).__name__}: {reason}). "
+            "Delete it to begin again, or put back a copy."
+        ) from error
+    return step
+
+
+def _check_averages(optimizer: torch.optim.AdamW) -> None:
+    """Check what AdamW has averaged for each parameter. Raises ValueError, LookupError, TypeError, RuntimeError."""
+    for parameter, found in optimizer.state.items():
+        if not isinstance(parameter, Tensor):
+            raise ValueError("its optimizer has more parameters than the network")
+        for name in ("exp_avg", "exp_avg_sq"):
+            if found[name].shape != parameter.shape or found[name].dtype != parameter.dtype:
+                raise ValueError(f"the {name} of its optimizer has shape {list(found[name].shape)}")
+        if not 0 <= float(found["step"]) < math.inf:
+            raise ValueError(f"the step of its optimizer is {float(found['step'])}")
 
 
 def _save(

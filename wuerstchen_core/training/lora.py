@@ -17,6 +17,7 @@ from ..checkpoints.writing import Weight, write_tensors
 from ..errors import InputError
 from ..files.writing import replaced_whole
 from ..networks.stage_c import StageC
+from ..text.words import listable
 
 Layers = Literal["attention", "all"]
 """Layers that get a LoRA."""
@@ -82,7 +83,7 @@ def save_lora(stage_c: nn.Module, path: Path, words: Sequence[str] = ()) -> None
     weights: dict[str, Weight] = {}
     for key, tensor in sorted(state.items()):
         weights[f"prior.{key}"] = Weight(tensor.shape, torch.float16, lambda tensor=tensor: tensor)
-    metadata: dict[str, Any] = {WORDS_METADATA: json.dumps(sorted(words))} if words else {}
+    metadata: dict[str, Any] = {WORDS_METADATA: json.dumps(listable(words))} if words else {}
     try:
         with replaced_whole(path) as partial:
             write_tensors(partial, weights, metadata)

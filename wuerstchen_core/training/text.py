@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..text.encoder import words_of
 from ..text.tokens import WORDS
+from ..text.words import listable
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -34,7 +35,7 @@ def make_tokenizer(captions: Iterable[str], folder: Path, vocabulary: int = 1024
     from transformers import CLIPTokenizer
 
     captions = list(captions)
-    words = sorted({word for caption in captions for word in words_of(caption)})
+    words = listable({word for caption in captions for word in words_of(caption)})
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = normalizers.Lowercase()  # pyright: ignore[reportAttributeAccessIssue]
     learner.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]

@@ -11,7 +11,7 @@ import torch
 
 from wuerstchen_core.checkpoints.loading import cpu_dtype, stored_dtype
 from wuerstchen_core.checkpoints.presets import PRESETS
-from wuerstchen_core.checkpoints.reading import read_tensors
+from wuerstchen_core.checkpoints.reading import MOST_TENSORS, read_tensors
 from wuerstchen_core.checkpoints.sources import models_folder, presence
 from wuerstchen_core.errors import CheckpointError
 from wuerstchen_core.files.places import size_of
@@ -77,7 +77,7 @@ def _stored_dtype(files: Sequence[Path]) -> str | None:
     """Return the dtype in which most of the weights of some files are stored; None without readable weights."""
     state: dict[str, torch.Tensor] = {}
     for path in files:
-        if path.suffix.lower() in WEIGHT_SUFFIXES:
+        if path.suffix.lower() in WEIGHT_SUFFIXES and len(state) <= MOST_TENSORS:
             try:
                 state |= {f"{path} {name}": tensor for name, tensor in read_tensors(path).items()}
             except CheckpointError:

@@ -29,6 +29,10 @@ from .packing import Array, NotPlainError, pack, unpack
 MAX_BYTES = 2 * 2**30
 _SUFFIX, _PARTIAL = ".safetensors", ".part"
 _STALE_SECONDS = 3600
+_MOST_HEADER = 16 * 2**20
+"""Most bytes of an entry that are no numbers of tensors."""
+_DAMAGED = (OSError, RuntimeError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, BufferError)
+"""Errors of an entry that is damaged. numpy lacks some of the dtypes that safetensors knows."""
 _LIMIT = "limit.json"
 """File in the folder with the limit that a person has set, {"bytes": number}."""
 _ABOUT = ("node", "type", "text", "workflow")
@@ -79,9 +83,8 @@ class DiskCache:
         """Return the result of a key, with arrays in place of tensors, or None. A damaged entry is dropped."""
         path = self._path(key)
         try:
-            with open_file(path) as regular:
-                if os.fstat(regular.fileno()).st_size > self.max_bytes:
-                    raise ValueError("it is larger than the whole cache")
+            if _stat_of(path).st_size > self.max_bytes:
+                raise ValueError("it is larger than the whole cache")
             with safe_open(path, framework="np") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
                 header = file.metadata() or {}
@@ -90,7 +93,7 @@ class DiskCache:
             outputs = unpack(arrays, header["values"])
         except FileNotFoundError:
             return None
-        except (OSError, RuntimeError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        except _DAMAGED as error:
             if not os.path.exists(path):  # another process dropped it between its being opened and read
                 return None
             self._warn(f"The cached result {path} is damaged ({error}); it is dropped and made again.")
@@ -120,7 +123,7 @@ class DiskCache:
             return False
         header = {"values": values, "sha256": _checksum(arrays, values), "made": str(time.time())}
         data = save(arrays, {**header, "about": json.dumps(dict(about or {}))})
-        if len(data) > self.max_bytes:
+        if len(data) > self.max_bytes or int.from_bytes(data[:8], "little") > _MOST_HEADER:
             return False
         try:
             if replaces:
@@ -140,9 +143,8 @@ class DiskCache:
     def entry(self, key: str) -> Entry | None:
         """Return what is known of a key's result without reading it; None where there is none, or it is damaged."""
         path = self._path(key)
-        with suppress(OSError, RuntimeError, SafetensorError, ValueError, TypeError):
-            with open_file(path) as regular:
-                stat = os.fstat(regular.fileno())
+        with suppress(*_DAMAGED):
+            stat = _stat_of(path)
             with safe_open(path, framework="np") as file:
                 header = file.metadata() or {}
             about = dict(parse_json(header.get("about", "{}")))
@@ -213,6 +215,15 @@ class DiskCache:
         if not self._warned:
             self._warned = True
             _log.warning("%s", text)
+
+
+def _stat_of(path: Path) -> os.stat_result:
+    """Return the facts of an entry, which is a file with a header of a sensible size. Raises: OSError, ValueError."""
+    with open_file(path) as file:
+        header = int.from_bytes(file.read(8), "little")
+        if header > _MOST_HEADER:
+            raise ValueError(f"its header is said to have {header:,} bytes")
+        return os.fstat(file.fileno())
 
 
 def _checksum(arrays: dict[str, Array], values: str) -> str:

@@ -16,6 +16,10 @@ from .calls import Outputs
 Array = numpy.ndarray[Any, Any]
 
 
+_MOST_VALUES = 100_000
+"""Most values of a result, beside the numbers of its tensors."""
+
+
 class NotPlainError(TypeError):
     """A value is neither a tensor that numpy knows nor plain data, so that it cannot be stored."""
 
@@ -24,10 +28,13 @@ def pack(outputs: Outputs) -> tuple[dict[str, Array], str]:
     """Return the tensors as arrays by name, and a JSON text of the other values with references to the arrays.
 
     Raises:
-        NotPlainError: A value cannot be stored, such as a network.
+        NotPlainError: A value cannot be stored, such as a network, or there are too many to be read again.
     """
     arrays: dict[str, Array] = {}
-    return arrays, json.dumps(_packed(outputs.slots, arrays))
+    text = json.dumps(_packed(outputs.slots, arrays))
+    if text.count(",") + text.count("[") + text.count("{") > _MOST_VALUES:
+        raise NotPlainError(f"more than {_MOST_VALUES:,} values")
+    return arrays, text
 
 
 def unpack(arrays: dict[str, Array], text: str) -> Outputs:
@@ -36,7 +43,7 @@ def unpack(arrays: dict[str, Array], text: str) -> Outputs:
     Raises:
         ValueError, KeyError or TypeError: The text is not from `pack`.
     """
-    slots = _unpacked(parse_json(text), arrays)
+    slots = _unpacked(parse_json(text, values=_MOST_VALUES), arrays)
     if not isinstance(slots, list) or not all(isinstance(slot, list) for slot in slots):
         raise ValueError("its values are no lists")
     return Outputs(slots)

@@ -98,6 +98,43 @@ def test_a_finished_run_is_loaded_and_not_trained_again(tmp_path):
     assert torch.equal(first.slope, second.slope)
 
 
+SCALAR = {"step": torch.tensor(2.0), "exp_avg": torch.tensor(0.0), "exp_avg_sq": torch.tensor(0.0)}
+DAMAGES = [
+    *({"network": each} for each in ([], None, 5, {"slope": 5}, {"slope": torch.zeros(3)}, {"slope": None})),
+    *({"step": each} for each in (float("inf"), float("nan"), -5, "x", None, [], True, 2.5)),
+    *({"average": each} for each in ([], None, {}, {"n_averaged": 5})),
+    *({"optimizer": each} for each in ([], None, {}, {"state": 5}, {"state": [1]}, {"state": {0: 5}})),
+    *({"optimizer": {"state": {0: {**SCALAR, "exp_avg": each}}}} for each in (torch.zeros(3), 5, None, [])),
+    *(
+        {"optimizer": {"state": {0: {**SCALAR, "step": torch.tensor(each)}}}}
+        for each in (-1.0, float("nan"), [1.0, 2.0])
+    ),
+    {"optimizer": {"state": {0: {"step": torch.tensor(2.0)}}}},
+    {"optimizer": {"state": {7: SCALAR}}},
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=str)
+def test_progress_that_lies_is_refused(damage, tmp_path):
+    path, config = tmp_path / "line.pt", LoopConfig(4, 0.1, warmup=1, save_every=2)
+    train("line", Line(), _loss(Line()), LoopConfig(2, 0.1, warmup=1), tmp_path)
+    torch.save({**torch.load(path, weights_only=True), **damage}, path)
+    with pytest.raises(InputError, match=r"line.pt is not the progress of this training, or is damaged"):
+        train("line", Line(), _loss(Line()), config, tmp_path)
+
+
+def test_progress_is_looked_through_and_its_settings_are_not_taken(tmp_path):
+    path, line = tmp_path / "line.pt", Line()
+    train("line", line, _loss(line), LoopConfig(2, 0.1, warmup=1), tmp_path)
+    state = torch.load(path, weights_only=True)
+    state["optimizer"]["param_groups"] = [{"betas": "x", "params": [5]}]
+    torch.save(state, path)
+    train("line", line, _loss(line), LoopConfig(4, 0.1, warmup=1), tmp_path)
+    torch.save({**state, "more": bytearray(5)}, path)
+    with pytest.raises(InputError, match=r"line.pt is not the progress of this training.*bytearray"):
+        train("line", line, _loss(line), LoopConfig(6, 0.1, warmup=1), tmp_path)
+
+
 def test_the_whole_recipe_writes_what_diffusers_reads(tmp_path):
     world = WorldPictures("flat", "aesthetic")
     folder = tmp_path / "checkpoints"
