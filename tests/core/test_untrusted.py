@@ -196,7 +196,6 @@ OWN = {
     "nodes/headless/batch/engines/attempts.py": "results of this run, in a folder that was emptied before",
     "nodes/headless/batch/engines/cluster.py": "a token of this run",
     "nodes/headless/batch/folder/page.py": "a template of the package",
-    "nodes/headless/batch/folder/journal.py": "lines that `check_record` checks",
     "nodes/headless/batch/folder/row_files.py": "pictures of this run",
     "nodes/headless/execution/signatures.py": "the code of the package",
     "nodes/headless/execution/read_ahead.py": "files that `locate` has checked, not read by this program",

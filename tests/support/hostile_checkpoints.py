@@ -251,6 +251,21 @@ def odd_tensors() -> dict[str, Any]:
         }
 
 
+RAW = [
+    b"",
+    b"{",
+    b"[" * 10**5,
+    b'{"a":' * 10**5,
+    b"\xff\xfe",
+    b'{"a":1,"a":2}',
+    b'{"a":"\\ud83d"}',
+    bytes(10**5),
+    b"{}" * 2,
+]
+RAW += [b'{"a":[' + b"1," * 3_000_001 + b"1]}", b" " * (64 * 2**20 + 1), b'{"a":' + b"9" * 10**5 + b"}"]
+"""Files of JSON that are none, or far too large."""
+
+
 def save_text(folder: Path) -> dict[str, Any]:
     """Save a tiny text encoder with its tokenizer, and return what its files of JSON hold, by their names."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
