@@ -46,8 +46,9 @@ def shell(tried):
     "verb",
     ["--version", "--help", "_complete workflow", "slots", "convert text_to_image", "completion bash", "cache --json"],
 )
-def test_a_full_disk_behind_stdout_is_one_line(shell, verb):
-    done = shell(f"{verb} >/dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_stdout_is_one_line(shell, verb, unbuffered):
+    done = shell(f"{verb} >/dev/full", PYTHONUNBUFFERED=unbuffered)
     assert (done.returncode, done.stderr) == (FAILED, FULL)
 
 

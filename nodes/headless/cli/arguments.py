@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..errors import did_you_mean
+from ..report import write_out
 
 _LONGEST = 36_500 * 86_400
 """Longest time in seconds: a century."""
@@ -20,6 +21,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         end = "" if message.endswith(("?", ".")) else "."
         self.exit(2, f"wuerstchen: error: {message}{end} See `{self.prog} --help`.\n")
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help text to stdout. argparse itself is silent where that fails."""
+        if file is not None:
+            super().print_help(file)
+            return
+        write_out(self.format_help())
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse the command line as `parse_args` does, with near matches for options that do not exist."""

@@ -46,6 +46,7 @@ def run_warm(arguments: list[str], executor: "Executor") -> int:
 def _command(arguments: list[str]) -> int:
     if arguments[:1] == ["_complete"]:
         return _complete(*arguments[1:])
+    from ..report import write_out
     from . import warm
     from .parser import build_parser
 
@@ -54,7 +55,7 @@ def _command(arguments: list[str]) -> int:
     if options.version:
         from importlib.metadata import version
 
-        print(version("wuerstchen"))
+        write_out(version("wuerstchen") + "\n")
         return 0
     if options.verb is None:
         parser.error("what to do is missing; expected a verb such as run or generate")
@@ -114,7 +115,8 @@ def _check_folder() -> None:
 
 def _complete(kind: str = "", word: str = "", *typed: str) -> int:
     """Print the words that complete a command line, for the scripts of `wuerstchen completion`."""
+    from ..report import write_out
     from .candidates import candidates
 
-    sys.stdout.writelines(f"{each}\n" for each in candidates(kind, word, typed))
+    write_out("".join(f"{each}\n" for each in candidates(kind, word, typed)))
     return 0
