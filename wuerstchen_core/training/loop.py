@@ -248,7 +248,8 @@ def _resume(
 
 def _check_averages(optimizer: torch.optim.AdamW) -> None:
     """Check what AdamW has averaged for each parameter. Raises ValueError, LookupError, TypeError, RuntimeError."""
-    for parameter, found in optimizer.state.items():
+    state: dict[Any, Any] = dict(optimizer.state)  # a damaged file leaves numbers where it has too many parameters
+    for parameter, found in state.items():
         if not isinstance(parameter, Tensor):
             raise ValueError("its optimizer has more parameters than the network")
         for name in ("exp_avg", "exp_avg_sq"):
