@@ -61,8 +61,8 @@ def outside() -> dict[str, bytes]:
 def test_a_thing_in_the_way_is_refused_or_stays(attack, place, thing, is_first):
     write_one_copy()
     Path("victim").write_bytes(b"precious")
-    Path("others/work/deep").mkdir(parents=True)
-    Path("others/work/deep/x").write_bytes(b"precious, too")
+    Path("others", "work", "deep").mkdir(parents=True)
+    Path("others", "work", "deep", "x").write_bytes(b"precious, too")
     before = outside()
     command = (
         "batch",
@@ -271,7 +271,7 @@ def test_a_journal_that_names_files_outside_moves_and_deletes_none(tried, name, 
     victim.parent.mkdir()
     victim.write_bytes(b"precious")
     name = name.replace("../x", "../../../victims/x").replace("/absolute/x", str(victim.absolute()))
-    Path("out/.batch/work/link").symlink_to(victim.parent.absolute())
+    Path("out/.batch", "work", "link").symlink_to(victim.parent.absolute())
     Path("out/a.png").unlink()
     records = [json.loads(line) for line in JOURNAL.read_text().splitlines()]
     for record in records:
