@@ -1,9 +1,13 @@
 """Toy nodes, builders of small workflows, and folders of tiny checkpoints, for the tests of headless runs."""
 
+import json
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
 
 from support import tiny
 from wuerstchen_core.checkpoints.saving import save_image_encoder, save_stage_a, save_stage_b, save_stage_c
@@ -199,3 +203,11 @@ def _write_parts(folder: Path, *, stage_c: str, stage_b: str, stage_a: str, text
     for name, width in ((text_c, tiny.STAGE_C.c_cond), (text_b, tiny.STAGE_B_OWN_TEXT.clip_embd)):
         tiny.save_text(folder / name, width=width, seed=width)
         (folder / name / "model_index.json").write_text("{}")  # marks the folder of a pipeline
+
+
+def written(document: Any, name: str = "w.json") -> str:
+    """Write a file with a document, and a picture beside it; return its name."""
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save("in.png")
+    text = document if isinstance(document, str) else json.dumps(document)
+    Path(name).write_text(text, encoding="utf-8")
+    return name

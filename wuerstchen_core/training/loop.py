@@ -74,10 +74,6 @@ OnStep = Callable[[int, float | None], None]
 """Function that is called with the number of steps done and the loss of the last one; None where a run begins."""
 
 
-_DAMAGED = (CheckpointError, RuntimeError, AssertionError)
-"""Errors of a progress file, beside those of a value of the wrong kind."""
-
-
 def make_accelerator(*, cpu: bool = False) -> "Accelerator":
     """Return what spreads a training over processes and devices, for this process.
 
@@ -237,7 +233,10 @@ def _resume(
             optimizer.load_state_dict({"state": dict(state["optimizer"]["state"]), "param_groups": groups})
             if isinstance(optimizer, torch.optim.AdamW):
                 _check_averages(optimizer)
-    except (*_DAMAGED, LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (
+        *(CheckpointError, RuntimeError, AssertionError, LookupError),
+        *(TypeError, ValueError, AttributeError, OverflowError),
+    ) as error:
         reason = str(error).removeprefix(f"{path} ").partition("\n")[0][:200]
         raise InputError(
             f"{path} is not the progress of this training, or is damaged ({type(error).__name__}: {reason}). "

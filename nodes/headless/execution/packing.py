@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy
 
-from wuerstchen_core.files.untrusted import parse_json
+from wuerstchen_core.files.untrusted import most_values_in, parse_json
 
 from .calls import Outputs
 
 Array = numpy.ndarray[Any, Any]
-
-
 _MOST_VALUES = 100_000
 """Most values of a result, beside the numbers of its tensors."""
 
@@ -32,7 +30,7 @@ def pack(outputs: Outputs) -> tuple[dict[str, Array], str]:
     """
     arrays: dict[str, Array] = {}
     text = json.dumps(_packed(outputs.slots, arrays))
-    if text.count(",") + text.count("[") + text.count("{") > _MOST_VALUES:
+    if most_values_in(text) > _MOST_VALUES:
         raise NotPlainError(f"more than {_MOST_VALUES:,} values")
     return arrays, text
 
