@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tqdm import tqdm
 
 from support.attacks import within
 from support.batches import (
@@ -235,6 +237,7 @@ def test_a_batch_that_is_killed_at_40_random_moments_draws_every_row_once(tried)
         while kills < 40 and status == signal.SIGKILL:
             child = os.fork()
             if child == 0:
+                tqdm.set_lock(threading.RLock())  # tqdm's own is shared with forks: who is killed would keep it
                 try:
                     run(rows)
                 finally:
