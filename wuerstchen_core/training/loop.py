@@ -221,9 +221,10 @@ def _resume(
         step = state["step"]
         if type(step) is not int or step < 0:
             raise ValueError(f"its step is {reprlib.repr(step)}; expected a whole number")
-        needed = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-        if absent := needed - state["network"].keys():
-            raise KeyError(min(absent))
+        for name, parameter in network.named_parameters():
+            # Torch 2.7 takes the first number of a list for a scalar without a word.
+            if parameter.requires_grad and state["network"][name].shape != parameter.shape:
+                raise ValueError(f"its {name} has shape {list(state['network'][name].shape)}")
         network.load_state_dict(state["network"], strict=False)
         if average is not None:
             average.load_state_dict(state["average"])
