@@ -11,9 +11,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .errors import CheckpointError, InputError
+from .errors import InputError
 from .geometry import EMBEDDING_SCALE, EMBEDDING_SHIFT, Size, stage_b_size
 from .images import mask_of_positions, pad_to_steps
+from .networks.finite import finite, is_finite
 from .networks.image_encoder import ImageEncoder
 from .networks.stage_a import StageA
 from .networks.stage_b import StageB
@@ -36,34 +37,6 @@ def _check_text(name: str, text: Tensor, width: int, batch: int, stage: str) -> 
             f"Encode the prompt with the text encoder made for {stage}."
         )
     return text.expand(batch, -1, -1)
-
-
-def _finite(result: Tensor, stage: str, **given: Tensor | None) -> Tensor:
-    """Return the result of a stage; raise an error where a value in it is not a finite number.
-
-    Args:
-        result: The result, before it is clamped.
-        stage: Name of the stage, for messages.
-        given: Tensors that it was computed from, by their names.
-    Raises:
-        InputError: One of `given` holds such a value already.
-        CheckpointError: None does, so the weights are to blame, or their dtype.
-    """
-    if _is_finite(result):
-        return result
-    bad = next((name for name, tensor in given.items() if tensor is not None and not _is_finite(tensor)), None)
-    if bad is not None:
-        raise InputError(f"{bad} holds values that are NaN or infinite; expected finite numbers. Make or load it anew.")
-    raise CheckpointError(
-        f"{stage} gave values that are NaN or infinite, of which no picture can be made. Its weights are damaged, or "
-        "too large for their dtype, as happens in float16: choose another dtype, or another checkpoint. A LoRA or a "
-        "guidance that is too strong does the same, and so do inputs that are too large."
-    )
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    """Return whether all values are finite numbers, without taking memory for as many answers."""
-    return not tensor.numel() or all(bool(torch.isfinite(end)) for end in torch.aminmax(tensor))
 
 
 MASK_SEED = 2**63
@@ -195,7 +168,8 @@ def sample_stage_c(
         unconditional = (_check_text("negative", negative, width_of_text, batch, "Stage C"),)
     denoise = with_guidance(stage_c.predict, (positive,), unconditional, guidance_scale, stage_c.condition)
     sampled = run.sample(denoise, callback, latents) * EMBEDDING_SCALE - EMBEDDING_SHIFT
-    return _finite(sampled, "Stage C", positive=positive, negative=negative, latents=latents, start=start, mask=mask)
+    given = {"positive": positive, "negative": negative, "latents": latents, "start": start, "mask": mask}
+    return finite(sampled, stage_c, "Stage C", **given)
 
 
 @torch.inference_mode()
@@ -265,7 +239,7 @@ def sample_stage_b(
     denoise = with_guidance(stage_b.predict, (image_embeddings, positive), unconditional, guidance_scale, conditions)
     sampled = _Run(seeds, shape, timesteps, strength, start, mask, 1.0, device).sample(denoise, callback)
     given: dict[str, Tensor | None] = {"positive": positive, "negative": negative, "start": start, "mask": mask}
-    return _finite(sampled, "Stage B", image_embeddings=image_embeddings, **given)
+    return finite(sampled, stage_b, "Stage B", image_embeddings=image_embeddings, **given)
 
 
 @torch.inference_mode()
@@ -284,14 +258,14 @@ def encode_stage_c(encoder: ImageEncoder, images: Tensor) -> Tensor:
     """
     if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
         raise InputError(f"images has shape {list(images.shape)}; expected [batch, 3, height, width].")
-    # One after the other, so that an image has the same embeddings alone and in a batch.
-    if not _is_finite(images):
+    if not is_finite(images):
         raise InputError(
             "images holds values that are NaN or infinite; expected numbers in 0..1. Load the picture anew."
         )
     padded = pad_to_steps(images)
+    # One after the other, so that an image has the same embeddings alone and in a batch.
     encoded = torch.cat([encoder(padded[index : index + 1]) for index in range(len(padded))])
-    return _finite(encoded, "The image encoder")
+    return finite(encoded, encoder, "The image encoder")
 
 
 @torch.inference_mode()
@@ -322,7 +296,7 @@ def decode_stage_a(stage_a: StageA, latents: Tensor, *, tile: int | None = None)
         a_position = batch * stage_a.decoding_values * scaled.dtype.itemsize
         tile = fitting_tile(height, width, a_position, free_memory(scaled.device))
     whole = stage_a.decode(scaled).float() if tile is None else decode_in_tiles(stage_a.decode, scaled, tile)
-    return _finite(whole, "Stage A", latents=latents).clamp(0, 1)
+    return finite(whole, stage_a, "Stage A", latents=latents).clamp(0, 1)
 
 
 @torch.inference_mode()
@@ -345,4 +319,4 @@ def encode_stage_a(stage_a: StageA, images: Tensor) -> Tensor:
         )
     weight = stage_a.out_block[0].get_parameter("weight")
     encoded = stage_a.encode(images.to(weight.device, weight.dtype)).float() / stage_a.config.scale_factor
-    return _finite(encoded, "Stage A", images=images)
+    return finite(encoded, stage_a, "Stage A", images=images)

@@ -80,7 +80,8 @@ def test_a_network_of_no_numbers_fails_and_is_named(node, value, tiny_models, tm
         "stage_a": "Stage A gave",
     }
     _, error = run("run", "--no-server", "--no-cache", **{f"_{node}": folder})
-    assert title[name] in error and "NaN or infinite" in error and "another dtype" in error
+    assert title[name] in error and "NaN or infinite" in error
+    assert f"its weight {key.removeprefix('text_model.')} holds such values" in error and "another dtype" in error
     assert not list(Path("out").glob("*.png"))
 
 
@@ -102,13 +103,18 @@ def test_a_result_of_no_numbers_is_an_error_of_the_stage_or_of_what_it_was_given
     assert bool(call(good).isfinite().all())
     bad = good.clone()
     bad.view(-1)[3] = NAN
+    keys = [name for name, _ in network.named_parameters()]
     with pytest.raises(InputError, match="holds values that are NaN or infinite"):
         call(bad)
     for weight in network.parameters():
         weight.data.fill_(NAN)
-    with pytest.raises(CheckpointError, match="gave values that are NaN or infinite"):
+    with pytest.raises(CheckpointError, match=f"gave values that are NaN or infinite.*its weight {keys[0]} holds"):
         call(good)
-    tried(2)
+    for weight in network.parameters():
+        weight.data.fill_(3e38)
+    with pytest.raises(CheckpointError, match=r"gave values that are NaN or infinite.*Its weights are finite"):
+        call(good)
+    tried(3)
 
 
 @pytest.fixture

@@ -277,6 +277,7 @@ def test_a_text_encoder_of_no_numbers_says_so(value, folder, tried):
         save_file({**state, key: torch.full_like(state[key], value)}, folder / "model.safetensors")
         message = refusal(loads_and_encodes, folder)
         assert "The text encoder of Stage C gave values that are NaN or infinite" in message
+        assert f"its weight {key.removeprefix('text_model.')} holds such values" in message
         tried(1)
 
 

@@ -12,7 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, InputError
+from ..errors import InputError
+from ..networks.finite import finite
 from ..networks.text_model import TextModel
 from .chunks import Embedding, Token, chunks_of
 from .prompts import Part, check_prompt, found_name, weighted_parts
@@ -208,14 +209,8 @@ class TextEncoder(nn.Module):
         """Return the last hidden states [batch, max_tokens, dim] of tokens, float32, on the CPU."""
         device = self.model.final_layer_norm.weight.device
         hidden = self.model(ids.to(device), mask.to(device)).float().cpu()
-        if not bool(hidden.isfinite().all()):
-            stage = "" if self.for_stage is None else f" of Stage {self.for_stage}"
-            raise CheckpointError(
-                f"The text encoder{stage} gave values that are NaN or infinite. Its weights are damaged, or too large "
-                "for their dtype, as happens in float16: choose another dtype, or another checkpoint. An embedding or "
-                "a LoRA that is broken does the same."
-            )
-        return hidden
+        stage = "" if self.for_stage is None else f" of Stage {self.for_stage}"
+        return finite(hidden, self.model, f"The text encoder{stage}")
 
 
 def equally_long(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:

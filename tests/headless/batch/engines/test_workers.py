@@ -1,13 +1,11 @@
-"""Rows in worker processes, when one of them dies, and when the whole batch is killed."""
+"""Rows in worker processes, when one of them dies, and when the batch is interrupted."""
 
 import os
-import random
 import signal
 import time
 
 import pytest
 import torch
-from PIL import Image
 
 from support.batches import (
     BROKEN,
@@ -57,25 +55,6 @@ def test_a_worker_ends_after_a_cuda_error_but_not_for_lack_of_memory(monkeypatch
 def test_workers_that_cannot_start_are_an_error_and_are_not_started_again():
     with pytest.raises(WuerstchenError, match="A worker cannot start: RuntimeError: no nodes here"):
         run([{"seed": 1}], make_catalog=catalog_of_the_parent)
-
-
-def test_64_rows_killed_ten_times_are_64_pictures():
-    """Kill the process group or the parent alone: while it starts, between rows, and during a row."""
-    write_copying()
-    chance = random.Random(5)
-    for number in range(10):
-        process = start_copying()
-        finished_lines(process, 0 if number in (0, 5) else chance.randint(1, 4))
-        time.sleep(chance.random() * (2 if number in (0, 5) else 0.005))
-        assert process.poll() is None
-        (os.kill if number % 3 == 2 else os.killpg)(process.pid, signal.SIGKILL)
-        process.communicate()
-    process = start_copying()
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
-    check_complete(COPIES)
-    for number in COPIES:
-        assert Image.open(f"out/{number}.png").getpixel((0, 0)) == (int(number), 0, 0)
 
 
 def test_ctrl_c_ends_every_process_and_the_batch_can_be_resumed():
