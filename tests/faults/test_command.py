@@ -239,7 +239,9 @@ def test_a_prompt_that_is_too_long(attack, text):
 
 
 @pytest.mark.parametrize(
-    "stdin", [b"\xff\xfe\x00", b"", b"\n\n \n", b"a\xe9\n", b"a" * 70_000_000, b"a\n" * 20_000, b"ab\n" * 22_000_000]
+    "stdin",
+    [b"\xff\xfe\x00", b"", b"\n\n \n", b"a\xe9\n", b"a" * 70_000_000, b"a\n" * 20_000, b"ab\n" * 22_000_000],
+    ids=len,
 )
 def test_a_pipe_that_holds_no_prompts(attack, stdin):
     attack.alone("generate", "--out", "x.png", stdin=stdin, codes=USAGE | {INVALID_WORKFLOW})

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -63,7 +64,7 @@ PARQUET: dict[str, Callable[[], bytes]] = {
     "a large decimal": lambda: column(decimal.Decimal("1e60"), pa.decimal256(70, 2)),
     "bytes": lambda: column(b"\xff", pa.binary()),
     "bytes of a fixed size": lambda: column(b"ab", pa.binary(2)),
-    "half a number": lambda: column(1.5, pa.float16()),
+    "half a number": lambda: column(np.float16(1.5), pa.float16()),
     "a list": lambda: column(["a"], pa.list_(pa.string())),
     "a list of lists": lambda: column([[["a"]]]),
     "an object": lambda: column({"a": 1}),

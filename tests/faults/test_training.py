@@ -206,7 +206,7 @@ PICTURES = {
     "a batch": {"value": torch.zeros(1, 16, 3, 3)},
     "a number": {"value": torch.tensor(1.0)},
     "whole numbers": {"value": torch.zeros(16, 3, 3, dtype=torch.int32)},
-    "complex numbers": {"value": torch.zeros(16, 3, 3, dtype=torch.complex64)},
+    "truth": {"value": torch.zeros(16, 3, 3, dtype=torch.bool)},
 }
 
 
