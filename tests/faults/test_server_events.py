@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.messages import Assembler
 
-from support.attacks import files_outside
+from support.attacks import files_outside, within
 from support.hostile_server import (
     FILE,
     PNG,
@@ -306,6 +307,26 @@ def test_a_run_without_end_can_be_interrupted(server, tried):
         assert process.returncode == 130 and "Traceback" not in error, error
         assert time.monotonic() - start < 9
         assert "POST /queue" in server.asked
+
+
+def test_an_interruption_inside_the_library_of_websockets_ends_the_run(server, tried, monkeypatch):
+    """It may come after the library has noted that its thread reads on, and before the thread is told so."""
+    original = Assembler.maybe_resume
+
+    def interrupted(assembler: Any) -> None:
+        if not assembler.paused:
+            return original(assembler)
+        assembler.paused = False
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Assembler, "maybe_resume", interrupted)
+    server.then = repeats(b"", event("progress", node="1", value=1, max=2))
+    server.frames = [event("executing", node="1")]
+    server.replies["/history"] = gives({})
+    with within(20), pytest.raises(KeyboardInterrupt):
+        client.Server(server.url).run(json.loads(Path("w.json").read_text()), None, lambda kind, data: None)
+    assert "POST /queue" in server.asked
+    tried(1)
 
 
 @pytest.mark.long

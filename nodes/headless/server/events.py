@@ -2,9 +2,10 @@
 
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -54,6 +55,7 @@ def connect(url: str, client_id: str) -> "Iterator[ClientConnection]":
 
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
+    opened = ExitStack()
     try:
         plain = socket.create_connection((parts.hostname or "", port), requests.CONNECT_SECONDS)
         plain.settimeout(None)
@@ -69,8 +71,13 @@ def connect(url: str, client_id: str) -> "Iterator[ClientConnection]":
         )
     except (OSError, WebSocketException, ValueError) as error:
         raise ConnectionLostError(line(str(error), 200) or type(error).__name__) from error
-    with connection:
-        yield connection
+    try:
+        yield opened.enter_context(connection)
+    finally:
+        # In a thread that may be left behind: after an interruption inside the library, its close can wait for ever.
+        closing = threading.Thread(target=opened.close, daemon=True)
+        closing.start()
+        closing.join(2 * CLOSE_SECONDS)
 
 
 def pass_on_events(connection: "ClientConnection", url: str, prompt_id: str, on_event: OnEvent) -> bool:
