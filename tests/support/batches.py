@@ -239,13 +239,7 @@ def start_copying(*options: str, workers: int = 1) -> subprocess.Popen[bytes]:
     """Start `wuerstchen batch` on the files of `write_copying`, in a process group that gets SIGINT as from Ctrl-C."""
     command = [sys.executable, "-m", "wuerstchen_nodes.headless.cli", "batch", "copy.json", "rows.jsonl"]
     command += ["--out", "out", "--workers", str(workers), "--threads", "1", "--json", *options]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
 
 
 def finished_lines(process: subprocess.Popen[bytes], count: int) -> None:
