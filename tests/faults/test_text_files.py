@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
 from support.attacks import within
 from support.hostile_checkpoints import RAW, refusal, save_text
@@ -272,7 +272,7 @@ def test_code_beside_a_tokenizer_is_never_run(folder, tmp_path, tried, monkeypat
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_text_encoder_of_no_numbers_says_so(value, folder, tried):
-    state = load_file(folder / "model.safetensors")
+    state = load((folder / "model.safetensors").read_bytes())  # no view of the file, which is written anew
     for key in [key for key in state if "token_embedding" not in key][::5]:
         save_file({**state, key: torch.full_like(state[key], value)}, folder / "model.safetensors")
         message = refusal(loads_and_encodes, folder)
