@@ -235,8 +235,14 @@ def _resume(
             if isinstance(optimizer, torch.optim.AdamW):
                 _check_averages(optimizer)
     except (
-        *(CheckpointError, RuntimeError, AssertionError, LookupError),
-        *(TypeError, ValueError, AttributeError, OverflowError),
+        CheckpointError,
+        RuntimeError,
+        AssertionError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
     ) as error:
         reason = str(error).removeprefix(f"{path} ").partition("\n")[0][:200]
         raise InputError(

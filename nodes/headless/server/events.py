@@ -55,7 +55,6 @@ def connect(url: str, client_id: str) -> "Iterator[ClientConnection]":
 
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    opened = ExitStack()
     try:
         plain = socket.create_connection((parts.hostname or "", port), requests.CONNECT_SECONDS)
         plain.settimeout(None)
@@ -71,6 +70,7 @@ def connect(url: str, client_id: str) -> "Iterator[ClientConnection]":
         )
     except (OSError, WebSocketException, ValueError) as error:
         raise ConnectionLostError(line(str(error), 200) or type(error).__name__) from error
+    opened = ExitStack()
     try:
         yield opened.enter_context(connection)
     finally:
