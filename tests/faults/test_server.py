@@ -1,6 +1,6 @@
 """A ComfyUI server that answers wrongly, slowly, without end or not at all: one clear line, in bounded time.
 
-Its websocket and the files that it names are in test_server_events.py.
+Its websocket is in test_server_events.py, and the files that it names are in test_server_files.py.
 """
 
 import gzip
@@ -17,6 +17,7 @@ from support.attacks import files_outside, within
 from support.hostile_server import (
     NODES,
     PROMPT_ID,
+    WRONG,
     HostileServer,
     gives,
     http,
@@ -26,11 +27,10 @@ from support.hostile_server import (
     wait_for_the_end,
 )
 from wuerstchen_nodes.headless.errors import BackendError
-from wuerstchen_nodes.headless.report import BACKEND_UNAVAILABLE, BAD_USAGE, INVALID_WORKFLOW
+from wuerstchen_nodes.headless.report import BAD_USAGE, INVALID_WORKFLOW
 from wuerstchen_nodes.headless.server import events, requests
 from wuerstchen_nodes.headless.server.client import Server
 
-WRONG = frozenset({BACKEND_UNAVAILABLE})
 READ = ("/object_info", "/prompt", "/history", "/queue", "/view", "/upload/image")
 """Endpoints whose answer the client reads."""
 JSON_READ = [path for path in READ if path != "/view"]
@@ -133,7 +133,7 @@ HARMLESS = ["http://.", "http://..", "http://-", "http://xn--", "http://%zz", "h
 
 def test_a_url_that_is_none_is_bad_usage(attack, server):
     for url in URLS:
-        codes = frozenset({BAD_USAGE, BACKEND_UNAVAILABLE}) if url in HARMLESS else frozenset({BAD_USAGE})
+        codes = WRONG | {BAD_USAGE} if url in HARMLESS else frozenset({BAD_USAGE})
         start = time.monotonic()
         _, error = attack.here("run", "w.json", f"--server={url}", codes=codes)
         assert "password@" not in error and len(error) < 2000

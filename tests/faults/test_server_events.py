@@ -1,4 +1,4 @@
-"""A ComfyUI server that misleads a run that it has begun: by its events, and by the files that it names."""
+"""A ComfyUI server that misleads a run that it has begun, by the events of its websocket."""
 
 import json
 import signal
@@ -11,51 +11,25 @@ from typing import Any
 import pytest
 from websockets.sync.messages import Assembler
 
-from support.attacks import files_outside, within
+from support.attacks import within
 from support.hostile_server import (
-    FILE,
-    PNG,
+    SHAPES,
+    WRONG,
     HostileServer,
+    command,
     event,
     frame,
     gives,
     http,
+    pictures,
     repeats,
     resets,
     says,
 )
-from wuerstchen_nodes.headless.report import BACKEND_UNAVAILABLE, FAILED, WEIGHTS_MISSING
-from wuerstchen_nodes.headless.server import client, events, requests, run, saved
+from wuerstchen_nodes.headless.report import FAILED, WEIGHTS_MISSING
+from wuerstchen_nodes.headless.server import client, events, run
 
-WRONG = frozenset({BACKEND_UNAVAILABLE})
-SHAPES: list[Any] = [None, True, -1, 1e400, float("nan"), "", "text", [], [[]], {}, {"a": 1}, "\x00\x1b[31m"]
-"""A value of each kind."""
 DROPPED = {"queue_running": [], "queue_pending": []}
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    """A hostile server, a workflow to run on it, and time-outs that are short."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(requests, "CANCEL_SECONDS", 0.2)
-    monkeypatch.setattr(events, "CHECK_SECONDS", 0.1)
-    monkeypatch.setattr(events, "CLOSE_SECONDS", 0.02)
-    monkeypatch.setattr(client, "PAUSES", (0, 0, 0, 0))
-    Path("w.json").write_text(json.dumps({"1": {"class_type": "Picture", "inputs": {"seed": 1}}}))
-    with HostileServer() as made:
-        yield made
-
-
-def command(attack: Any, server: HostileServer, codes: frozenset[int] = WRONG, well: bool = False) -> str:
-    """Run the workflow; check the exit code, and that nothing was written but into the output folder."""
-    error = attack.here("run", "w.json", "--server", server.url, codes=codes, may_succeed=well)[1]
-    assert not files_outside(Path(), lambda path: str(path) == "w.json" or path.parts[0] == "output")
-    return error
-
-
-def pictures() -> list[str]:
-    """Return the files in the output folder."""
-    return sorted(path.relative_to("output").as_posix() for path in Path("output").rglob("*") if path.is_file())
 
 
 BROKEN = {
@@ -166,75 +140,6 @@ def test_a_failure_is_told_in_one_line_whatever_it_says(attack, server):
     command(attack, server, frozenset({WEIGHTS_MISSING}))
 
 
-NAMES = [
-    *("", ".", "..", "../x.png", "../../../x.png", "/x.png", "/etc/passwd", "//x", "a/b.png", "a/../../x.png", "./x"),
-    *("C:\\x.png", "..\\x.png", "\\\\host\\share", "\\x", "x\0.png", "\0", "x\n.png", "\x1b[31m.png", "x" * 5000),
-    *("\u00e4" * 128, "x" * 256, "\u202egnp.x", *SHAPES),
-]
-"""Names that no file of a server has."""
-
-
-def test_a_file_of_a_name_that_is_none_is_not_saved(attack, server):
-    for name in NAMES:
-        for key in ("filename", "subfolder"):
-            if name == "text" or (key == "subfolder" and name in (None, "", "a/b.png", "C:\\x.png")):  # right there
-                continue
-            for kind in ("output", "temp") if key == "filename" else ("output",):
-                server.restore()
-                server.outputs = {"1": {"images": [{**FILE, "type": kind, key: name}]}}
-                command(attack, server)
-    assert not Path("output").exists()
-
-
-def test_a_file_of_a_strange_name_stays_in_the_folder(attack, server, tmp_path):
-    Path("link").symlink_to("/tmp")
-    strange = ["-rf", "~", "$HOME", "%s{prefix}", "a b", "...", ".x", "x.", "con", "nul.png", "\u2126.png", "a:b", "*?"]
-    strange += [f"{'x' * 251}.png", f"x.{'p' * 240}", "x_00001_.png", "_00001_.png", "_00001_", "x.py", "x.PNG.exe"]
-    for name in strange:
-        for folder in ("", "sub\\deep"):
-            server.restore()
-            server.outputs = {"1": {"images": [{**FILE, "filename": name, "subfolder": folder}]}}
-            command(attack, server, frozenset({FAILED}), well=True)
-    assert len(pictures()) > 30
-    Path("output/way").symlink_to(tmp_path.parent)
-    server.outputs = {"1": {"images": [{**FILE, "subfolder": "way"}]}}
-    assert "leads out of the output folder" in command(attack, server, frozenset({FAILED}))
-
-
-@pytest.mark.long
-def test_items_that_are_no_files_are_passed_over(attack, server):
-    for shape in SHAPES:
-        for items in (shape, [shape], [{**FILE, "type": shape}], [{"type": "output", "a": shape}]):
-            for kind in ("images", "other"):
-                server.restore()
-                server.outputs = {"1": {kind: items}, "none": {kind: items}}
-                command(attack, server, frozenset(), well=True)
-
-
-def test_a_file_that_is_named_again_and_again_is_saved_once(attack, server):
-    server.outputs = {str(node): {"images": [FILE] * 10_000} for node in range(10)}
-    attack.here("run", "w.json", "--server", server.url, may_succeed=True)
-    assert pictures() == ["picture_00001_.png"] and server.asked.count("GET /view") == 1
-
-
-def test_files_without_end_are_given_up(attack, server, monkeypatch):
-    monkeypatch.setattr(run, "MAX_FILES", 20)
-    server.outputs = {"1": {"images": [{**FILE, "filename": f"x_{index:05}_.png"} for index in range(21)]}}
-    assert "more than 20 saved files" in command(attack, server)
-    assert saved.MAX_FILES == 10_000
-
-
-CONTENT = [b"", b"<html>", PNG[:8], PNG[:-1], PNG[:40], b"\xff\xd8\xff jpeg", b"MZ", bytes(1000), b"GIF89a", PNG[1:]]
-
-
-def test_a_picture_that_is_none_is_not_saved(attack, server):
-    for content in CONTENT:
-        for reply in (http(content), b"HTTP/1.1 200 OK\r\n\r\n" + content):
-            server.replies["/view"] = says(reply)
-            assert "no whole PNG file" in command(attack, server)
-    assert not Path("output").exists()
-
-
 def test_a_run_that_the_queue_lost_is_noticed_among_a_flood_of_events(attack, server):
     floods = [
         event("progress", node="1", value=1, max=2),
@@ -281,7 +186,7 @@ def test_a_run_that_ends_and_never_gets_a_history_is_given_up(attack, server, mo
     assert len(server.asked) < 50
 
 
-def ended(server: HostileServer, *arguments: str) -> subprocess.Popen[str]:
+def started(server: HostileServer, *arguments: str) -> subprocess.Popen[str]:
     """Start the command in a process of its own."""
     command = [sys.executable, "-m", "wuerstchen_nodes", "run", "w.json", "--server", server.url, *arguments]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -296,7 +201,7 @@ def test_a_run_without_end_can_be_interrupted(server, tried):
         server.frames, server.then = [event("executing", node="1")], then
         if held is not None:
             server.replies[held] = says(b"", lingers=True)
-        process = ended(server)
+        process = started(server)
         deadline = time.monotonic() + 20
         while "GET /ws" not in server.asked and time.monotonic() < deadline:
             time.sleep(0.05)

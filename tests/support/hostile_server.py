@@ -10,7 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
+
+from support.attacks import Attack, files_outside
+from wuerstchen_nodes.headless.report import BACKEND_UNAVAILABLE
 
 PROMPT_ID = "p-1"
 PNG = base64.b64decode(
@@ -27,6 +31,11 @@ NODES = {
     },
     "LoadImage": {"input": {"required": {"image": [["a.png"], {}]}}, "output": ["IMAGE"], "output_node": False},
 }
+
+SHAPES: list[Any] = [None, True, -1, 1e400, float("nan"), "", "text", [], [[]], {}, {"a": 1}, "\x00\x1b[31m"]
+"""A value of each kind."""
+WRONG = frozenset({BACKEND_UNAVAILABLE})
+"""Exit codes of a run on a server that answers wrongly."""
 
 Reply = Callable[[socket.socket], None]
 """Function that answers a request on its connection."""
@@ -192,3 +201,24 @@ class HostileServer:
         for each in self.frames:
             connection.sendall(each)
         self.then(connection)
+
+
+def command(attack: Attack, server: HostileServer, codes: frozenset[int] = WRONG, well: bool = False) -> str:
+    """Run w.json on a server; check the exit code, and that nothing was written but into the output folder.
+
+    Args:
+        attack: The fixture.
+        server: The server.
+        codes: Exit codes that are right.
+        well: Whether the run may succeed, too.
+    Returns:
+        str: Stderr.
+    """
+    error = attack.here("run", "w.json", "--server", server.url, codes=codes, may_succeed=well)[1]
+    assert not files_outside(Path(), lambda path: str(path) == "w.json" or path.parts[0] == "output")
+    return error
+
+
+def pictures() -> list[str]:
+    """Return the files in the output folder."""
+    return sorted(path.relative_to("output").as_posix() for path in Path("output").rglob("*") if path.is_file())
